@@ -1,0 +1,253 @@
+//! The engine: timely workers that keep target tables and differences from sealed ticks.
+//!
+//! No I/O, no async, no wall clock here: the same changes at the same ticks give the same output, whatever the number of
+//! workers. Commands go down ([`Command`]), reports come up ([`Report`]).
+//!
+//! ```text
+//!              Chunk, Seal, Row, Export (one order for all workers)
+//!  clock ───────────────────────────────▶ worker ─ decode ─ mapping ─┬─▶ table ─▶ net changes ─▶ Report ─▶ ledger
+//!                                                                    └─▶ SQL (differential) ─▶ table
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `worker` | the loop of a worker: commands in, steps, reports out |
+//! | `render` | wires a plan into one dataflow; `render/*.rs` one file a stage |
+//! | `table` | the compact keyed table, both sides of a comparison in one |
+//! | `mapping` | row-by-row mappings over decoded batches |
+//! | `sql` | DataFusion's planner in, a relational plan out; scalar expressions over batches |
+
+use std::{path::PathBuf, sync::Arc};
+
+use crossbeam_channel::Sender;
+
+use crate::plan::{ComparisonId, SourceId, TableRef, TargetId};
+
+pub mod mapping;
+pub mod render;
+pub mod sql;
+pub mod table;
+pub mod worker;
+
+/// Logical time: milliseconds on the one timeline that all inputs share.
+pub type Tick = u64;
+
+/// A run of messages of one source, in the order of its log. What a reader hands to the clock, and the clock to a worker.
+#[derive(Debug)]
+pub struct Chunk {
+    pub source: SourceId,
+    /// The partition of the topic, or the place of the file in the source's list.
+    pub partition: i32,
+    pub payload: Payload,
+    /// The source time of its first message, where that can be told; aligns the sides while a backlog is read.
+    pub source_time: Option<i64>,
+}
+
+/// Bytes of messages.
+#[derive(Debug)]
+pub enum Payload {
+    /// Whole lines, each ending with a line feed (the last one of a file may lack it); `offset` is that of the first byte.
+    Lines { bytes: Vec<u8>, offset: i64 },
+    /// Messages one after the other in one buffer.
+    Messages { bytes: Vec<u8>, index: Vec<MessageAt> },
+    /// Only a source time, in milliseconds: a heartbeat.
+    Heartbeat(i64),
+}
+
+/// Where a message stands in the buffer of its chunk: key, then value, from `start`.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageAt {
+    pub start: u32,
+    /// `None`: no key, or no value (a tombstone).
+    pub key_len: Option<u32>,
+    pub value_len: Option<u32>,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+}
+
+/// What workers are told. Every worker gets every command but `Chunk` in the same order.
+#[derive(Clone)]
+pub enum Command {
+    /// The `seq`-th chunk of its source (from 0, no gap), for one worker to decode, at the tick that is open.
+    Chunk { chunk: Arc<Chunk>, seq: u64 },
+    /// No change at or before this tick will come.
+    Seal(Tick),
+    /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
+    Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
+    /// Write everything that stands in the tables (sent after the last seal).
+    Export { to: Sender<ExportBlock> },
+    /// Leave the loop when all sealed ticks are closed.
+    Stop,
+}
+
+/// The answer to a look-up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowAnswer {
+    pub as_of: Tick,
+    pub state: RowState,
+}
+
+/// What a table holds for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowState {
+    Absent,
+    /// The row: all columns of the table, in declared order (see `row`).
+    Row(Box<[u8]>),
+    /// Several rows claim the key.
+    Duplicate(Vec<Box<[u8]>>),
+    /// The key's newest record is a reject.
+    Rejected(Box<Reject>),
+}
+
+/// A part of what a worker exports; blocks of one worker and table come in the order of keys.
+#[derive(Debug)]
+pub enum ExportBlock {
+    /// Rows of a target: (key, row of all columns), sorted by key.
+    Rows { worker: usize, target: TargetId, rows: Vec<(Box<[u8]>, Box<[u8]>)>, last: bool },
+    /// The totals of a comparison over this worker's keys.
+    Totals { worker: usize, comparison: ComparisonId, totals: Vec<Total> },
+    /// Nothing more from this worker.
+    Done { worker: usize },
+}
+
+/// A measure of a comparison for a group, both sides; sums are unscaled at `scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Total {
+    /// `None` is the whole table (`*`), otherwise the text of the group.
+    pub group: Option<String>,
+    pub measure: String,
+    pub value: TotalValue,
+}
+
+/// Both sides of a measure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TotalValue {
+    Count(i64, i64),
+    /// Exact, at this scale.
+    Sum(i128, i128, u8),
+    /// Sums of doubles are what doubles are.
+    Double(f64, f64),
+    /// Sums modulo 2^128 of the rows' 128-bit hashes.
+    Checksum(u128, u128),
+}
+
+/// What a worker reports when a tick is closed, i.e. when no change of it can come any more; ticks are reported in order,
+/// each exactly once, also when nothing changed.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub worker: usize,
+    pub tick: Tick,
+    pub differences: Vec<(ComparisonId, DifferenceChange)>,
+    /// Net changes of the target tables that outputs or `--verbose` ask for.
+    pub rows: Vec<(TargetId, RowChange)>,
+    /// Rejects that came (+1) and went (-1).
+    pub rejects: Vec<(Reject, i64)>,
+    /// By source: what this worker decoded since its last report.
+    pub sources: Vec<SourceReport>,
+    /// By table: what this worker holds now.
+    pub tables: Vec<TableReport>,
+    /// Seconds from seal to close.
+    pub seconds: f64,
+    /// An expression or policy that asks to stop (`on_null: fail`): where and why.
+    pub failure: Option<String>,
+    /// Everything the worker holds, so that the ledger can tell the state's size.
+    pub state_bytes: u64,
+    /// Difference changes so far, for the summary.
+    pub difference_changes: u64,
+}
+
+/// The counts of one source in a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceReport {
+    pub read: u64,
+    pub applied: u64,
+    pub filtered: u64,
+    pub rejected: u64,
+    /// The greatest source time seen in this tick, `i64::MIN` if none.
+    pub source_time: i64,
+}
+
+/// The size of one table in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableReport {
+    pub table: TableRef,
+    pub rows: u64,
+}
+
+/// A key's net change from the last closed tick to this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DifferenceChange {
+    pub key: Box<[u8]>,
+    /// What the sides hold now, if that is a difference; `None`: they agree.
+    pub now: Option<Sides>,
+    /// The greatest source time of this tick's changes to the key, by side; `i64::MIN`: that side did not change.
+    pub expected_time: i64,
+    pub actual_time: i64,
+}
+
+/// Both sides of a difference: rows hold the comparison's fields in the comparison's types.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sides {
+    pub expected: Side,
+    pub actual: Side,
+}
+
+/// One side of a key in a comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Side {
+    Absent,
+    Row(Box<[u8]>),
+    Duplicate(Vec<Box<[u8]>>),
+    /// The newest record of this key is a reject: nobody knows the row.
+    Rejected,
+}
+
+/// The net change of a target's key: rows of all columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowChange {
+    pub key: Box<[u8]>,
+    pub before: RowState,
+    pub after: RowState,
+}
+
+/// A message or row that could not be decoded, mapped or validated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reject {
+    pub source: SourceId,
+    pub code: &'static str,
+    pub cause: String,
+    /// The text of the key, where it could be read.
+    pub key: Option<String>,
+    pub partition: i32,
+    pub offset: i64,
+    /// The target whose mapping rejected the row; `None`: the record could not be decoded.
+    pub target: Option<TargetId>,
+}
+
+/// What the clock tells the ledger about a tick before it seals it.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    pub tick: Tick,
+    /// The wall clock at the seal, in milliseconds since the epoch.
+    pub wall_ms: i64,
+    pub sources: Vec<SealedSource>,
+    /// The backlog that existed at the start is covered: from this tick on differences are shown.
+    pub hydrated: bool,
+}
+
+/// How far a source is read at a tick.
+#[derive(Clone, Debug, Default)]
+pub struct SealedSource {
+    /// The next position to read, by partition.
+    pub positions: Vec<(i32, i64)>,
+    /// Everything that the log held when it was last asked is read.
+    pub caught_up: bool,
+    /// Why the source is not read now, if it is not.
+    pub trouble: Option<String>,
+    /// Bytes left until the end that was known, for the progress display.
+    pub behind_bytes: u64,
+}
+
+/// Where exports go; kept here so that the command line and the pipeline agree on it.
+#[derive(Clone, Debug)]
+pub struct ExportDir(pub PathBuf);

@@ -1,0 +1,379 @@
+//! What the user declared, once it is known to hold: the plan.
+//!
+//! `config` makes it from YAML, `engine` renders it, everything else reads it. Names are resolved to places in these
+//! lists; a text is here only to be shown.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    engine::sql::{Scalar, SqlPlan},
+    row::{Column, Type, Value},
+};
+
+pub type ConnectionId = usize;
+pub type SourceId = usize;
+pub type TargetId = usize;
+pub type ComparisonId = usize;
+
+/// Everything that one process of tieout does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub data_dir: PathBuf,
+    /// Timely worker threads.
+    pub workers: usize,
+    /// How often a tick is sealed.
+    pub tick: Duration,
+    /// Where the HTTP API listens.
+    pub listen: SocketAddr,
+    pub connections: Vec<Connection>,
+    pub sources: Vec<Source>,
+    /// In an order in which each reads only earlier ones.
+    pub targets: Vec<Target>,
+    pub comparisons: Vec<Comparison>,
+    pub outputs: Vec<Output>,
+    pub tests: Vec<TestCase>,
+}
+
+/// A system that logs are read from, or written to.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub name: String,
+    pub kind: ConnectionKind,
+}
+
+#[derive(Clone, Debug)]
+pub enum ConnectionKind {
+    /// A folder of files.
+    File { dir: PathBuf },
+    /// A Kafka cluster; `properties` are librdkafka's own settings, passed through.
+    Kafka { brokers: String, properties: BTreeMap<String, String> },
+    /// The simulated departments of `tieout demo`.
+    Demo,
+}
+
+/// A table that a log of changes describes.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    /// The dataflow (file) that declares it, and that file's owner.
+    pub dataflow: String,
+    pub owner: Option<String>,
+    pub connection: ConnectionId,
+    pub log: LogSpec,
+    pub format: Format,
+    /// All declared columns, in order.
+    pub columns: Vec<Column>,
+    /// Places in `columns`. Empty only for `Format::Json`: then each message is a row of its own.
+    pub key: Vec<usize>,
+    /// How the connector writes decimals and times where the message has no schema to say it.
+    pub wire: Wire,
+    pub comment: Option<String>,
+}
+
+/// What of a connection a source reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogSpec {
+    /// Files of a folder, read one after the other as one log; the last one is followed as it grows.
+    Files(Vec<PathBuf>),
+    /// A topic; `heartbeat` is the topic that moves its source time while the table is quiet.
+    Topic { topic: String, start: Start, heartbeat: Heartbeat },
+    /// A table of the simulation of `tieout demo`.
+    Demo(String),
+}
+
+/// Where reading of a topic starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    Beginning,
+    End,
+    /// Offset by partition; a partition that is not named starts at its beginning.
+    Offsets(BTreeMap<i32, i64>),
+    /// The first message at or after this time, in milliseconds since the epoch.
+    Time(i64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heartbeat {
+    /// `__debezium-heartbeat.PREFIX` of the topic's prefix, if there is such a topic.
+    Auto,
+    Topic(String),
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    DebeziumJson,
+    UpsertJson,
+    /// Each message is a row; nothing is ever taken back.
+    Json,
+}
+
+impl Format {
+    pub const ALL: [(&'static str, Format); 3] =
+        [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, f)| *f == self).expect("every format is listed").0
+    }
+}
+
+/// How numbers stand for decimals and times in messages without a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Wire {
+    pub decimals: WireDecimals,
+    pub times: WireTimes,
+}
+
+/// A string that is no number is taken as base64 of the unscaled value at the declared scale only under `Precise`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WireDecimals {
+    /// Text or numbers (`decimal.handling.mode` `string` or `double`).
+    #[default]
+    Text,
+    /// Base64 of the unscaled value (`precise`, which is the connector's default).
+    Precise,
+}
+
+/// The unit of a number that stands for a time or timestamp (Debezium's `time.precision.mode`). Text is always ISO 8601.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WireTimes {
+    /// Milliseconds for a declared precision up to 3, microseconds up to 6.
+    #[default]
+    Adaptive,
+    Microseconds,
+    /// Milliseconds whatever the precision.
+    Connect,
+    Nanoseconds,
+}
+
+/// A table that should exist.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub name: String,
+    pub dataflow: String,
+    pub owner: Option<String>,
+    pub columns: Vec<Column>,
+    /// Places in `columns`.
+    pub key: Vec<usize>,
+    pub mapping: Mapping,
+    /// The hash of the mapping's meaning, in hex.
+    pub version: String,
+    pub comment: Option<String>,
+    /// Comment and tags by column.
+    pub notes: Vec<Note>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Note {
+    pub comment: Option<String>,
+    pub tags: Vec<String>,
+}
+
+/// A table that a mapping reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TableRef {
+    Source(SourceId),
+    Target(TargetId),
+}
+
+#[derive(Clone, Debug)]
+pub enum Mapping {
+    Fields(FieldMapping),
+    Sql(SqlPlan),
+}
+
+/// A mapping row by row.
+#[derive(Clone, Debug)]
+pub struct FieldMapping {
+    pub from: TableRef,
+    /// Rows on which this is not true have no row in the target.
+    pub filter: Option<Scalar>,
+    /// As many as the target has columns.
+    pub fields: Vec<FieldRule>,
+    /// Target columns that must not be NULL: `REQUIRED_VALUE_MISSING` otherwise.
+    pub require: Vec<usize>,
+}
+
+/// How one target column comes to its value. First `value`, then, if that is NULL or missing, the policy.
+#[derive(Clone, Debug)]
+pub struct FieldRule {
+    pub value: FieldValue,
+    /// What happens to NULL (and to a column that the message lacks, unless `on_missing` says otherwise).
+    pub on_null: NullPolicy,
+    /// What happens when a column that `value` is (a plain column only) is lacking in the message.
+    pub on_missing: Option<NullPolicy>,
+    /// What happens to the empty text; `None`: it is a value like any other.
+    pub on_empty: Option<NullPolicy>,
+}
+
+#[derive(Clone, Debug)]
+pub enum FieldValue {
+    /// A column of the input, converted to the target column's type if that is another.
+    Column(usize),
+    Expression(Scalar),
+    /// A map from values of an input; values of `when` have the type of the target column.
+    Case { input: CaseInput, when: Vec<(Value, Value)>, otherwise: Otherwise },
+}
+
+#[derive(Clone, Debug)]
+pub enum CaseInput {
+    Column(usize),
+    Expression(Scalar),
+}
+
+#[derive(Clone, Debug)]
+pub enum Otherwise {
+    /// A value that no rule knows is a reject, `MAPPING_NOT_FOUND`. (NULL is left to the null policy.)
+    Reject,
+    Value(Value),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum NullPolicy {
+    Pass,
+    Default(Value),
+    /// The row is not in the target.
+    Drop,
+    /// The row is a reject, `NULL_VALUE`.
+    Reject,
+    /// tieout stops with the place.
+    Fail,
+}
+
+/// Two tables that should agree, matched by key.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub name: String,
+    pub dataflow: String,
+    pub owner: Option<String>,
+    pub expected: TableRef,
+    pub actual: TableRef,
+    /// The type in which each key column is matched, with the expected side's name.
+    pub key: Vec<KeyPair>,
+    /// The compared fields, with the expected side's name and the type that holds both sides' values.
+    pub fields: Vec<FieldPair>,
+    pub grace: Duration,
+    /// How long a side's time may stand still before the comparison is `stale`.
+    pub stale_after: Duration,
+    pub totals: Vec<TotalSpec>,
+    pub comment: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyPair {
+    pub name: String,
+    pub ty: Type,
+    /// Places in the columns of each side.
+    pub expected: usize,
+    pub actual: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldPair {
+    pub name: String,
+    pub ty: Type,
+    pub expected: usize,
+    pub actual: usize,
+}
+
+/// A declared sum of a comparison: a field of `fields`, by fields of `fields` or of the key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TotalSpec {
+    pub sum: String,
+    pub by: Vec<String>,
+}
+
+/// A table, or the differences of a comparison, written to a topic or a file.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub what: OutputOf,
+    pub connection: ConnectionId,
+    /// The topic, or the file's name in the connection's folder.
+    pub to: String,
+    /// `DebeziumJson` or `UpsertJson`.
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OutputOf {
+    Table(TargetId),
+    Differences(ComparisonId),
+}
+
+/// A test written in a dataflow file.
+#[derive(Clone, Debug)]
+pub struct TestCase {
+    pub name: String,
+    pub dataflow: String,
+    pub file: PathBuf,
+    pub line: usize,
+    pub steps: Vec<Step>,
+}
+
+/// A step; `line` is where it stands.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub line: usize,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Messages by source, each the JSON text of an event in the source's format.
+    Feed(Vec<(SourceId, Vec<String>)>),
+    /// Moves the source time of all sources forward.
+    Advance(Duration),
+    /// What must hold now, by table, comparison or `rejects`: rows as JSON objects of the columns that matter.
+    Expect(Vec<(Expectation, Vec<serde_json::Map<String, serde_json::Value>>)>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Expectation {
+    Target(TargetId),
+    Comparison(ComparisonId),
+    Rejects,
+}
+
+impl Plan {
+    /// The columns of a table.
+    pub fn columns(&self, table: TableRef) -> &[Column] {
+        match table {
+            TableRef::Source(id) => &self.sources[id].columns,
+            TableRef::Target(id) => &self.targets[id].columns,
+        }
+    }
+
+    /// The key of a table, as places in its columns.
+    pub fn key(&self, table: TableRef) -> &[usize] {
+        match table {
+            TableRef::Source(id) => &self.sources[id].key,
+            TableRef::Target(id) => &self.targets[id].key,
+        }
+    }
+
+    /// The name of a table.
+    pub fn table_name(&self, table: TableRef) -> &str {
+        match table {
+            TableRef::Source(id) => &self.sources[id].name,
+            TableRef::Target(id) => &self.targets[id].name,
+        }
+    }
+
+    /// The sources that a table is computed from.
+    pub fn sources_of(&self, table: TableRef) -> Vec<SourceId> {
+        let mut found = Vec::new();
+        let mut todo = vec![table];
+        while let Some(table) = todo.pop() {
+            match table {
+                TableRef::Source(id) if !found.contains(&id) => found.push(id),
+                TableRef::Source(_) => {}
+                TableRef::Target(id) => match &self.targets[id].mapping {
+                    Mapping::Fields(mapping) => todo.push(mapping.from),
+                    Mapping::Sql(sql) => todo.extend(&sql.inputs),
+                },
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+}

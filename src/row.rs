@@ -1,0 +1,924 @@
+//! Types, values and rows as packed canonical bytes: equality of bytes is equality of values.
+//!
+//! A *row* is a header and its fields, in the order of a list of columns:
+//!
+//! ```text
+//! header  ceil((columns + 1) / 8) bytes, least significant bit first: bit 0 says that a second bitmap follows,
+//!         bit c + 1 says that column c has no value (it is NULL, or unknown)
+//! unknown only when bit 0 is set: the same number of bytes; bit c + 1 says that column c is unknown, not NULL
+//! fields  the columns that have a value, each as `pack_*` below writes it
+//! ```
+//!
+//! A *key* is written by [`push_key`] so that the order of bytes is the order of values, column by column.
+//! This file owns both forms and the text form of every type; it knows nothing of JSON, Arrow or tables.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike};
+use serde::{Deserialize, Serialize};
+
+/// The type of a column. Times are kept in microseconds whatever their declared precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Type {
+    Bool,
+    /// A signed integer of 8, 16, 32 or 64 bits; all are packed alike, so 7 equals 7 whatever the width.
+    Int(u8),
+    /// At most 38 digits; the packed form is the unscaled integer.
+    Decimal(u8, u8),
+    Double,
+    /// Text of at most so many characters (0: no limit).
+    Varchar(u32),
+    Bytes,
+    Date,
+    /// Digits of the second: 3 or 6.
+    Time(u8),
+    /// Digits of the second (3 or 6), and whether the value is an instant (`timestamp with time zone`, kept in UTC).
+    Timestamp(u8, bool),
+    Uuid,
+    /// Kept as text.
+    Json,
+    /// An opaque value: JSON text without insignificant white space.
+    Array,
+}
+
+impl Type {
+    /// Reads a declared type, e.g. `decimal(18,2)`, `timestamp(3) with time zone`, `bigint[]`.
+    ///
+    /// # Errors
+    /// A sentence which says what is wrong and what is known.
+    pub fn parse(text: &str) -> Result<Type, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let text = lower.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.ends_with("[]") || text == "array" {
+            return Ok(Type::Array);
+        }
+        let (head, arguments, tail) = match text.find('(') {
+            None => (text.clone(), Vec::new(), String::new()),
+            Some(open) => {
+                let close = text[open..].find(')').map(|c| c + open).ok_or("a closing parenthesis is lacking")?;
+                let arguments = text[open + 1..close]
+                    .split(',')
+                    .map(|a| a.trim().parse::<u32>().map_err(|_| format!("`{}` is not a number", a.trim())))
+                    .collect::<Result<Vec<_>, _>>()?;
+                (text[..open].trim().to_string(), arguments, text[close + 1..].trim().to_string())
+            }
+        };
+        let words = format!("{head} {tail}");
+        let words = words.trim();
+        let digits = |default: u8| match arguments.as_slice() {
+            [] => Ok(default),
+            [n] if *n <= 3 => Ok(3),
+            [n] if *n <= 6 => Ok(6),
+            _ => Err("the precision of a time is at most 6 digits of the second".to_string()),
+        };
+        let plain = |ty: Type| if arguments.is_empty() { Ok(ty) } else { Err(format!("`{words}` takes no argument")) };
+        match words {
+            "bool" | "boolean" => plain(Type::Bool),
+            "tinyint" | "int8" => Ok(Type::Int(8)),
+            "smallint" | "int16" | "int2" => Ok(Type::Int(16)),
+            "int" | "integer" | "int32" | "int4" => Ok(Type::Int(32)),
+            "bigint" | "int64" | "long" => Ok(Type::Int(64)),
+            "decimal" | "numeric" => match arguments.as_slice() {
+                [] => Ok(Type::Decimal(38, 10)),
+                [p] if (1..=38).contains(p) => Ok(Type::Decimal(*p as u8, 0)),
+                [p, s] if (1..=38).contains(p) && s <= p => Ok(Type::Decimal(*p as u8, *s as u8)),
+                _ => Err("a decimal has 1 to 38 digits, and its scale is not larger than that".into()),
+            },
+            "double" | "double precision" | "float" | "real" | "float8" | "float4" | "float64" | "float32" => plain(Type::Double),
+            "varchar" | "text" | "string" | "char" | "character varying" | "character" => match arguments.as_slice() {
+                [] => Ok(Type::Varchar(0)),
+                [n] if *n > 0 => Ok(Type::Varchar(*n)),
+                _ => Err("a varchar takes one length, larger than 0".into()),
+            },
+            "bytes" | "binary" | "varbinary" | "bytea" | "blob" => Ok(Type::Bytes),
+            "date" => plain(Type::Date),
+            "time" | "time without time zone" => Ok(Type::Time(digits(6)?)),
+            "timestamp" | "timestamp without time zone" | "datetime" => Ok(Type::Timestamp(digits(6)?, false)),
+            "timestamptz" | "timestamp with time zone" => Ok(Type::Timestamp(digits(6)?, true)),
+            "uuid" => plain(Type::Uuid),
+            "json" | "jsonb" => plain(Type::Json),
+            _ => {
+                let best = Type::NAMES.iter().max_by(|a, b| strsim::jaro(words, a).total_cmp(&strsim::jaro(words, b))).unwrap();
+                Err(format!("`{words}` is not a type; did you mean `{best}`? known are {}", Type::NAMES.join(", ")))
+            }
+        }
+    }
+
+    /// The names that [`Type::parse`] takes, one spelling each.
+    pub const NAMES: [&'static str; 16] = [
+        "bool", "tinyint", "smallint", "int", "bigint", "decimal(p,s)", "double", "varchar", "bytes", "date", "time", "timestamp",
+        "timestamptz", "uuid", "json", "array",
+    ];
+
+    /// The type that holds the values of both without loss, if values of the two can be compared at all.
+    pub fn common(self, other: Type) -> Option<Type> {
+        use Type::*;
+        Some(match (self, other) {
+            (a, b) if a == b => a,
+            (Int(a), Int(b)) => Int(a.max(b)),
+            (Varchar(_), Varchar(_)) => Varchar(0),
+            (Decimal(p, s), Decimal(q, t)) => {
+                let scale = s.max(t);
+                Decimal(((p - s).max(q - t) + scale).min(38), scale)
+            }
+            (Int(bits), Decimal(p, s)) | (Decimal(p, s), Int(bits)) => {
+                let digits = match bits { 8 => 3, 16 => 5, 32 => 10, _ => 19 };
+                Decimal(((p - s).max(digits) + s).min(38), s)
+            }
+            (Double, Int(_) | Decimal(..)) | (Int(_) | Decimal(..), Double) => Double,
+            (Time(a), Time(b)) => Time(a.max(b)),
+            (Timestamp(a, z), Timestamp(b, y)) if z == y => Timestamp(a.max(b), z),
+            (Date, Timestamp(p, z)) | (Timestamp(p, z), Date) => Timestamp(p, z),
+            (Json, Varchar(_)) | (Varchar(_), Json) => Varchar(0),
+            (Uuid, Varchar(_)) | (Varchar(_), Uuid) => Varchar(0),
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Type::Bool => f.write_str("bool"),
+            Type::Int(8) => f.write_str("tinyint"),
+            Type::Int(16) => f.write_str("smallint"),
+            Type::Int(32) => f.write_str("int"),
+            Type::Int(_) => f.write_str("bigint"),
+            Type::Decimal(p, s) => write!(f, "decimal({p},{s})"),
+            Type::Double => f.write_str("double"),
+            Type::Varchar(0) => f.write_str("varchar"),
+            Type::Varchar(n) => write!(f, "varchar({n})"),
+            Type::Bytes => f.write_str("bytes"),
+            Type::Date => f.write_str("date"),
+            Type::Time(p) => write!(f, "time({p})"),
+            Type::Timestamp(p, false) => write!(f, "timestamp({p})"),
+            Type::Timestamp(p, true) => write!(f, "timestamp({p}) with time zone"),
+            Type::Uuid => f.write_str("uuid"),
+            Type::Json => f.write_str("json"),
+            Type::Array => f.write_str("array"),
+        }
+    }
+}
+
+/// One value, for the paths where speed does not matter: literals, tests, answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    /// Not sent by the connector (an unchanged TOAST value that was never seen). It makes no difference.
+    Unknown,
+    Bool(bool),
+    Int(i64),
+    /// Unscaled, at the scale of the column's type.
+    Decimal(i128),
+    Double(f64),
+    /// Of a varchar, json or array column.
+    Text(String),
+    Bytes(Vec<u8>),
+    /// Days since 1970-01-01.
+    Date(i32),
+    /// Microseconds since midnight.
+    Time(i64),
+    /// Microseconds since 1970-01-01T00:00:00 (UTC, where the type has a zone).
+    Timestamp(i64),
+    Uuid([u8; 16]),
+}
+
+/// A named, typed column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Column {
+    pub name: String,
+    pub ty: Type,
+}
+
+// ---- fields -------------------------------------------------------------------------------------------------
+
+/// Appends an unsigned LEB128 number.
+#[inline]
+pub fn push_varint(out: &mut Vec<u8>, mut n: u128) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Appends an unsigned LEB128 number of at most 64 bits.
+#[inline]
+pub fn push_varint64(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads what [`push_varint64`] wrote and moves `at` behind it.
+#[inline]
+pub fn read_varint64(bytes: &[u8], at: &mut usize) -> u64 {
+    let (mut n, mut shift) = (0u64, 0);
+    loop {
+        let b = bytes[*at];
+        *at += 1;
+        n |= u64::from(b & 0x7f) << shift;
+        if b < 0x80 {
+            return n;
+        }
+        shift += 7;
+    }
+}
+
+#[inline]
+fn read_varint128(bytes: &[u8], at: &mut usize) -> u128 {
+    let (mut n, mut shift) = (0u128, 0);
+    loop {
+        let b = bytes[*at];
+        *at += 1;
+        n |= u128::from(b & 0x7f) << shift;
+        if b < 0x80 {
+            return n;
+        }
+        shift += 7;
+    }
+}
+
+/// Packs an integer, date, time or timestamp.
+#[inline]
+pub fn pack_int(out: &mut Vec<u8>, n: i64) {
+    push_varint64(out, ((n << 1) ^ (n >> 63)) as u64);
+}
+
+/// Packs the unscaled integer of a decimal.
+#[inline]
+pub fn pack_decimal(out: &mut Vec<u8>, n: i128) {
+    if let Ok(small) = i64::try_from(n) {
+        return pack_int(out, small);
+    }
+    push_varint(out, ((n << 1) ^ (n >> 127)) as u128);
+}
+
+/// Packs a double; all NaNs are one value, and so are the zeros.
+#[inline]
+pub fn pack_double(out: &mut Vec<u8>, n: f64) {
+    let n = if n.is_nan() { f64::NAN } else if n == 0.0 { 0.0 } else { n };
+    out.extend_from_slice(&n.to_le_bytes());
+}
+
+/// Packs text, JSON, an array or bytes.
+#[inline]
+pub fn pack_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    push_varint64(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Packs a value of a column of type `ty`; nothing is written for NULL and unknown.
+pub fn pack_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null | Value::Unknown => {}
+        Value::Bool(b) => out.push(u8::from(*b)),
+        Value::Int(n) | Value::Time(n) | Value::Timestamp(n) => pack_int(out, *n),
+        Value::Decimal(n) => pack_decimal(out, *n),
+        Value::Double(n) => pack_double(out, *n),
+        Value::Text(t) => pack_bytes(out, t.as_bytes()),
+        Value::Bytes(b) => pack_bytes(out, b),
+        Value::Date(n) => pack_int(out, i64::from(*n)),
+        Value::Uuid(u) => out.extend_from_slice(u),
+    }
+}
+
+/// The length of the packed field of type `ty` that starts at `at`.
+#[inline]
+pub fn field_len(ty: Type, bytes: &[u8], at: usize) -> usize {
+    match ty {
+        Type::Bool => 1,
+        Type::Double => 8,
+        Type::Uuid => 16,
+        Type::Varchar(_) | Type::Bytes | Type::Json | Type::Array => {
+            let mut end = at;
+            let len = read_varint64(bytes, &mut end) as usize;
+            end - at + len
+        }
+        _ => {
+            let mut end = at;
+            while bytes[end] >= 0x80 {
+                end += 1;
+            }
+            end + 1 - at
+        }
+    }
+}
+
+/// The integer of a packed integer, date, time or timestamp.
+#[inline]
+pub fn unpack_int(field: &[u8]) -> i64 {
+    let n = read_varint64(field, &mut 0);
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}
+
+/// The unscaled integer of a packed decimal.
+#[inline]
+pub fn unpack_decimal(field: &[u8]) -> i128 {
+    let n = read_varint128(field, &mut 0);
+    (n >> 1) as i128 ^ -((n & 1) as i128)
+}
+
+/// The double of a packed double.
+#[inline]
+pub fn unpack_double(field: &[u8]) -> f64 {
+    f64::from_le_bytes(field[..8].try_into().expect("a packed double has 8 bytes"))
+}
+
+/// The bytes of packed text, JSON, array or bytes.
+#[inline]
+pub fn unpack_bytes(field: &[u8]) -> &[u8] {
+    let mut at = 0;
+    let len = read_varint64(field, &mut at) as usize;
+    &field[at..at + len]
+}
+
+/// The value of a packed field.
+pub fn unpack_value(ty: Type, field: &[u8]) -> Value {
+    match ty {
+        Type::Bool => Value::Bool(field[0] != 0),
+        Type::Int(_) => Value::Int(unpack_int(field)),
+        Type::Decimal(..) => Value::Decimal(unpack_decimal(field)),
+        Type::Double => Value::Double(unpack_double(field)),
+        Type::Varchar(_) | Type::Json | Type::Array => Value::Text(String::from_utf8_lossy(unpack_bytes(field)).into_owned()),
+        Type::Bytes => Value::Bytes(unpack_bytes(field).to_vec()),
+        Type::Date => Value::Date(unpack_int(field) as i32),
+        Type::Time(_) => Value::Time(unpack_int(field)),
+        Type::Timestamp(..) => Value::Timestamp(unpack_int(field)),
+        Type::Uuid => Value::Uuid(field[..16].try_into().expect("a packed uuid has 16 bytes")),
+    }
+}
+
+// ---- rows ---------------------------------------------------------------------------------------------------
+
+/// One field of a row: its packed bytes, or why there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    Null,
+    Unknown,
+    Packed(&'a [u8]),
+}
+
+impl Field<'_> {
+    /// The value, for a column of type `ty`.
+    pub fn value(self, ty: Type) -> Value {
+        match self {
+            Field::Null => Value::Null,
+            Field::Unknown => Value::Unknown,
+            Field::Packed(bytes) => unpack_value(ty, bytes),
+        }
+    }
+}
+
+/// Writes rows field by field.
+pub struct RowWriter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    header: usize,
+    column: usize,
+    unknown: Vec<usize>,
+}
+
+impl<'a> RowWriter<'a> {
+    /// Begins a row of `columns` columns at the end of `out`.
+    #[inline]
+    pub fn new(out: &'a mut Vec<u8>, columns: usize) -> Self {
+        let (start, header) = (out.len(), columns / 8 + 1);
+        out.resize(start + header, 0);
+        RowWriter { out, start, header, column: 0, unknown: Vec::new() }
+    }
+
+    /// The next column is NULL.
+    #[inline]
+    pub fn null(&mut self) {
+        self.column += 1;
+        self.out[self.start + self.column / 8] |= 1 << (self.column % 8);
+    }
+
+    /// The next column is unknown.
+    pub fn unknown(&mut self) {
+        self.null();
+        self.unknown.push(self.column);
+    }
+
+    /// The next column has this packed value.
+    #[inline]
+    pub fn packed(&mut self, field: &[u8]) {
+        self.column += 1;
+        self.out.extend_from_slice(field);
+    }
+
+    /// The next column, of any kind.
+    #[inline]
+    pub fn field(&mut self, field: Field) {
+        match field {
+            Field::Null => self.null(),
+            Field::Unknown => self.unknown(),
+            Field::Packed(bytes) => self.packed(bytes),
+        }
+    }
+
+    /// The next column has a value that the caller packs at the end of the buffer.
+    #[inline]
+    pub fn pack(&mut self) -> &mut Vec<u8> {
+        self.column += 1;
+        self.out
+    }
+
+    /// Ends the row.
+    #[inline]
+    pub fn finish(self) {
+        if !self.unknown.is_empty() {
+            self.out[self.start] |= 1;
+            let mut bitmap = vec![0u8; self.header];
+            for column in self.unknown {
+                bitmap[column / 8] |= 1 << (column % 8);
+            }
+            let at = self.start + self.header;
+            self.out.splice(at..at, bitmap);
+        }
+    }
+}
+
+/// Reads the fields of a row in order.
+#[derive(Clone)]
+pub struct RowReader<'a> {
+    row: &'a [u8],
+    header: usize,
+    column: usize,
+    at: usize,
+}
+
+impl<'a> RowReader<'a> {
+    /// Begins with the first of `columns` columns.
+    #[inline]
+    pub fn new(row: &'a [u8], columns: usize) -> Self {
+        let header = columns / 8 + 1;
+        let at = if row[0] & 1 == 0 { header } else { 2 * header };
+        RowReader { row, header, column: 0, at }
+    }
+
+    /// The next field, of a column of type `ty`.
+    #[inline]
+    pub fn next(&mut self, ty: Type) -> Field<'a> {
+        self.column += 1;
+        let (byte, bit) = (self.column / 8, 1u8 << (self.column % 8));
+        if self.row[byte] & bit != 0 {
+            return if self.row[0] & 1 != 0 && self.row[self.header + byte] & bit != 0 { Field::Unknown } else { Field::Null };
+        }
+        let len = field_len(ty, self.row, self.at);
+        let field = &self.row[self.at..self.at + len];
+        self.at += len;
+        Field::Packed(field)
+    }
+}
+
+/// All fields of a row.
+pub fn fields<'a>(row: &'a [u8], columns: &[Column]) -> Vec<Field<'a>> {
+    let mut reader = RowReader::new(row, columns.len());
+    columns.iter().map(|c| reader.next(c.ty)).collect()
+}
+
+/// All values of a row.
+pub fn values(row: &[u8], columns: &[Column]) -> Vec<Value> {
+    let mut reader = RowReader::new(row, columns.len());
+    columns.iter().map(|c| reader.next(c.ty).value(c.ty)).collect()
+}
+
+/// Packs a row of values.
+pub fn pack_row(values: &[Value]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = RowWriter::new(&mut out, values.len());
+    for value in values {
+        match value {
+            Value::Null => writer.null(),
+            Value::Unknown => writer.unknown(),
+            value => pack_value(writer.pack(), value),
+        }
+    }
+    writer.finish();
+    out
+}
+
+/// Does the row have a column whose value is unknown?
+#[inline]
+pub fn has_unknown(row: &[u8]) -> bool {
+    row.first().is_some_and(|b| b & 1 != 0)
+}
+
+// ---- keys ---------------------------------------------------------------------------------------------------
+
+/// Appends one column of a key; the order of bytes is NULL first, then the order of values. A column that is not the
+/// last of its key is self-delimiting.
+pub fn push_key(out: &mut Vec<u8>, ty: Type, field: Field, last: bool) {
+    let Field::Packed(bytes) = field else { return out.push(0) };
+    match ty {
+        Type::Bool => out.push(1 + bytes[0]),
+        Type::Double => {
+            let bits = unpack_double(bytes).to_bits();
+            out.push(1);
+            out.extend_from_slice(&(if bits >> 63 == 0 { bits ^ (1 << 63) } else { !bits }).to_be_bytes());
+        }
+        Type::Uuid => {
+            out.push(1);
+            out.extend_from_slice(bytes);
+        }
+        Type::Varchar(_) | Type::Bytes | Type::Json | Type::Array => {
+            out.push(1);
+            let text = unpack_bytes(bytes);
+            if last {
+                return out.extend_from_slice(text);
+            }
+            for &b in text {
+                out.push(b);
+                if b == 0 {
+                    out.push(0xff);
+                }
+            }
+            out.extend_from_slice(&[0, 0]);
+        }
+        // Length and sign in one byte (0x80 plus or minus the number of bytes), then the bytes, high first.
+        _ => {
+            let n = unpack_decimal(bytes);
+            let magnitude = if n < 0 { !n as u128 } else { n as u128 };
+            let len = 16 - magnitude.leading_zeros() as usize / 8;
+            out.push(if n < 0 { 0x7f - len as u8 } else { 0x80 + len as u8 });
+            out.extend_from_slice(&n.to_be_bytes()[16 - len..]);
+        }
+    }
+}
+
+/// The key of packed fields.
+pub fn pack_key(types: &[Type], fields: &[Field]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (i, (ty, field)) in types.iter().zip(fields).enumerate() {
+        push_key(&mut out, *ty, *field, i + 1 == types.len());
+    }
+    out
+}
+
+/// The values of a key that [`push_key`] wrote.
+pub fn unpack_key(types: &[Type], key: &[u8]) -> Vec<Value> {
+    let mut at = 0;
+    types.iter().enumerate().map(|(i, ty)| {
+        let tag = key[at];
+        at += 1;
+        if tag == 0 {
+            return Value::Null;
+        }
+        match ty {
+            Type::Bool => Value::Bool(tag == 2),
+            Type::Double => {
+                let bits = u64::from_be_bytes(key[at..at + 8].try_into().expect("8 bytes of a double"));
+                at += 8;
+                Value::Double(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
+            }
+            Type::Uuid => {
+                at += 16;
+                Value::Uuid(key[at - 16..at].try_into().expect("16 bytes of a uuid"))
+            }
+            Type::Varchar(_) | Type::Bytes | Type::Json | Type::Array => {
+                let mut text = Vec::new();
+                if i + 1 == types.len() {
+                    text.extend_from_slice(&key[at..]);
+                    at = key.len();
+                } else {
+                    while !(key[at] == 0 && key[at + 1] == 0) {
+                        text.push(key[at]);
+                        at += if key[at] == 0 { 2 } else { 1 };
+                    }
+                    at += 2;
+                }
+                match ty {
+                    Type::Bytes => Value::Bytes(text),
+                    _ => Value::Text(String::from_utf8_lossy(&text).into_owned()),
+                }
+            }
+            _ => {
+                let negative = tag < 0x80;
+                let len = if negative { 0x7f - tag } else { tag - 0x80 } as usize;
+                let mut bytes = if negative { [0xff; 16] } else { [0; 16] };
+                bytes[16 - len..].copy_from_slice(&key[at..at + len]);
+                at += len;
+                let n = i128::from_be_bytes(bytes);
+                match ty {
+                    Type::Decimal(..) => Value::Decimal(n),
+                    Type::Date => Value::Date(n as i32),
+                    Type::Time(_) => Value::Time(n as i64),
+                    Type::Timestamp(..) => Value::Timestamp(n as i64),
+                    _ => Value::Int(n as i64),
+                }
+            }
+        }
+    }).collect()
+}
+
+/// The hash that routes a key to its worker (high bits) and to its slot (low bits).
+#[inline]
+pub fn hash_key(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
+
+/// The worker that holds a key.
+#[inline]
+pub fn worker_of(hash: u64, workers: usize) -> usize {
+    ((hash >> 32) as usize * workers) >> 32
+}
+
+// ---- text ---------------------------------------------------------------------------------------------------
+
+const DAY_US: i64 = 86_400_000_000;
+const EPOCH_DAYS_FROM_CE: i32 = 719_163;
+
+/// The value as people read it: decimals with their declared scale, dates and times in ISO 8601, bytes in hex. NULL is empty.
+pub fn text_of(ty: Type, value: &Value) -> String {
+    match value {
+        Value::Null | Value::Unknown => String::new(),
+        Value::Bool(b) => b.to_string(),
+        Value::Int(n) => n.to_string(),
+        Value::Decimal(n) => decimal_text(*n, match ty { Type::Decimal(_, s) => s, _ => 0 }),
+        Value::Double(n) => double_text(*n),
+        Value::Text(t) => t.clone(),
+        Value::Bytes(b) => b.iter().fold(String::new(), |mut t, b| { let _ = write!(t, "{b:02x}"); t }),
+        Value::Date(days) => date_text(*days),
+        Value::Time(us) => time_text(*us, ty),
+        Value::Timestamp(us) => {
+            let (precision, zone) = match ty { Type::Timestamp(p, z) => (p, z), _ => (6, false) };
+            timestamp_text(*us, precision, zone)
+        }
+        Value::Uuid(u) => uuid_text(u),
+    }
+}
+
+/// `-1234` at scale 2 is `-12.34`.
+pub fn decimal_text(n: i128, scale: u8) -> String {
+    if scale == 0 {
+        return n.to_string();
+    }
+    let digits = format!("{:0width$}", n.unsigned_abs(), width = usize::from(scale) + 1);
+    let point = digits.len() - usize::from(scale);
+    format!("{}{}.{}", if n < 0 { "-" } else { "" }, &digits[..point], &digits[point..])
+}
+
+fn double_text(n: f64) -> String {
+    if n.is_nan() { "NaN".into() } else if n.is_infinite() { if n > 0.0 { "Infinity".into() } else { "-Infinity".into() } } else { serde_json::to_string(&n).unwrap_or_default() }
+}
+
+/// `2026-03-04`; a day outside the calendar's range as `epoch+DAYSd`.
+pub fn date_text(days: i32) -> String {
+    days.checked_add(EPOCH_DAYS_FROM_CE).and_then(NaiveDate::from_num_days_from_ce_opt).map_or_else(|| format!("epoch{days:+}d"), |d| d.format("%Y-%m-%d").to_string())
+}
+
+fn time_text(us: i64, ty: Type) -> String {
+    let (seconds, fraction) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
+    let (sign, seconds) = if seconds < 0 { ("-", -seconds) } else { ("", seconds) };
+    let mut text = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    push_fraction(&mut text, fraction, match ty { Type::Time(p) => p, _ => 6 });
+    text
+}
+
+fn push_fraction(text: &mut String, us: i64, precision: u8) {
+    if us != 0 {
+        let _ = if precision == 3 && us % 1000 == 0 { write!(text, ".{:03}", us / 1000) } else { write!(text, ".{us:06}") };
+    }
+}
+
+/// `2026-03-04T05:06:07.000008`, with `Z` when the type has a zone.
+pub fn timestamp_text(us: i64, precision: u8, zone: bool) -> String {
+    let Some(time) = DateTime::from_timestamp_micros(us) else { return format!("epoch{us:+}us") };
+    let mut text = time.format("%Y-%m-%dT%H:%M:%S").to_string();
+    push_fraction(&mut text, us.rem_euclid(1_000_000), precision);
+    if zone {
+        text.push('Z');
+    }
+    text
+}
+
+/// A source time (milliseconds) as people read it: `2026-03-04T05:06:07.008Z`.
+pub fn source_time_text(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms).map_or_else(|| format!("epoch{ms:+}ms"), |t| t.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}
+
+fn uuid_text(u: &[u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (i, b) in u.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{b:02x}");
+    }
+    text
+}
+
+/// The value as JSON: decimals, dates, times, uuids and bytes as strings (decimals so that nothing is lost), the rest as
+/// JSON has it; JSON columns are text.
+pub fn json_of(ty: Type, value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null | Value::Unknown => serde_json::Value::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(n) => (*n).into(),
+        Value::Double(n) => serde_json::Number::from_f64(*n).map_or_else(|| double_text(*n).into(), Into::into),
+        value => text_of(ty, value).into(),
+    }
+}
+
+/// A key as text: the value of its one column, or a JSON array of its several.
+pub fn key_text(columns: &[Column], key: &[u8]) -> String {
+    let types: Vec<Type> = columns.iter().map(|c| c.ty).collect();
+    let values = unpack_key(&types, key);
+    match values.as_slice() {
+        [value] => text_of(types[0], value),
+        values => serde_json::Value::Array(values.iter().zip(&types).map(|(v, t)| json_of(*t, v)).collect()).to_string(),
+    }
+}
+
+/// Reads a value of type `ty` from its text form.
+///
+/// # Errors
+/// A sentence which says why the text is no such value.
+pub fn parse_text(ty: Type, text: &str) -> Result<Value, String> {
+    let fail = |what: &str| Err(format!("`{}` is not {what}", shorten(text)));
+    match ty {
+        Type::Bool => match text {
+            "true" | "t" | "1" => Ok(Value::Bool(true)),
+            "false" | "f" | "0" => Ok(Value::Bool(false)),
+            _ => fail("a bool"),
+        },
+        Type::Int(bits) => match text.parse::<i64>() {
+            Ok(n) if fits(n, bits) => Ok(Value::Int(n)),
+            _ => fail(&format!("an integer of {bits} bits")),
+        },
+        Type::Decimal(p, s) => parse_decimal(text.as_bytes(), p, s).map(Value::Decimal),
+        Type::Double => text.parse::<f64>().map(Value::Double).or_else(|_| fail("a double")),
+        Type::Varchar(0) => Ok(Value::Text(text.to_string())),
+        Type::Varchar(n) if text.chars().count() > n as usize => fail(&format!("a text of at most {n} characters")),
+        Type::Varchar(_) => Ok(Value::Text(text.to_string())),
+        Type::Json | Type::Array => Ok(Value::Text(text.to_string())),
+        Type::Bytes => {
+            let hex = text.as_bytes();
+            let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+            let bytes = hex.chunks(2).map(|c| Some(digit(c[0])? << 4 | digit(*c.get(1)?)?)).collect::<Option<Vec<u8>>>();
+            bytes.map(Value::Bytes).map_or_else(|| fail("bytes in hex"), Ok)
+        }
+        Type::Date => parse_date(text).map(Value::Date),
+        Type::Time(_) => parse_time(text).map(Value::Time),
+        Type::Timestamp(_, zone) => parse_timestamp(text, zone).map(Value::Timestamp),
+        Type::Uuid => {
+            let hex: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
+            if hex.len() != 32 || !hex.iter().all(u8::is_ascii_hexdigit) {
+                return fail("a uuid");
+            }
+            let mut uuid = [0; 16];
+            for (byte, pair) in uuid.iter_mut().zip(hex.chunks(2)) {
+                *byte = u8::from_str_radix(std::str::from_utf8(pair).expect("hex digits are text"), 16).expect("hex digits");
+            }
+            Ok(Value::Uuid(uuid))
+        }
+    }
+}
+
+/// Does `n` fit an integer of so many bits?
+#[inline]
+pub fn fits(n: i64, bits: u8) -> bool {
+    bits == 64 || n >> (bits - 1) == 0 || n >> (bits - 1) == -1
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text.to_string() }
+}
+
+/// Reads a decimal exactly: `-12.5`, `1.25e3`; digits that the scale would lose are an error, trailing zeros are not.
+///
+/// # Errors
+/// A sentence which says why it does not fit `decimal(precision,scale)`.
+pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, String> {
+    let fail = |why: &str| Err(format!("`{}` {why} decimal({precision},{scale})", shorten(&String::from_utf8_lossy(text))));
+    let (negative, digits) = match text { [b'-', rest @ ..] => (true, rest), [b'+', rest @ ..] => (false, rest), rest => (false, rest) };
+    let (mut n, mut point, mut seen, mut i) = (0i128, None, 0usize, 0);
+    while i < digits.len() {
+        match digits[i] {
+            b @ b'0'..=b'9' => {
+                seen += 1;
+                n = match n.checked_mul(10).and_then(|n| n.checked_add(i128::from(b - b'0'))) { Some(n) => n, None => return fail("does not fit") };
+            }
+            b'.' if point.is_none() => point = Some(seen),
+            b'e' | b'E' if seen > 0 => break,
+            _ => return fail("is not a number for"),
+        }
+        i += 1;
+    }
+    if seen == 0 {
+        return fail("is not a number for");
+    }
+    let mut exponent = 0i32;
+    if i < digits.len() {
+        exponent = match std::str::from_utf8(&digits[i + 1..]).ok().and_then(|e| e.parse().ok()) { Some(e) => e, None => return fail("is not a number for") };
+    }
+    let fraction = seen - point.unwrap_or(seen);
+    let n = if negative { -n } else { n };
+    match rescale(n, i64::from(exponent) - fraction as i64 + i64::from(scale), precision) {
+        Some(n) => Ok(n),
+        None => fail("does not fit"),
+    }
+}
+
+/// `n` times ten to the power of `by`, if that is whole and has at most `precision` digits.
+pub fn rescale(n: i128, by: i64, precision: u8) -> Option<i128> {
+    let mut n = n;
+    if n == 0 {
+        return Some(0);
+    }
+    if by > 38 || by < -38 {
+        return None;
+    }
+    if by >= 0 {
+        n = n.checked_mul(10i128.pow(by as u32))?;
+    } else {
+        let by = 10i128.pow(-by as u32);
+        if n % by != 0 {
+            return None;
+        }
+        n /= by;
+    }
+    (n.unsigned_abs() < 10u128.pow(u32::from(precision))).then_some(n)
+}
+
+/// Days since 1970-01-01 of `2026-03-04` (a trailing `Z`, or a time of midnight, is allowed).
+///
+/// # Errors
+/// A sentence which says that it is no date.
+pub fn parse_date(text: &str) -> Result<i32, String> {
+    let b = text.as_bytes();
+    let digit = |i: usize| (b[i].wrapping_sub(b'0') < 10).then(|| i32::from(b[i] - b'0'));
+    if b.len() == 10 && b[4] == b'-' && b[7] == b'-' {
+        let number = |from: usize, to: usize| (from..to).try_fold(0, |n, i| Some(n * 10 + digit(i)?));
+        if let (Some(y), Some(m), Some(d)) = (number(0, 4), number(5, 7), number(8, 10)) {
+            const DAYS: [i32; 13] = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            let leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+            if (1..=12).contains(&m) && d >= 1 && d <= DAYS[m as usize] + i32::from(m == 2 && leap) {
+                return Ok(days_from_civil(y, m, d));
+            }
+        }
+        return Err(format!("`{}` is not a date", shorten(text)));
+    }
+    let day = text.trim_end_matches('Z').trim_end_matches("T00:00:00");
+    day.parse::<NaiveDate>().map(|d| d.num_days_from_ce() - EPOCH_DAYS_FROM_CE).map_err(|_| format!("`{}` is not a date", shorten(text)))
+}
+
+/// Howard Hinnant, "chrono-compatible low-level date algorithms".
+fn days_from_civil(y: i32, m: i32, d: i32) -> i32 {
+    let y = if m <= 2 { y - 1 } else { y };
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let doy = (153 * (m + if m > 2 { -3 } else { 9 }) + 2) / 5 + d - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
+/// Microseconds since midnight of `05:06:07.000008` (a trailing `Z` is allowed; so is `24:00:00`, and more than a day, as
+/// MariaDB has it).
+///
+/// # Errors
+/// A sentence which says that it is no time.
+pub fn parse_time(text: &str) -> Result<i64, String> {
+    let fail = || format!("`{}` is not a time", shorten(text));
+    let body = text.trim_end_matches('Z');
+    if let Ok(t) = body.parse::<NaiveTime>() {
+        return Ok(i64::from(t.num_seconds_from_midnight()) * 1_000_000 + i64::from(t.nanosecond() % 1_000_000_000 / 1000));
+    }
+    let (sign, body) = body.strip_prefix('-').map_or((1, body), |rest| (-1, rest));
+    let mut parts = body.split(':');
+    let mut number = |most: i64| -> Option<i64> { parts.next()?.parse().ok().filter(|n| (0..=most).contains(n)) };
+    let (h, m) = (number(9_999).ok_or_else(fail)?, number(59).ok_or_else(fail)?);
+    let seconds: f64 = parts.next().unwrap_or("0").parse().ok().filter(|s| (0.0..60.0).contains(s)).ok_or_else(fail)?;
+    if parts.next().is_some() {
+        return Err(fail());
+    }
+    Ok(sign * ((h * 3600 + m * 60) * 1_000_000 + (seconds * 1e6).round() as i64))
+}
+
+/// Microseconds since the epoch of `2026-03-04T05:06:07.000008` (or with a space); with `zone`, an offset or `Z` is read,
+/// and its lack means UTC; without `zone`, a `Z` is ignored.
+///
+/// # Errors
+/// A sentence which says that it is no timestamp.
+pub fn parse_timestamp(text: &str, zone: bool) -> Result<i64, String> {
+    let fail = || format!("`{}` is not a timestamp{}", shorten(text), if zone { " with time zone" } else { "" });
+    if zone && let Ok(t) = DateTime::parse_from_rfc3339(text) {
+        return Ok(t.timestamp_micros());
+    }
+    let body = text.trim_end_matches('Z');
+    let (date, time) = body.split_once(['T', ' ']).unwrap_or((body, "00:00:00"));
+    let days = i64::from(parse_date(date).map_err(|_| fail())?);
+    if zone && let Some(sign) = time.rfind(['+', '-']) {
+        let (time, offset) = time.split_at(sign);
+        let padded = if offset.len() == 3 { format!("{offset}:00") } else { offset.to_string() };
+        let seconds = DateTime::parse_from_rfc3339(&format!("1970-01-01T00:00:00{padded}")).map_err(|_| fail())?.timestamp();
+        return Ok(days * DAY_US + parse_time(time).map_err(|_| fail())? + seconds * 1_000_000);
+    }
+    Ok(days * DAY_US + parse_time(time).map_err(|_| fail())?)
+}
+
+#[cfg(test)]
+mod tests;

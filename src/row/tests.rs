@@ -1,0 +1,59 @@
+use super::*;
+
+fn check(ty: &str, text: &str, shown: &str) {
+    let ty = Type::parse(ty).unwrap();
+    let value = parse_text(ty, text).unwrap();
+    assert_eq!(text_of(ty, &value), shown);
+    let column = [Column { name: "c".into(), ty }];
+    let row = pack_row(std::slice::from_ref(&value));
+    assert_eq!(values(&row, &column), [value.clone()]);
+    let key = pack_key(&[ty, ty], &[fields(&row, &column)[0], fields(&row, &column)[0]]);
+    assert_eq!(unpack_key(&[ty, ty], &key), [value.clone(), value]);
+}
+
+#[test]
+fn text_and_back() {
+    check("bool", "true", "true");
+    check("int", "-2147483648", "-2147483648");
+    check("bigint", "-9223372036854775808", "-9223372036854775808");
+    check("decimal(38,2)", "-999999999999999999999999999999999999.99", "-999999999999999999999999999999999999.99");
+    check("decimal(18,2)", "1.5", "1.50");
+    check("decimal(18,2)", "1.250e1", "12.50");
+    check("double", "-0.25", "-0.25");
+    check("varchar", "a\0b", "a\0b");
+    check("date", "0044-03-15", "0044-03-15");
+    check("date", "2024-02-29", "2024-02-29");
+    check("time", "24:00:00", "24:00:00");
+    check("timestamp", "2026-03-04 05:06:07.000008", "2026-03-04T05:06:07.000008");
+    check("timestamptz", "2026-03-04T05:06:07+02:00", "2026-03-04T03:06:07Z");
+    check("uuid", "00112233-4455-6677-8899-aabbccddeeff", "00112233-4455-6677-8899-aabbccddeeff");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    for (ty, text) in [("tinyint", "128"), ("decimal(4,2)", "100"), ("decimal(4,2)", "1.005"), ("date", "2026-02-29"), ("varchar(2)", "abc"), ("uuid", "x")] {
+        assert!(parse_text(Type::parse(ty).unwrap(), text).is_err(), "{text} is no {ty}");
+    }
+    assert!(Type::parse("bigin").unwrap_err().contains("`bigint`"));
+}
+
+#[test]
+fn keys_sort_as_their_values() {
+    let ints = [i64::MIN, -65_537, -256, -255, -1, 0, 1, 127, 128, 255, 256, 65_536, i64::MAX];
+    let keys: Vec<_> = ints.iter().map(|n| { let mut f = vec![]; pack_int(&mut f, *n); pack_key(&[Type::Int(64)], &[Field::Packed(&f)]) }).collect();
+    assert!(keys.is_sorted());
+    let texts: [&[u8]; 5] = [b"", b"\0", b"a", b"a\0", b"ab"];
+    let keys: Vec<_> = texts.iter().map(|t| { let mut f = vec![]; pack_bytes(&mut f, t); pack_key(&[Type::Varchar(0), Type::Bool], &[Field::Packed(&f), Field::Null]) }).collect();
+    assert!(keys.is_sorted());
+}
+
+#[test]
+fn null_and_unknown_are_kept_apart() {
+    let columns: Vec<_> = (0..9).map(|i| Column { name: format!("c{i}"), ty: Type::Int(64) }).collect();
+    let mut row = vec![Value::Int(1); 9];
+    row[7] = Value::Unknown;
+    row[8] = Value::Null;
+    let packed = pack_row(&row);
+    assert!(has_unknown(&packed));
+    assert_eq!(values(&packed, &columns), row);
+}
