@@ -17,7 +17,7 @@
 //! | `mapping` | row-by-row mappings over decoded batches |
 //! | `sql` | DataFusion's planner in, a relational plan out; scalar expressions over batches |
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
@@ -102,8 +102,8 @@ pub enum RowState {
 /// A part of what a worker exports; blocks of one worker and table come in the order of keys.
 #[derive(Debug)]
 pub enum ExportBlock {
-    /// Rows of a target: (key, row of all columns), sorted by key.
-    Rows { worker: usize, target: TargetId, rows: Vec<(Box<[u8]>, Box<[u8]>)>, last: bool },
+    /// Rows of a target as lines of JSON: `bytes` is key, line, key, line …; `rows` has where each key and its line end.
+    Rows { worker: usize, target: TargetId, bytes: Vec<u8>, rows: Vec<(u32, u32)>, last: bool },
     /// The totals of a comparison over this worker's keys.
     Totals { worker: usize, comparison: ComparisonId, totals: Vec<Total> },
     /// Nothing more from this worker.
@@ -247,7 +247,3 @@ pub struct SealedSource {
     /// Bytes left until the end that was known, for the progress display.
     pub behind_bytes: u64,
 }
-
-/// Where exports go; kept here so that the command line and the pipeline agree on it.
-#[derive(Clone, Debug)]
-pub struct ExportDir(pub PathBuf);

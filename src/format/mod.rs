@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub mod debezium_json;
+pub mod encode;
 pub mod json;
 pub mod upsert_json;
 
