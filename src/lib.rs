@@ -3,7 +3,9 @@
 //! The arrow of dependencies goes one way: `cli` → `pipeline` → (`log`, `format`, `sink`, `http`, `ledger`) → `engine` →
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
+pub mod clock;
 pub mod engine;
 pub mod format;
+pub mod log;
 pub mod plan;
 pub mod row;
