@@ -8,10 +8,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender};
+use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Chunk, Command, ExportBlock, Payload, RowAnswer, Sealed, SealedSource, Tick, worker::Workers},
+    engine::{Chunk, Command, Payload, RowAnswer, Sealed, SealedSource, Tick, worker::Workers},
     log::{LogError, LogHandle, Until, View},
     plan::TableRef,
 };
@@ -245,18 +245,4 @@ impl<'a> Clock<'a> {
         select.recv(&self.asks);
         let _ = select.ready_timeout(left);
     }
-}
-
-/// Asks every worker to export and calls `block` with what comes, until all are done.
-pub fn export(workers: &Workers, mut block: impl FnMut(ExportBlock)) -> Result<(), RecvTimeoutError> {
-    let (to, blocks) = crossbeam_channel::bounded(4);
-    workers.all(&Command::Export { to });
-    let mut done = 0;
-    while done < workers.count() {
-        match blocks.recv_timeout(Duration::from_secs(600))? {
-            ExportBlock::Done { .. } => done += 1,
-            other => block(other),
-        }
-    }
-    Ok(())
 }

@@ -77,8 +77,8 @@ pub enum Command {
     Seal(Tick),
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
-    /// Write everything that stands in the tables (sent after the last seal).
-    Export { to: Sender<ExportBlock> },
+    /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel.
+    Export { to: Arc<[Sender<ExportBlock>]> },
     /// Leave the loop when all sealed ticks are closed.
     Stop,
 }
@@ -102,15 +102,13 @@ pub enum RowState {
     Rejected(Box<Reject>),
 }
 
-/// A part of what a worker exports; blocks of one worker and table come in the order of keys.
+/// A part of what a worker exports: first the rows of each target in the order of keys, then the totals of each comparison.
 #[derive(Debug)]
 pub enum ExportBlock {
     /// Rows of a target as lines of JSON: `bytes` is key, line, key, line …; `rows` has where each key and its line end.
-    Rows { worker: usize, target: TargetId, bytes: Vec<u8>, rows: Vec<(u32, u32)>, last: bool },
+    Rows { target: TargetId, bytes: Vec<u8>, rows: Vec<(u32, u32)>, last: bool },
     /// The totals of a comparison over this worker's keys.
-    Totals { worker: usize, comparison: ComparisonId, totals: Vec<Total> },
-    /// Nothing more from this worker.
-    Done { worker: usize },
+    Totals { comparison: ComparisonId, totals: Vec<Total> },
 }
 
 /// A measure of a comparison for a group, both sides; sums are unscaled at `scale`.

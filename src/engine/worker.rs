@@ -195,7 +195,7 @@ impl Loop {
                         worker.step_or_park(None);
                         self.report();
                     }
-                    super::render::export::export(&self.plan, &self.flow, self.index, &to);
+                    render::export::export(&self.plan, &self.flow, &to[self.index]);
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     while !self.sealed.is_empty() {

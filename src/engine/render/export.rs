@@ -18,7 +18,7 @@ use crate::{
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Sends everything; blocks while the receiver is busy.
-pub fn export(plan: &Plan, flow: &Dataflow, worker: usize, to: &Sender<ExportBlock>) {
+pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
     let mut sorted: BTreeMap<usize, Arc<[u32]>> = BTreeMap::new();
     for (target, (home, whole)) in flow.homes.iter().enumerate() {
         let table = &flow.stages[home.table].borrow().table;
@@ -40,19 +40,18 @@ pub fn export(plan: &Plan, flow: &Dataflow, worker: usize, to: &Sender<ExportBlo
                 Rows::Many(values) => values.iter().for_each(|value| line(value)),
             }
             if bytes.len() >= BLOCK_BYTES {
-                let block = ExportBlock::Rows { worker, target, bytes: std::mem::take(&mut bytes), rows: std::mem::take(&mut rows), last: false };
+                let block = ExportBlock::Rows { target, bytes: std::mem::take(&mut bytes), rows: std::mem::take(&mut rows), last: false };
                 let _ = to.send(block);
             }
         }
-        let _ = to.send(ExportBlock::Rows { worker, target, bytes, rows, last: true });
+        let _ = to.send(ExportBlock::Rows { target, bytes, rows, last: true });
     }
     for (stage, of) in flow.stages.iter().zip(&flow.specs) {
         if let TableOf::Comparison(comparison) = of {
             let totals = totals(plan, *comparison, &stage.borrow().table);
-            let _ = to.send(ExportBlock::Totals { worker, comparison: *comparison, totals });
+            let _ = to.send(ExportBlock::Totals { comparison: *comparison, totals });
         }
     }
-    let _ = to.send(ExportBlock::Done { worker });
 }
 
 #[derive(Clone, Copy)]
