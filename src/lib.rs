@@ -5,5 +5,7 @@
 
 pub mod engine;
 pub mod format;
+pub mod ledger;
 pub mod plan;
 pub mod row;
+pub mod telemetry;
