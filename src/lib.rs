@@ -5,7 +5,10 @@
 
 pub mod clock;
 pub mod engine;
+pub mod export;
 pub mod format;
+pub mod ledger;
 pub mod log;
 pub mod plan;
 pub mod row;
+pub mod telemetry;
