@@ -5,5 +5,6 @@
 
 pub mod engine;
 pub mod format;
+pub mod log;
 pub mod plan;
 pub mod row;

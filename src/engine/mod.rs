@@ -41,6 +41,9 @@ pub struct Chunk {
     pub payload: Payload,
     /// The source time of its first message, where that can be told; aligns the sides while a backlog is read.
     pub source_time: Option<i64>,
+    /// The position after its last message: once this chunk is applied, the log is read up to here. For a heartbeat the
+    /// position of its partition when the heartbeat was let through.
+    pub next: i64,
 }
 
 /// Bytes of messages.
