@@ -346,16 +346,3 @@ fn speed() {
     let seconds = first.unwrap().elapsed().as_secs_f64();
     println!("{count} messages in {chunks} chunks, {seconds:.3} s after {:?}: {:.2} M/s", begun.elapsed(), count as f64 / seconds / 1e6);
 }
-#[test]
-#[ignore = "zz"]
-fn zz() {
-    let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).try_init();
-    let cluster = cluster(&[("t", 1)]);
-    println!("--- {:?} made", std::time::SystemTime::now());
-    numbered(&cluster, "t", 1, 5);
-    println!("--- {:?} produced", std::time::SystemTime::now());
-    let mut s = spec(&cluster, "t");
-    s.properties.insert("debug".into(), "broker,metadata,topic,fetch,cgrp,consumer".into());
-    read_all(start(s, Until::End));
-    println!("--- read");
-}
