@@ -9,6 +9,8 @@ pub mod export;
 pub mod format;
 pub mod ledger;
 pub mod log;
+pub mod pipeline;
 pub mod plan;
 pub mod row;
+pub mod scenario;
 pub mod telemetry;

@@ -4,7 +4,7 @@
 //! keys. The loop never blocks on anything but its command channel; the clock's credits bound what is under way.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +19,10 @@ use super::{
     Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, TableReport, Tick,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
-    table::change::{Op, Parcel, push_with},
+    table::{
+        ACTUAL, EXPECTED,
+        change::{Op, Parcel, push_with},
+    },
 };
 use crate::{
     format::{self, Batch, Decoder, Message},
@@ -147,7 +150,7 @@ impl Loop {
         let is_watched = |t: &TargetId| plan.outputs.iter().any(|o| o.what == OutputOf::Table(*t));
         let home = |t: TargetId| &flow.homes[t].0;
         let watched = (0..flow.stages.len())
-            .map(|at| (0..plan.targets.len()).filter(is_watched).find(|t| home(*t).table == at && home(*t).side == super::table::EXPECTED))
+            .map(|at| (0..plan.targets.len()).filter(is_watched).find(|t| home(*t).table == at && home(*t).side == EXPECTED))
             .collect();
         Loop {
             sources: vec![QUIET; plan.sources.len()],
@@ -355,9 +358,27 @@ impl Loop {
         }
     }
 
+    /// The rows of each table that is kept somewhere, each once.
     fn sizes(&self) -> Vec<TableReport> {
-        let targets = self.flow.homes.iter().enumerate().map(|(target, (home, _))| TableReport { table: TableRef::Target(target), rows: self.flow.stages[home.table].borrow().table.rows(home.side) });
-        targets.collect()
+        let mut sizes: BTreeMap<TableRef, u64> = BTreeMap::new();
+        for (target, (home, _)) in self.flow.homes.iter().enumerate() {
+            sizes.insert(TableRef::Target(target), self.flow.stages[home.table].borrow().table.rows(home.side));
+        }
+        for (stage, of) in self.flow.stages.iter().zip(&self.flow.specs) {
+            let table = &stage.borrow().table;
+            match of {
+                TableOf::Comparison(id) => {
+                    let comparison = &self.plan.comparisons[*id];
+                    sizes.entry(comparison.expected).or_insert_with(|| table.rows(EXPECTED));
+                    sizes.entry(comparison.actual).or_insert_with(|| table.rows(ACTUAL));
+                }
+                TableOf::Source(source) => {
+                    sizes.insert(TableRef::Source(*source), table.rows(EXPECTED));
+                }
+                TableOf::Target(_) => {}
+            }
+        }
+        sizes.into_iter().map(|(table, rows)| TableReport { table, rows }).collect()
     }
 }
 

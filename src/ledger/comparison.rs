@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Tick},
+    engine::{DifferenceChange, Tick, render::rows::TIME_OF_TICK},
     ledger::{
         difference::{self, Difference, Kind, Since, State},
         source::SourceState,
@@ -305,18 +305,21 @@ impl LiveComparison {
         let before = self.remove(&change.key);
         let Some(sides) = change.now else { return };
         let Some((kind, unclear)) = difference::classify(comparison, &sides) else { return };
+        // A change that came through a join or an aggregate has no source time of its own: it is as new as its side.
+        let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.status.time } else { time };
+        let (expected_time, actual_time) = (of_tick(change.expected_time, &self.expected), of_tick(change.actual_time, &self.actual));
         // Where no source time is known, the expected side's own time stands for it, or else the tick.
         let or_else = |time: i64| match (time, self.expected.status.time) {
             (i64::MIN, i64::MIN) => tick as i64,
             (i64::MIN, side) => side,
             (time, _) => time,
         };
-        let opened = or_else(change.expected_time.max(change.actual_time));
+        let opened = or_else(expected_time.max(actual_time));
         let (key, since, base) = match &before {
             None => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
             Some(before) => {
                 let expected_changed = change.expected_time != i64::MIN || before.sides.expected != sides.expected;
-                let base = if expected_changed { or_else(change.expected_time) } else { before.base };
+                let base = if expected_changed { or_else(expected_time) } else { before.base };
                 (before.key.clone(), before.since, base)
             }
         };

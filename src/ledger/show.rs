@@ -213,3 +213,16 @@ pub fn difference_object(plan: &Plan, comparison: &Comparison, difference: &Diff
     object.insert("since".into(), row::source_time_text(difference.since.source_time).into());
     object
 }
+
+/// A reject as an object: what `rejects.csv` has, and the target whose mapping rejected the row.
+pub fn reject_object(plan: &Plan, reject: &crate::engine::Reject) -> Map<String, Json> {
+    let mut object = Map::new();
+    object.insert("source".into(), plan.sources[reject.source].name.clone().into());
+    object.insert("code".into(), reject.code.into());
+    object.insert("cause".into(), reject.cause.clone().into());
+    object.insert("key".into(), reject.key.clone().into());
+    object.insert("partition".into(), reject.partition.into());
+    object.insert("offset".into(), reject.offset.into());
+    object.insert("target".into(), reject.target.map(|t| plan.targets[t].name.clone()).into());
+    object
+}
