@@ -4,7 +4,14 @@
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
 pub mod config;
+pub mod clock;
 pub mod engine;
+pub mod export;
 pub mod format;
+pub mod ledger;
+pub mod log;
+pub mod pipeline;
 pub mod plan;
 pub mod row;
+pub mod scenario;
+pub mod telemetry;

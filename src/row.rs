@@ -351,6 +351,43 @@ pub fn unpack_value(ty: Type, field: &[u8]) -> Value {
     }
 }
 
+/// Are the packed forms of the two types the same for the same value?
+pub fn same_packing(a: Type, b: Type) -> bool {
+    use Type::*;
+    match (a, b) {
+        (Int(_), Int(_)) | (Varchar(_), Varchar(_) | Json) | (Json, Varchar(_)) | (Time(_), Time(_)) => true,
+        (Decimal(_, s), Decimal(_, t)) => s == t,
+        (Timestamp(_, z), Timestamp(_, y)) => z == y,
+        (a, b) => a == b,
+    }
+}
+
+/// Packs a value of type `from` again as one of type `to`, which must be able to hold it (see [`Type::common`]).
+///
+/// # Errors
+/// A sentence, when it can't hold the value.
+pub fn convert(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    use Type::*;
+    match (from, to) {
+        (a, b) if same_packing(a, b) => out.extend_from_slice(field),
+        (Decimal(_, s), Decimal(p, t)) => {
+            let n = unpack_decimal(field);
+            let n = rescale(n, i64::from(t) - i64::from(s), p).ok_or_else(|| format!("{} does not fit {to}", decimal_text(n, s)))?;
+            pack_decimal(out, n);
+        }
+        (Int(_), Decimal(p, t)) => {
+            let n = unpack_int(field);
+            pack_decimal(out, rescale(i128::from(n), i64::from(t), p).ok_or_else(|| format!("{n} does not fit {to}"))?);
+        }
+        (Int(_), Double) => pack_double(out, unpack_int(field) as f64),
+        (Decimal(_, s), Double) => pack_double(out, decimal_text(unpack_decimal(field), s).parse().map_err(|_| "not a double".to_string())?),
+        (Date, Timestamp(..)) => pack_int(out, unpack_int(field) * DAY_US),
+        (_, Varchar(_) | Json | Array) => pack_bytes(out, text_of(from, &unpack_value(from, field)).as_bytes()),
+        _ => return Err(format!("a {from} is no {to}")),
+    }
+    Ok(())
+}
+
 // ---- rows ---------------------------------------------------------------------------------------------------
 
 /// One field of a row: its packed bytes, or why there are none.

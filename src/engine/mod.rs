@@ -17,7 +17,7 @@
 //! | `mapping` | row-by-row mappings over decoded batches |
 //! | `sql` | DataFusion's planner in, a relational plan out; scalar expressions over batches |
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
@@ -41,6 +41,9 @@ pub struct Chunk {
     pub payload: Payload,
     /// The source time of its first message, where that can be told; aligns the sides while a backlog is read.
     pub source_time: Option<i64>,
+    /// The position after its last message: once this chunk is applied, the log is read up to here. For a heartbeat the
+    /// position of its partition when the heartbeat was let through.
+    pub next: i64,
 }
 
 /// Bytes of messages.
@@ -74,8 +77,8 @@ pub enum Command {
     Seal(Tick),
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
-    /// Write everything that stands in the tables (sent after the last seal).
-    Export { to: Sender<ExportBlock> },
+    /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel.
+    Export { to: Arc<[Sender<ExportBlock>]> },
     /// Leave the loop when all sealed ticks are closed.
     Stop,
 }
@@ -99,15 +102,13 @@ pub enum RowState {
     Rejected(Box<Reject>),
 }
 
-/// A part of what a worker exports; blocks of one worker and table come in the order of keys.
+/// A part of what a worker exports: first the rows of each target in the order of keys, then the totals of each comparison.
 #[derive(Debug)]
 pub enum ExportBlock {
-    /// Rows of a target: (key, row of all columns), sorted by key.
-    Rows { worker: usize, target: TargetId, rows: Vec<(Box<[u8]>, Box<[u8]>)>, last: bool },
+    /// Rows of a target as lines of JSON: `bytes` is key, line, key, line …; `rows` has where each key and its line end.
+    Rows { target: TargetId, bytes: Vec<u8>, rows: Vec<(u32, u32)>, last: bool },
     /// The totals of a comparison over this worker's keys.
-    Totals { worker: usize, comparison: ComparisonId, totals: Vec<Total> },
-    /// Nothing more from this worker.
-    Done { worker: usize },
+    Totals { comparison: ComparisonId, totals: Vec<Total> },
 }
 
 /// A measure of a comparison for a group, both sides; sums are unscaled at `scale`.
@@ -247,7 +248,3 @@ pub struct SealedSource {
     /// Bytes left until the end that was known, for the progress display.
     pub behind_bytes: u64,
 }
-
-/// Where exports go; kept here so that the command line and the pipeline agree on it.
-#[derive(Clone, Debug)]
-pub struct ExportDir(pub PathBuf);

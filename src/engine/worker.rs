@@ -1,1 +1,392 @@
-//! to come
+//! The loop of a worker: commands in, steps of the dataflow, reports out.
+//!
+//! Decoding happens here, on the way into the dataflow: a chunk becomes changes for every worker that holds one of its
+//! keys. The loop never blocks on anything but its command channel; the clock's credits bound what is under way.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::Thread,
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+
+use super::{
+    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, TableReport, Tick,
+    mapping::Fate,
+    render::{self, Dataflow, layout::TableOf, table::Question},
+    table::{
+        ACTUAL, EXPECTED,
+        change::{Op, Parcel, push_with},
+    },
+};
+use crate::{
+    format::{self, Batch, Decoder, Message},
+    plan::{OutputOf, Plan, TableRef, TargetId},
+    row,
+};
+
+/// Running workers, seen from outside.
+pub struct Workers {
+    senders: Vec<Sender<Command>>,
+    threads: Vec<Thread>,
+    guards: Option<timely::communication::WorkerGuards<()>>,
+    /// Chunks handed out and not decoded yet.
+    pending: Arc<AtomicU64>,
+}
+
+impl Workers {
+    /// Starts the plan's workers; `reports` gets a report of every worker for every tick.
+    pub fn start(plan: Arc<Plan>, reports: Sender<Report>) -> Workers {
+        let workers = plan.workers.max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Command>()).unzip();
+        let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
+        let (started, threads) = bounded(workers);
+        let pending = Arc::new(AtomicU64::new(0));
+        let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+        let decoded = Arc::clone(&pending);
+        let guards = timely::execute(config, move |worker| {
+            let commands = receivers.lock().expect("workers start one by one")[worker.index()].take().expect("a worker starts once");
+            started.send((worker.index(), std::thread::current())).expect("the starter waits");
+            let flow = worker.dataflow::<u64, _, _>(|scope| render::render(scope, &plan, workers));
+            Loop::new(Arc::clone(&plan), flow, worker.index(), workers, reports.clone(), Arc::clone(&decoded)).run(worker, &commands);
+        })
+        .expect("threads can be started");
+        let mut threads: Vec<_> = (0..workers).map(|_| threads.recv().expect("every worker starts")).collect();
+        threads.sort_by_key(|(index, _)| *index);
+        Workers { senders, threads: threads.into_iter().map(|(_, thread)| thread).collect(), guards: Some(guards), pending }
+    }
+
+    /// Chunks handed out and not decoded yet: the clock waits while there are many.
+    pub fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Hands a chunk to the worker with the least to do.
+    pub fn chunk(&self, chunk: Chunk, seq: u64) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let at = (0..self.senders.len()).min_by_key(|w| (self.senders[*w].len(), (*w + seq as usize) % self.senders.len())).expect("there is a worker");
+        self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq });
+    }
+
+    /// Tells every worker the same.
+    pub fn all(&self, command: &Command) {
+        for worker in 0..self.senders.len() {
+            self.send(worker, command.clone());
+        }
+    }
+
+    fn send(&self, worker: usize, command: Command) {
+        // A worker that is gone has panicked; joining says so.
+        let _ = self.senders[worker].send(command);
+        self.threads[worker].unpark();
+    }
+
+    /// Has a worker ended?
+    pub fn is_alive(&self) -> bool {
+        self.guards.as_ref().is_some_and(|g| g.guards().iter().all(|h| !h.is_finished()))
+    }
+
+    /// Stops the workers when all sealed ticks are closed.
+    ///
+    /// # Errors
+    /// What a worker panicked with.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.all(&Command::Stop);
+        let guards = self.guards.take().expect("workers are stopped once");
+        guards.join().into_iter().collect::<Result<Vec<()>, String>>().map(|_| ())
+    }
+}
+
+struct SealedTick {
+    tick: Tick,
+    at: Instant,
+    sources: Vec<SourceReport>,
+    /// Rejects without a key to keep them under.
+    loose: Vec<Reject>,
+}
+
+struct Loop {
+    plan: Arc<Plan>,
+    flow: Dataflow,
+    index: usize,
+    workers: usize,
+    reports: Sender<Report>,
+    decoded: Arc<AtomicU64>,
+    decoders: Vec<Option<Box<dyn Decoder>>>,
+    batch: Batch,
+    fates: Vec<Option<Fate>>,
+    /// Counts since the last seal.
+    sources: Vec<SourceReport>,
+    loose: Vec<Reject>,
+    sealed: VecDeque<SealedTick>,
+    closed: Tick,
+    difference_changes: u64,
+    /// By table: the target whose net changes an output wants.
+    watched: Vec<Option<TargetId>>,
+    failure: Option<String>,
+}
+
+const QUIET: SourceReport = SourceReport { read: 0, applied: 0, filtered: 0, rejected: 0, source_time: i64::MIN };
+
+impl Loop {
+    fn new(plan: Arc<Plan>, flow: Dataflow, index: usize, workers: usize, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
+        let mut wanted: Vec<Vec<bool>> = plan.sources.iter().map(|s| vec![false; s.columns.len()]).collect();
+        for feed in &flow.feeds {
+            for (all, one) in wanted[feed.source].iter_mut().zip(feed.program.wanted()) {
+                *all |= one;
+            }
+        }
+        let decoders = plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
+        let is_watched = |t: &TargetId| plan.outputs.iter().any(|o| o.what == OutputOf::Table(*t));
+        let home = |t: TargetId| &flow.homes[t].0;
+        let watched = (0..flow.stages.len())
+            .map(|at| (0..plan.targets.len()).filter(is_watched).find(|t| home(*t).table == at && home(*t).side == EXPECTED))
+            .collect();
+        Loop {
+            sources: vec![QUIET; plan.sources.len()],
+            plan,
+            flow,
+            index,
+            workers,
+            reports,
+            decoded,
+            decoders,
+            batch: Batch::default(),
+            fates: Vec::new(),
+            loose: Vec::new(),
+            sealed: VecDeque::new(),
+            closed: 0,
+            difference_changes: 0,
+            watched,
+            failure: None,
+        }
+    }
+
+    fn run(mut self, worker: &mut timely::worker::Worker, commands: &Receiver<Command>) {
+        loop {
+            match commands.try_recv() {
+                Ok(Command::Chunk { chunk, seq }) => {
+                    self.ingest(&chunk, seq);
+                    self.decoded.fetch_sub(1, Ordering::AcqRel);
+                    worker.step();
+                }
+                Ok(Command::Seal(tick)) => {
+                    for feed in &mut self.flow.feeds {
+                        feed.handle.advance_to(tick + 1);
+                        feed.handle.flush();
+                    }
+                    let mut sources = std::mem::replace(&mut self.sources, vec![QUIET; self.plan.sources.len()]);
+                    for source in &mut sources {
+                        source.filtered = source.read - source.applied - source.rejected;
+                    }
+                    self.sealed.push_back(SealedTick { tick, at: Instant::now(), sources, loose: std::mem::take(&mut self.loose) });
+                    worker.step();
+                }
+                Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
+                Ok(Command::Export { to }) => {
+                    while !self.sealed.is_empty() {
+                        worker.step_or_park(None);
+                        self.report();
+                    }
+                    render::export::export(&self.plan, &self.flow, &to[self.index]);
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    while !self.sealed.is_empty() {
+                        worker.step_or_park(None);
+                        self.report();
+                    }
+                    for feed in std::mem::take(&mut self.flow.feeds) {
+                        feed.handle.close();
+                    }
+                    while worker.has_dataflows() {
+                        worker.step_or_park(None);
+                    }
+                    return;
+                }
+                Err(TryRecvError::Empty) => {
+                    worker.step_or_park(None);
+                }
+            }
+            self.report();
+        }
+    }
+
+    /// Decodes a chunk and sends what it changes to the workers that hold the keys.
+    fn ingest(&mut self, chunk: &Chunk, seq: u64) {
+        let source = &mut self.sources[chunk.source];
+        let Some(decoder) = &mut self.decoders[chunk.source] else { return };
+        let batch = &mut self.batch;
+        batch.clear(self.plan.sources[chunk.source].columns.len());
+        match &chunk.payload {
+            Payload::Lines { bytes, offset } => {
+                let mut start = 0;
+                while start < bytes.len() {
+                    let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |n| start + n);
+                    let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
+                    if !line.iter().all(u8::is_ascii_whitespace) {
+                        decoder.decode(Message { value: Some(line), offset: offset + start as i64, ..Message::default() }, batch);
+                        source.read += 1;
+                    }
+                    start = end + 1;
+                }
+            }
+            Payload::Messages { bytes, index } => {
+                for at in index {
+                    let start = at.start as usize;
+                    let value = start + at.key_len.unwrap_or(0) as usize;
+                    let message = Message {
+                        key: at.key_len.map(|_| &bytes[start..value]),
+                        value: at.value_len.map(|len| &bytes[value..value + len as usize]),
+                        offset: at.offset,
+                        timestamp: at.timestamp,
+                    };
+                    decoder.decode(message, batch);
+                    source.read += 1;
+                }
+            }
+            Payload::Heartbeat(time) => source.source_time = source.source_time.max(*time),
+        }
+        for record in &batch.records {
+            source.source_time = source.source_time.max(record.source_time);
+        }
+        self.fates.clear();
+        self.fates.resize(batch.records.len(), None);
+        for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
+            let mut runs: Vec<Vec<u8>> = vec![Vec::with_capacity(batch.bytes.len() / self.workers + 64); self.workers];
+            let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
+            let result = feed.program.run(batch, chunk.partition, |mapped| {
+                fates[mapped.record] = fates[mapped.record].max(Some(mapped.fate));
+                let reported = mapped.reject.as_ref().is_some_and(|r| if r.target.is_some() { reports.mapping } else { reports.decode });
+                let time = batch.records[mapped.record].source_time;
+                match mapped.change {
+                    Some((Op::Truncate, ..)) => runs.iter_mut().for_each(|run| push_with(run, Op::Truncate, time, &[], &[])),
+                    Some((op, key, value)) => {
+                        let to = if workers == 1 { 0 } else { row::worker_of(row::hash_key(key), workers) };
+                        let value = if op == Op::Reject && !reported { &[] } else { value };
+                        push_with(&mut runs[to], op, time, key, value);
+                    }
+                    None if reported => loose.extend(mapped.reject),
+                    None => {}
+                }
+            });
+            if let Err(why) = result {
+                self.failure.get_or_insert(why);
+            }
+            let input = feed.input;
+            let mut parcels: Vec<Parcel> = runs.into_iter().enumerate().map(|(to, run)| Parcel { to: to as u64, input, seq: Some(seq), run }).collect();
+            feed.handle.send_batch(&mut parcels);
+            feed.handle.flush();
+        }
+        // A message may have left several records (a key change); it counts once, as the worst of them.
+        let mut last = None;
+        for (record, fate) in batch.records.iter().zip(&self.fates) {
+            let (offset, mut fate) = (record.offset, *fate);
+            if let Some((previous, before)) = last
+                && previous == offset
+            {
+                fate = fate.max(before);
+                count(source, before, -1);
+            }
+            count(source, fate, 1);
+            last = Some((offset, fate));
+        }
+    }
+
+    /// Takes a look-up down to the table that can answer it, if this worker holds the key.
+    fn ask(&mut self, table: TableRef, key: Vec<u8>, reply: &Sender<RowAnswer>) {
+        let TableRef::Target(target) = table else { return };
+        if row::worker_of(row::hash_key(&key), self.workers) != self.index {
+            return;
+        }
+        let (home, whole) = &self.flow.homes[target];
+        let tick = self.sealed.back().map_or(self.closed, |s| s.tick);
+        let (reply, whole, asked) = (reply.clone(), whole.clone(), key.clone());
+        let answer = Box::new(move |value: super::table::Value| {
+            let _ = reply.send(RowAnswer { as_of: tick, state: value.state(|row| whole.row(&asked, row).into()) });
+        });
+        self.flow.stages[home.table].borrow_mut().questions.push(Question { tick, side: home.side, key, answer });
+    }
+
+    /// Reports the ticks that have closed.
+    fn report(&mut self) {
+        while self.sealed.front().is_some_and(|s| !self.flow.probe.less_equal(&s.tick)) {
+            let SealedTick { tick, at: since, sources, loose } = self.sealed.pop_front().expect("there is a front");
+            let mut report = Report { worker: self.index, tick, failure: self.failure.take(), ..Report::default() };
+            for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
+                let stage = &mut *stage.borrow_mut();
+                stage.answer_before(tick + 1);
+                if let Some(closed) = stage.closed.remove(&tick) {
+                    report.rejects.extend(closed.rejects);
+                    if let TableOf::Comparison(id) = of {
+                        self.difference_changes += closed.differences.len() as u64;
+                        report.differences.extend(closed.differences.into_iter().map(|d| (*id, d)));
+                    }
+                    if let Some(target) = self.watched[at] {
+                        let whole = &self.flow.homes[target].1;
+                        report.rows.extend(closed.rows.into_iter().map(|(key, before, after)| {
+                            let state = |value: super::table::Value| value.state(|row| whole.row(&key, row).into());
+                            let (before, after) = (state(before), state(after));
+                            (target, RowChange { key, before, after })
+                        }));
+                    }
+                }
+                report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
+            }
+            report.rejects.extend(loose.into_iter().map(|r| (r, 1)));
+            report.rejects.extend(self.flow.rejects.borrow_mut().remove(&tick).unwrap_or_default());
+            report.sources = sources;
+            report.tables = self.sizes();
+            report.seconds = since.elapsed().as_secs_f64();
+            report.difference_changes = self.difference_changes;
+            self.closed = tick;
+            let _ = self.reports.send(report);
+        }
+        if self.sealed.is_empty() {
+            for stage in &self.flow.stages {
+                stage.borrow_mut().answer_before(self.closed + 1);
+            }
+        }
+    }
+
+    /// The rows of each table that is kept somewhere, each once.
+    fn sizes(&self) -> Vec<TableReport> {
+        let mut sizes: BTreeMap<TableRef, u64> = BTreeMap::new();
+        for (target, (home, _)) in self.flow.homes.iter().enumerate() {
+            sizes.insert(TableRef::Target(target), self.flow.stages[home.table].borrow().table.rows(home.side));
+        }
+        for (stage, of) in self.flow.stages.iter().zip(&self.flow.specs) {
+            let table = &stage.borrow().table;
+            match of {
+                TableOf::Comparison(id) => {
+                    let comparison = &self.plan.comparisons[*id];
+                    sizes.entry(comparison.expected).or_insert_with(|| table.rows(EXPECTED));
+                    sizes.entry(comparison.actual).or_insert_with(|| table.rows(ACTUAL));
+                }
+                TableOf::Source(source) => {
+                    sizes.insert(TableRef::Source(*source), table.rows(EXPECTED));
+                }
+                TableOf::Target(_) => {}
+            }
+        }
+        sizes.into_iter().map(|(table, rows)| TableReport { table, rows }).collect()
+    }
+}
+
+fn count(source: &mut SourceReport, fate: Option<Fate>, by: i64) {
+    let counter = match fate {
+        Some(Fate::Applied) => &mut source.applied,
+        Some(Fate::Rejected) => &mut source.rejected,
+        Some(Fate::Filtered) | None => return,
+    };
+    *counter = counter.wrapping_add_signed(by);
+}

@@ -1,0 +1,248 @@
+//! The clock: takes chunks from the readers, hands them to the workers, seals ticks and binds positions to them. The only
+//! reader of the wall clock on the data's way.
+//!
+//! While a backlog is read, the sides advance together in source time: of the chunks that wait, the one whose first message
+//! is the oldest goes next. A reader that has nothing yet is waited for, for a bounded time; one that is idle, stuck or at
+//! its end never is. Ticks of that phase are sealed by volume, since nothing is shown before it ends; differences would
+//! otherwise be made for every moment at which one side was ahead of the other.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Select, Sender};
+
+use crate::{
+    engine::{Chunk, Command, Payload, RowAnswer, Sealed, SealedSource, Tick, worker::Workers},
+    log::{LogError, LogHandle, Until, View},
+    plan::TableRef,
+};
+
+/// Bytes of a tick while a backlog is read.
+const CATCH_UP_BYTES: u64 = 64 << 20;
+/// A tick of the backlog is sealed at least so often, so that progress shows.
+const CATCH_UP_SEAL: Duration = Duration::from_secs(1);
+/// How long a reader that is ahead waits for one that has sent nothing.
+const ALIGN_WAIT: Duration = Duration::from_secs(5);
+/// When nothing comes, ticks are sealed at this interval, so that `as_of` moves on.
+const IDLE_SEAL: Duration = Duration::from_millis(100);
+/// Chunks under way per worker; more wait in their readers' channels.
+const CHUNKS_PER_WORKER: u64 = 4;
+
+/// What others ask of the clock.
+pub enum Ask {
+    /// The row of a table as of a tick that is closed after the asking.
+    Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
+    /// Seal, and stop.
+    Stop,
+}
+
+/// Why the clock stopped.
+#[derive(Debug)]
+pub enum Stopped {
+    /// All logs have ended (`Until::End`), or somebody asked.
+    Done { last: Tick },
+    /// A log can't be read on.
+    Log { source: usize, error: LogError },
+    /// A worker panicked.
+    Worker,
+}
+
+/// What the clock knows of one log.
+struct Lane {
+    log: LogHandle,
+    /// The next chunk, taken out of the channel to see its time.
+    head: Option<Chunk>,
+    seq: u64,
+    view: View,
+    /// All that had been sent when `view` was taken has been handed out.
+    drained: bool,
+    ended: bool,
+    /// The next position by partition, of what has been handed out.
+    positions: Vec<(i32, i64)>,
+    /// The source time of the newest head; orders chunks that have none.
+    time: i64,
+    /// Since when the lane has had nothing while others wait for it.
+    empty_since: Option<Instant>,
+}
+
+impl Lane {
+    fn done(&self) -> bool {
+        self.ended || (self.drained && self.view.backlog_done)
+    }
+
+    /// Takes the next chunk out of the channel, if there is none yet.
+    fn fill(&mut self) {
+        if self.head.is_some() || self.ended {
+            return;
+        }
+        let head = &mut self.head;
+        let taken = self.log.take(1, |chunk| *head = Some(chunk));
+        self.drained = taken.drained;
+        self.ended = taken.ended;
+        self.view = taken.view;
+        if let Some(chunk) = &self.head {
+            self.time = chunk.source_time.unwrap_or(self.time);
+            self.empty_since = None;
+        }
+    }
+}
+
+/// The clock of one run.
+pub struct Clock<'a> {
+    lanes: Vec<Lane>,
+    workers: &'a Workers,
+    sealed: Sender<Sealed>,
+    asks: Receiver<Ask>,
+    tick: Duration,
+    until: Until,
+    last: Tick,
+    last_seal: Instant,
+    /// Bytes and chunks handed out since the last seal.
+    bytes: u64,
+    hydrated: bool,
+    /// The lane whose turn it is, once there is no backlog.
+    turn: usize,
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+impl<'a> Clock<'a> {
+    /// A clock over open logs; `sealed` goes to the ledger.
+    pub fn new(logs: Vec<LogHandle>, workers: &'a Workers, sealed: Sender<Sealed>, asks: Receiver<Ask>, tick: Duration, until: Until) -> Self {
+        let lanes = logs
+            .into_iter()
+            .map(|log| Lane { log, head: None, seq: 0, view: View::default(), drained: false, ended: false, positions: Vec::new(), time: i64::MIN, empty_since: None })
+            .collect();
+        Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0 }
+    }
+
+    /// Runs until the logs end, somebody asks to stop, or something is wrong.
+    pub fn run(mut self) -> Stopped {
+        loop {
+            for lane in &mut self.lanes {
+                lane.fill();
+            }
+            if let Some((source, error)) = self.lanes.iter().enumerate().find_map(|(s, lane)| Some((s, lane.view.failed.clone()?))) {
+                return Stopped::Log { source, error };
+            }
+            if !self.workers.is_alive() {
+                return Stopped::Worker;
+            }
+            while let Ok(ask) = self.asks.try_recv() {
+                match ask {
+                    Ask::Row { table, key, reply } => {
+                        self.seal();
+                        self.workers.all(&Command::Row { table, key, reply });
+                    }
+                    Ask::Stop => {
+                        self.seal();
+                        return Stopped::Done { last: self.last };
+                    }
+                }
+            }
+            if !self.hydrated && self.lanes.iter().all(|lane| lane.head.is_none() && lane.done()) {
+                self.hydrated = true;
+                self.seal();
+            }
+            if self.until == Until::End && self.lanes.iter().all(|lane| lane.ended && lane.head.is_none()) {
+                return Stopped::Done { last: self.last };
+            }
+            if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
+                self.seal_if_due();
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            if let Some(lane) = self.next() {
+                self.hand_out(lane);
+                self.seal_if_due();
+                continue;
+            }
+            self.seal_if_due();
+            self.wait();
+        }
+    }
+
+    /// The lane whose chunk goes next. While a backlog is read that is the one with the oldest, and none while a lane that
+    /// is not done has nothing to show (for a bounded time).
+    fn next(&mut self) -> Option<usize> {
+        if !self.hydrated {
+            let now = Instant::now();
+            for lane in &mut self.lanes {
+                if lane.head.is_none() && !lane.done() && lane.view.trouble.is_none() && now - *lane.empty_since.get_or_insert(now) < ALIGN_WAIT {
+                    return None;
+                }
+            }
+        }
+        let waiting = (0..self.lanes.len()).filter(|l| self.lanes[*l].head.is_some());
+        if self.hydrated {
+            // By turns, so that a busy lane does not hold up a quiet one.
+            let (turn, lanes) = (self.turn, self.lanes.len());
+            let next = waiting.min_by_key(|l| (l + lanes - turn % lanes) % lanes);
+            self.turn = next.map_or(turn, |l| l + 1);
+            return next;
+        }
+        waiting.min_by_key(|l| self.lanes[*l].time)
+    }
+
+    fn hand_out(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        let chunk = lane.head.take().expect("the lane has a head");
+        self.bytes += match &chunk.payload {
+            Payload::Lines { bytes, .. } | Payload::Messages { bytes, .. } => bytes.len() as u64,
+            Payload::Heartbeat(_) => 1,
+        }
+        .max(1);
+        match lane.positions.iter_mut().find(|(partition, _)| *partition == chunk.partition) {
+            Some((_, next)) => *next = chunk.next,
+            None => lane.positions.push((chunk.partition, chunk.next)),
+        }
+        self.workers.chunk(chunk, lane.seq);
+        lane.seq += 1;
+    }
+
+    fn seal_if_due(&mut self) {
+        let since = self.last_seal.elapsed();
+        let due = match (self.hydrated, self.bytes > 0) {
+            (false, _) => self.bytes >= CATCH_UP_BYTES || since >= CATCH_UP_SEAL,
+            (true, true) => since >= self.tick,
+            (true, false) => since >= self.tick.max(IDLE_SEAL),
+        };
+        if due {
+            self.seal();
+        }
+    }
+
+    /// Seals the open tick: first the ledger learns what it covers, then the workers that it is over.
+    fn seal(&mut self) {
+        let wall_ms = now_ms();
+        let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
+        let sources = self
+            .lanes
+            .iter()
+            .map(|lane| SealedSource {
+                positions: lane.positions.clone(),
+                caught_up: lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
+                trouble: lane.view.trouble.clone(),
+                behind_bytes: lane.view.behind_bytes,
+            })
+            .collect();
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated });
+        self.workers.all(&Command::Seal(tick));
+        self.last = tick;
+        self.last_seal = Instant::now();
+        self.bytes = 0;
+    }
+
+    /// Waits until a log or somebody has something, or the next seal is due.
+    fn wait(&self) {
+        let interval = if self.bytes > 0 { self.tick } else { self.tick.max(IDLE_SEAL) };
+        let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
+        let mut select = Select::new();
+        for lane in self.lanes.iter().filter(|lane| !lane.ended) {
+            select.recv(&lane.log.chunks);
+        }
+        select.recv(&self.asks);
+        let _ = select.ready_timeout(left);
+    }
+}

@@ -1,0 +1,472 @@
+//! The compact keyed table: one or both sides of a comparison, or one target or source table.
+//!
+//! It holds for each key an expected and an actual value; equal rows are stored once. Changes are applied in the order of
+//! their log as they come; what is published when a tick closes is the net change only. A source that repeats itself
+//! changes nothing: state is keyed, not counted.
+//!
+//! This file owns the meaning of changes; `slab` and `index` own memory, `change` the bytes between workers. The stage
+//! around it, which knows ticks and workers, is `render::table`.
+
+use std::collections::HashMap;
+
+use super::{DifferenceChange, Reject, RowState, Side, Sides};
+use crate::row::{self, Field, RowReader, RowWriter, Type};
+
+pub mod change;
+mod index;
+pub mod many;
+mod slab;
+
+use change::{Change, Op};
+use index::Index;
+use slab::{Handle, Kind, Slabs};
+
+/// The expected side, the only one of a plain table.
+pub const EXPECTED: usize = 0;
+/// The actual side.
+pub const ACTUAL: usize = 1;
+
+/// The slot was touched since the last close.
+const TOUCHED: u8 = 1;
+/// Its difference stands in what was published.
+const PUBLISHED: u8 = 2;
+/// Its expected value before the tick is in `before`.
+const TRACKED: u8 = 4;
+
+/// What the table publishes when a tick closes.
+#[derive(Debug, Default)]
+pub struct Closed {
+    pub differences: Vec<DifferenceChange>,
+    /// Net changes of the expected side: key, value before, value after.
+    pub rows: Vec<(Box<[u8]>, Value, Value)>,
+    /// Rejects that came and went.
+    pub rejects: Vec<(Reject, i64)>,
+}
+
+/// A value of one side, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Absent,
+    Row(Box<[u8]>),
+    /// Several rows.
+    Many(Vec<Box<[u8]>>),
+    Reject(Box<Reject>),
+}
+
+/// See the module.
+pub struct Table {
+    /// Types of a value's fields, for rows with unknown fields.
+    types: Vec<Type>,
+    compare: bool,
+    track: bool,
+    index: Index,
+    slots: Vec<[Handle; 2]>,
+    flags: Vec<u8>,
+    free: Vec<u32>,
+    slabs: Slabs,
+    /// Each application since the last close: slot, side, source time.
+    log: Vec<(u32, u8, i64)>,
+    before: Vec<(u32, Value)>,
+    rejects: Vec<(Reject, i64)>,
+    rows: [u64; 2],
+}
+
+impl Table {
+    /// An empty table of values with these fields. `compare`: differences are published; `track`: net changes of the
+    /// expected side are.
+    pub fn new(types: Vec<Type>, compare: bool, track: bool) -> Self {
+        Table {
+            types,
+            compare,
+            track,
+            index: Index::default(),
+            slots: Vec::new(),
+            flags: Vec::new(),
+            free: Vec::new(),
+            slabs: Slabs::default(),
+            log: Vec::new(),
+            before: Vec::new(),
+            rejects: Vec::new(),
+            rows: [0; 2],
+        }
+    }
+
+    /// Rows of a side (a key with several counts once).
+    pub fn rows(&self, side: usize) -> u64 {
+        self.rows[side]
+    }
+
+    /// Bytes held from the allocator.
+    pub fn bytes(&self) -> u64 {
+        self.index.bytes() + self.slabs.bytes() + self.slots.capacity() as u64 * 8 + self.flags.capacity() as u64 + self.log.capacity() as u64 * 16
+    }
+
+    /// Applies the changes of one packed run, in order, to one side.
+    pub fn apply_all(&mut self, side: usize, run: &[u8]) {
+        // Two passes per stretch of changes: the first brings index and slots near (the loads do not depend on each
+        // other, so the processor overlaps them), the second works on them.
+        const STRETCH: usize = 32;
+        let mut changes = change::read(run);
+        let mut stretch: [(Change, u64); STRETCH] = [(Change::EMPTY, 0); STRETCH];
+        loop {
+            let (mut n, mut near) = (0, 0u64);
+            while n < STRETCH {
+                let Some(change) = changes.next() else { break };
+                let hash = row::hash_key(change.key);
+                near ^= self.index.touch(hash as u32);
+                stretch[n] = (change, hash);
+                n += 1;
+            }
+            std::hint::black_box(near);
+            if n == 0 {
+                return;
+            }
+            let mut near = 0u32;
+            for (_, hash) in &stretch[..n] {
+                let place = self.index.touch(*hash as u32);
+                if place != 0 {
+                    let slot = self.slots[place as u32 as usize - 1];
+                    near ^= slot[0] ^ slot[1];
+                }
+            }
+            std::hint::black_box(near);
+            for (change, hash) in &stretch[..n] {
+                self.apply(side, change, *hash as u32);
+            }
+        }
+    }
+
+    fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
+        self.index.find(hash, |slot| {
+            let [expected, actual] = self.slots[slot as usize];
+            self.slabs.key(if expected != 0 { expected } else { actual }) == key
+        })
+    }
+
+    fn apply(&mut self, side: usize, change: &Change, hash: u32) {
+        if change.op == Op::Truncate {
+            return self.truncate(side, change.time);
+        }
+        let slot = match self.find(hash, change.key) {
+            Some(slot) => slot,
+            None if matches!(change.op, Op::Clear | Op::Merge) => return,
+            None => {
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.slots.push([0; 2]);
+                    self.flags.push(0);
+                    self.slots.len() as u32 - 1
+                });
+                self.index.insert(hash, slot);
+                slot
+            }
+        };
+        self.touch(slot, side, change.time);
+        match change.op {
+            Op::Set if row::has_unknown(change.value) => {
+                let value = self.merged(slot, side, change.value);
+                self.set(slot, side, Kind::Row, change.key, &value);
+            }
+            Op::Set => self.set(slot, side, Kind::Row, change.key, change.value),
+            Op::Merge => {
+                if self.kind(slot, side) == Some(Kind::Row) {
+                    let value = self.merged(slot, side, change.value);
+                    self.set(slot, side, Kind::Row, change.key, &value);
+                }
+            }
+            Op::Reject => {
+                if let Some(reject) = change::unpack_reject(change.value) {
+                    self.rejects.push((reject, 1));
+                }
+                self.set(slot, side, Kind::Reject, change.key, change.value);
+            }
+            Op::Clear => self.clear(slot, side),
+            Op::Add | Op::Subtract => {
+                let weight = if change.op == Op::Add { 1 } else { -1 };
+                let current = match self.kind(slot, side) {
+                    Some(Kind::Row | Kind::Many) => Some(self.slabs.get(self.slots[slot as usize][side])),
+                    _ => None,
+                };
+                match many::add(current.map(|(kind, _, value)| (kind == Kind::Many, value)), change.value, weight) {
+                    many::Sum::Nothing => self.clear_or_keep(slot, side, change.key),
+                    many::Sum::One(row) => self.set(slot, side, Kind::Row, change.key, &row),
+                    many::Sum::Many(rows) => self.set(slot, side, Kind::Many, change.key, &rows),
+                }
+            }
+            Op::Truncate => unreachable!("handled above"),
+        }
+    }
+
+    fn touch(&mut self, slot: u32, side: usize, time: i64) {
+        let flags = &mut self.flags[slot as usize];
+        self.log.push((slot, side as u8, time));
+        *flags |= TOUCHED;
+        if self.track && side == EXPECTED && *flags & TRACKED == 0 {
+            *flags |= TRACKED;
+            let before = self.value(slot, side);
+            self.before.push((slot, before));
+        }
+    }
+
+    fn kind(&self, slot: u32, side: usize) -> Option<Kind> {
+        let handle = self.slots[slot as usize][side];
+        (handle != 0).then(|| self.slabs.get(handle).0).filter(|kind| *kind != Kind::KeyOnly)
+    }
+
+    /// The new row, with its unknown fields taken from the row that stands.
+    fn merged(&self, slot: u32, side: usize, new: &[u8]) -> Vec<u8> {
+        let handle = self.slots[slot as usize][side];
+        if self.kind(slot, side) != Some(Kind::Row) {
+            return new.to_vec();
+        }
+        let old = self.slabs.get(handle).2;
+        let (mut old, mut new) = (RowReader::new(old, self.types.len()), RowReader::new(new, self.types.len()));
+        let mut out = Vec::new();
+        let mut writer = RowWriter::new(&mut out, self.types.len());
+        for ty in &self.types {
+            match (old.next(*ty), new.next(*ty)) {
+                (old, Field::Unknown) => writer.field(old),
+                (_, new) => writer.field(new),
+            }
+        }
+        writer.finish();
+        out
+    }
+
+    /// Gives up the entry of a side unless the other side has the same one.
+    fn release(&mut self, slot: u32, side: usize) {
+        let sides = self.slots[slot as usize];
+        let handle = sides[side];
+        if handle == 0 {
+            return;
+        }
+        if handle != sides[1 - side] {
+            match self.slabs.get(handle) {
+                (Kind::Reject, _, value) => {
+                    if let Some(reject) = change::unpack_reject(value) {
+                        self.rejects.push((reject, -1));
+                    }
+                    self.rows[side] += 1;
+                }
+                (Kind::KeyOnly, ..) => self.rows[side] += 1,
+                _ => {}
+            }
+            self.slabs.remove(handle);
+        }
+        self.rows[side] -= 1;
+        self.slots[slot as usize][side] = 0;
+    }
+
+    fn set(&mut self, slot: u32, side: usize, kind: Kind, key: &[u8], value: &[u8]) {
+        let [current, other] = { let s = self.slots[slot as usize]; [s[side], s[1 - side]] };
+        if current != 0 {
+            let (old_kind, _, old_value) = self.slabs.get(current);
+            if old_kind == kind && old_value == value && kind != Kind::Reject {
+                return;
+            }
+        }
+        if other != 0 && other != current {
+            let (other_kind, _, other_value) = self.slabs.get(other);
+            if other_kind == Kind::KeyOnly {
+                // The key has an entry of its own again: the stand-in goes.
+                self.slabs.remove(other);
+                self.slots[slot as usize][1 - side] = 0;
+            } else if kind == Kind::Row && other_kind == Kind::Row && other_value == value {
+                self.release(slot, side);
+                self.slots[slot as usize][side] = other;
+                self.rows[side] += 1;
+                return;
+            }
+        }
+        let plain = current != 0 && current != other && self.slabs.get(current).0 == Kind::Row && kind == Kind::Row;
+        if plain {
+            self.slots[slot as usize][side] = self.slabs.replace(current, kind, key, value);
+            return;
+        }
+        // The key bytes of `key` are the caller's, so releasing first is safe.
+        self.release(slot, side);
+        self.slots[slot as usize][side] = self.slabs.insert(kind, key, value);
+        self.rows[side] += u64::from(kind != Kind::Reject);
+    }
+
+    /// The side has no value; if neither has, the key stays as a stand-in until the tick closes.
+    fn clear(&mut self, slot: u32, side: usize) {
+        let [current, other] = { let s = self.slots[slot as usize]; [s[side], s[1 - side]] };
+        if current == 0 || self.slabs.get(current).0 == Kind::KeyOnly {
+            return;
+        }
+        let key = (other == 0).then(|| self.slabs.key(current).to_vec());
+        self.release(slot, side);
+        if let Some(key) = key {
+            self.slots[slot as usize][side] = self.slabs.insert(Kind::KeyOnly, &key, &[]);
+        }
+    }
+
+    /// As `clear`, for a slot that may be new.
+    fn clear_or_keep(&mut self, slot: u32, side: usize, key: &[u8]) {
+        if self.slots[slot as usize] == [0; 2] {
+            self.slots[slot as usize][side] = self.slabs.insert(Kind::KeyOnly, key, &[]);
+        } else {
+            self.clear(slot, side);
+        }
+    }
+
+    fn truncate(&mut self, side: usize, time: i64) {
+        for slot in 0..self.slots.len() as u32 {
+            if self.kind(slot, side).is_some() {
+                self.touch(slot, side, time);
+                self.clear(slot, side);
+            }
+        }
+    }
+
+    fn value(&self, slot: u32, side: usize) -> Value {
+        let handle = self.slots[slot as usize][side];
+        if handle == 0 {
+            return Value::Absent;
+        }
+        match self.slabs.get(handle) {
+            (Kind::KeyOnly, ..) => Value::Absent,
+            (Kind::Row, _, row) => Value::Row(row.into()),
+            (Kind::Many, _, rows) => Value::Many(many::rows(rows)),
+            (Kind::Reject, _, reject) => change::unpack_reject(reject).map_or(Value::Absent, |r| Value::Reject(Box::new(r))),
+        }
+    }
+
+    fn side(&self, slot: u32, side: usize) -> Side {
+        match self.value(slot, side) {
+            Value::Absent => Side::Absent,
+            Value::Row(row) => Side::Row(row),
+            Value::Many(rows) => Side::Duplicate(rows),
+            Value::Reject(_) => Side::Rejected,
+        }
+    }
+
+    /// Do the sides of a slot disagree?
+    fn differs(&self, slot: u32) -> bool {
+        let [expected, actual] = self.slots[slot as usize];
+        if expected == actual {
+            // One entry for both; its kind is `Row`.
+            return false;
+        }
+        let kind = |side| self.kind(slot, side);
+        match (kind(EXPECTED), kind(ACTUAL)) {
+            // Nothing on either side, or nothing and what nobody could read.
+            (None | Some(Kind::Reject), None | Some(Kind::Reject)) => false,
+            (Some(Kind::Row), Some(Kind::Row)) => {
+                let (expected, actual) = (self.slabs.get(expected).2, self.slabs.get(actual).2);
+                if !row::has_unknown(expected) && !row::has_unknown(actual) {
+                    return true;
+                }
+                let (mut expected, mut actual) = (RowReader::new(expected, self.types.len()), RowReader::new(actual, self.types.len()));
+                self.types.iter().any(|ty| match (expected.next(*ty), actual.next(*ty)) {
+                    (Field::Unknown, _) | (_, Field::Unknown) => false,
+                    (expected, actual) => expected != actual,
+                })
+            }
+            _ => true,
+        }
+    }
+
+    /// Closes a tick: what changed since the last close, net.
+    pub fn close(&mut self) -> Closed {
+        let mut closed = Closed { rejects: std::mem::take(&mut self.rejects), ..Closed::default() };
+        for (slot, before) in std::mem::take(&mut self.before) {
+            self.flags[slot as usize] &= !TRACKED;
+            let after = self.value(slot, EXPECTED);
+            if before != after {
+                let [expected, actual] = self.slots[slot as usize];
+                closed.rows.push((self.slabs.key(if expected != 0 { expected } else { actual }).into(), before, after));
+            }
+        }
+        let mut log = std::mem::take(&mut self.log);
+        let mut place: HashMap<u32, usize> = HashMap::new();
+        for &(slot, side, time) in &log {
+            if self.flags[slot as usize] & TOUCHED != 0 {
+                self.flags[slot as usize] &= !TOUCHED;
+                let published = self.flags[slot as usize] & PUBLISHED != 0;
+                let differs = self.compare && self.differs(slot);
+                if differs || published {
+                    let [expected, actual] = self.slots[slot as usize];
+                    let key = self.slabs.key(if expected != 0 { expected } else { actual }).into();
+                    let now = differs.then(|| Sides { expected: self.side(slot, EXPECTED), actual: self.side(slot, ACTUAL) });
+                    place.insert(slot, closed.differences.len());
+                    closed.differences.push(DifferenceChange { key, now, expected_time: i64::MIN, actual_time: i64::MIN });
+                    self.flags[slot as usize] = if differs { PUBLISHED } else { 0 };
+                }
+            }
+            if !place.is_empty() && let Some(at) = place.get(&slot) {
+                let change = &mut closed.differences[*at];
+                let last = if usize::from(side) == EXPECTED { &mut change.expected_time } else { &mut change.actual_time };
+                *last = (*last).max(time);
+            }
+        }
+        // Now that nobody needs their keys: slots that hold nothing.
+        for &(slot, ..) in &log {
+            let [expected, actual] = self.slots[slot as usize];
+            let stand_in = if expected == 0 { actual } else if actual == 0 { expected } else { continue };
+            if stand_in != 0 && self.slabs.get(stand_in).0 == Kind::KeyOnly {
+                let hash = row::hash_key(self.slabs.key(stand_in)) as u32;
+                self.index.remove(hash, slot);
+                self.slabs.remove(stand_in);
+                self.slots[slot as usize] = [0; 2];
+                self.free.push(slot);
+            }
+        }
+        log.clear();
+        if log.capacity() <= 1 << 16 {
+            self.log = log;
+        }
+        closed
+    }
+
+    /// What a side holds for a key.
+    pub fn get(&self, side: usize, key: &[u8]) -> Value {
+        self.find(row::hash_key(key) as u32, key).map_or(Value::Absent, |slot| self.value(slot, side))
+    }
+
+    /// The slots that have a value on some side, in the order of keys.
+    pub fn sorted(&self) -> Vec<u32> {
+        let key = |slot: &u32| {
+            let [expected, actual] = self.slots[*slot as usize];
+            self.slabs.key(if expected != 0 { expected } else { actual })
+        };
+        let mut slots: Vec<u32> = (0..self.slots.len() as u32).filter(|slot| self.kind(*slot, EXPECTED).is_some() || self.kind(*slot, ACTUAL).is_some()).collect();
+        slots.sort_unstable_by(|a, b| key(a).cmp(key(b)));
+        slots
+    }
+
+    /// Key and rows of a side of a slot; a key with several rows has each as often as it counts.
+    pub fn rows_of(&self, slot: u32, side: usize) -> (&[u8], Rows<'_>) {
+        let handle = self.slots[slot as usize][side];
+        if handle == 0 {
+            return (&[], Rows::None);
+        }
+        match self.slabs.get(handle) {
+            (Kind::Row, key, row) => (key, Rows::One(row)),
+            (Kind::Many, key, rows) => (key, Rows::Many(many::rows(rows))),
+            (_, key, _) => (key, Rows::None),
+        }
+    }
+}
+
+/// The rows of one key.
+pub enum Rows<'a> {
+    None,
+    One(&'a [u8]),
+    Many(Vec<Box<[u8]>>),
+}
+
+impl Value {
+    /// The same, with rows as `whole` makes them out of a value.
+    pub fn state(self, whole: impl Fn(&[u8]) -> Box<[u8]>) -> RowState {
+        match self {
+            Value::Absent => RowState::Absent,
+            Value::Row(row) => RowState::Row(whole(&row)),
+            Value::Many(rows) => RowState::Duplicate(rows.iter().map(|r| whole(r)).collect()),
+            Value::Reject(reject) => RowState::Rejected(reject),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::row::{Value as V, pack_row};
+
+fn key(k: u8) -> Vec<u8> {
+    vec![1, b'k', k]
+}
+
+fn run(changes: &[(Op, u8, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (op, k, value) in changes {
+        change::push_with(&mut out, *op, 5, &key(*k), value);
+    }
+    out
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Apply(usize, Op, u8, u8, bool),
+    Close,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let op = prop_oneof![4 => Just(Op::Set), 2 => Just(Op::Clear), 1 => Just(Op::Reject), 1 => Just(Op::Merge)];
+    let act = prop_oneof![
+        9 => (0..2usize, op, 0..12u8, 0..3u8, any::<bool>()).prop_map(|(s, o, k, v, long)| Act::Apply(s, o, k, v, long)),
+        1 => Just(Act::Close),
+    ];
+    prop::collection::vec(act, 0..200)
+}
+
+fn packed(v: u8, long: bool) -> Vec<u8> {
+    pack_row(&[V::Text(if long { format!("{v}").repeat(900) } else { format!("{v}") })])
+}
+
+proptest! {
+    /// The oracle is two maps; it can catch lost, stale and invented values, wrong sharing and wrong net changes.
+    #[test]
+    fn the_table_is_two_maps(acts in acts()) {
+        let mut table = Table::new(vec![Type::Varchar(0)], true, true);
+        let mut model: [BTreeMap<u8, Option<Vec<u8>>>; 2] = Default::default();
+        let mut shown: BTreeMap<Vec<u8>, Sides> = BTreeMap::new();
+        let mut rows: BTreeMap<Vec<u8>, Value> = BTreeMap::new();
+        for act in acts.into_iter().chain([Act::Close]) {
+            match act {
+                Act::Apply(side, op, k, v, long) => {
+                    let value = if op == Op::Reject { change::pack_reject(&Reject { source: 0, code: "KEY_MISSING", cause: format!("{v}"), key: None, partition: 0, offset: 0, target: None }) } else { packed(v, long) };
+                    table.apply_all(side, &run(&[(op, k, value.clone())]));
+                    match op {
+                        Op::Set => { model[side].insert(k, Some(value)); }
+                        Op::Merge => { if matches!(model[side].get(&k), Some(Some(_))) { model[side].insert(k, Some(value)); } }
+                        Op::Reject => { model[side].insert(k, None); }
+                        _ => { model[side].remove(&k); }
+                    }
+                }
+                Act::Close => {
+                    let closed = table.close();
+                    for change in closed.differences {
+                        match change.now {
+                            Some(now) => { shown.insert(change.key.to_vec(), now); }
+                            None => prop_assert!(shown.remove(&change.key.to_vec()).is_some()),
+                        }
+                    }
+                    for (key, before, after) in closed.rows {
+                        prop_assert_eq!(rows.remove(&key.to_vec()).unwrap_or(Value::Absent), before);
+                        if after != Value::Absent { rows.insert(key.to_vec(), after); }
+                    }
+                    let mut expected = BTreeMap::new();
+                    for k in 0..12u8 {
+                        let side = |s: usize| match model[s].get(&k) { None => Side::Absent, Some(None) => Side::Rejected, Some(Some(v)) => Side::Row(v.clone().into()) };
+                        let (e, a) = (side(0), side(1));
+                        let nothing = |s: &Side| matches!(s, Side::Absent | Side::Rejected);
+                        if e != a && !(nothing(&e) && nothing(&a)) { expected.insert(key(k), Sides { expected: e, actual: a }); }
+                        let held = match table.get(0, &key(k)) { Value::Row(r) => Some(Some(r.to_vec())), Value::Absent => None, _ => Some(None) };
+                        prop_assert_eq!(held, model[0].get(&k).cloned());
+                    }
+                    prop_assert_eq!(&shown, &expected);
+                    for s in 0..2 { prop_assert_eq!(table.rows(s), model[s].values().flatten().count() as u64); }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_in_any_order_give_the_rows_that_stay(changes in prop::collection::vec((0..4u8, 0..3u8), 0..40), seed in any::<u64>()) {
+        let mut table = Table::new(vec![Type::Varchar(0)], true, false);
+        let mut all: Vec<(Op, u8, Vec<u8>)> = Vec::new();
+        let mut model: BTreeMap<u8, Vec<Vec<u8>>> = BTreeMap::new();
+        for (i, (k, v)) in changes.iter().enumerate() {
+            all.push((Op::Add, *k, packed(*v, false)));
+            if i % 3 == 0 { all.push((Op::Subtract, *k, packed(*v, false))); } else { model.entry(*k).or_default().push(packed(*v, false)); }
+        }
+        let n = all.len().max(1);
+        for i in 0..all.len() { all.swap(i, (seed.rotate_left(i as u32) as usize) % n); }
+        table.apply_all(EXPECTED, &run(&all));
+        table.close();
+        for k in 0..4 {
+            let mut expected = model.remove(&k).unwrap_or_default();
+            expected.sort();
+            let found = match table.get(EXPECTED, &key(k)) { Value::Absent => vec![], Value::Row(r) => vec![r.to_vec()], Value::Many(rows) => rows.iter().map(|r| r.to_vec()).collect(), Value::Reject(_) => unreachable!() };
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn truncate_clears_one_side() {
+    let mut table = Table::new(vec![Type::Varchar(0)], true, false);
+    for side in [EXPECTED, ACTUAL] {
+        table.apply_all(side, &run(&[(Op::Set, 1, packed(1, false)), (Op::Set, 2, packed(2, true))]));
+    }
+    assert!(table.close().differences.is_empty());
+    table.apply_all(ACTUAL, &run(&[(Op::Truncate, 0, vec![])]));
+    assert_eq!(table.close().differences.len(), 2);
+    assert_eq!((table.rows(EXPECTED), table.rows(ACTUAL)), (2, 0));
+}
+
+#[test]
+fn unknown_fields_are_taken_from_the_row_that_stands_and_make_no_difference() {
+    let mut table = Table::new(vec![Type::Varchar(0), Type::Int(64)], true, false);
+    table.apply_all(EXPECTED, &run(&[(Op::Set, 1, pack_row(&[V::Unknown, V::Int(1)]))]));
+    table.apply_all(ACTUAL, &run(&[(Op::Set, 1, pack_row(&[V::Text("x".into()), V::Int(1)]))]));
+    assert!(table.close().differences.is_empty(), "an unknown value makes no difference");
+    table.apply_all(ACTUAL, &run(&[(Op::Set, 1, pack_row(&[V::Unknown, V::Int(2)]))]));
+    assert_eq!(table.close().differences.len(), 1);
+    assert_eq!(table.get(ACTUAL, &key(1)), Value::Row(pack_row(&[V::Text("x".into()), V::Int(2)]).into()));
+}

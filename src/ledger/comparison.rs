@@ -1,0 +1,445 @@
+//! The state machine of one comparison: its differences, and what their states follow from.
+//!
+//! ```text
+//!              expected side closed up to base?      actual side past base + grace?
+//!  opens ────▶ no: undetermined ────────────▶ in_flight ────────────▶ confirmed
+//!                     ▲                                                    │
+//!                     └────── the expected side changes the key again ◀────┘
+//! ```
+//!
+//! Everything is a function of ticks: the same changes and source times at the same ticks give the same states. The
+//! transitions that time alone makes come from two queues ordered by deadline, so a tick costs what changes in it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use crate::{
+    engine::{DifferenceChange, Tick, render::rows::TIME_OF_TICK},
+    ledger::{
+        difference::{self, Difference, Kind, Since, State},
+        source::SourceState,
+    },
+    plan::{Comparison, Plan, SourceId, TableRef},
+    row::source_time_text,
+};
+
+/// Counts of differences by kind and state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([[u64; 3]; 4]);
+
+impl Counts {
+    pub fn of(&self, kind: Kind, state: State) -> u64 {
+        self.0[kind as usize][state as usize]
+    }
+
+    pub fn of_state(&self, state: State) -> u64 {
+        Kind::ALL.into_iter().map(|kind| self.of(kind, state)).sum()
+    }
+
+    pub fn of_kind(&self, kind: Kind) -> u64 {
+        self.0[kind as usize].iter().sum()
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().flatten().sum()
+    }
+
+    fn add(&mut self, difference: &Difference) {
+        self.0[difference.kind as usize][difference.state as usize] += 1;
+    }
+
+    fn remove(&mut self, difference: &Difference) {
+        let count = &mut self.0[difference.kind as usize][difference.state as usize];
+        *count = count.checked_sub(1).expect("a difference is counted before it goes");
+    }
+}
+
+/// The state of a comparison as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComparisonState {
+    /// The backlog that existed at the start is still being read; nothing is shown as true.
+    Hydrating,
+    /// No difference stands.
+    TiedOut,
+    /// Differences stand, none of them confirmed.
+    InFlight,
+    /// A confirmed difference stands.
+    Open,
+    /// An input can't be relied on now: the reason.
+    Stale(Arc<str>),
+}
+
+impl ComparisonState {
+    pub const NAMES: [&'static str; 5] = ["hydrating", "tied_out", "in_flight", "open", "stale"];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            ComparisonState::Hydrating => "hydrating",
+            ComparisonState::TiedOut => "tied_out",
+            ComparisonState::InFlight => "in_flight",
+            ComparisonState::Open => "open",
+            ComparisonState::Stale(_) => "stale",
+        }
+    }
+
+    /// Why it is stale.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            ComparisonState::Stale(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// A comparison as of a closed tick, without its differences.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparisonStatus {
+    pub state: ComparisonState,
+    /// All zero while hydrating.
+    pub counts: Counts,
+    pub expected: SideStatus,
+    pub actual: SideStatus,
+    /// The newest tick that changed a difference that is shown.
+    pub changed: Tick,
+}
+
+/// How far one side of a comparison is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideStatus {
+    /// The side is closed up to this source time, in milliseconds; `i64::MIN`: an input was not read at all yet.
+    pub time: i64,
+    /// The input that is furthest behind.
+    pub held_by: Option<SourceId>,
+    /// Rows of the side's table.
+    pub rows: u64,
+    /// The wall clock (ms) when `time` last moved.
+    pub moved_ms: i64,
+}
+
+/// What happened to a difference in a tick; at least one of the two is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub before: Option<Arc<Difference>>,
+    pub after: Option<Arc<Difference>>,
+}
+
+impl Change {
+    pub fn key(&self) -> &Arc<[u8]> {
+        &self.after.as_ref().or(self.before.as_ref()).expect("a change has a before or an after").key
+    }
+}
+
+/// What a tick says to every comparison.
+pub(super) struct Now<'a> {
+    pub tick: Tick,
+    pub wall_ms: i64,
+    pub hydrated: bool,
+    pub sources: &'a [SourceState],
+    pub rows: &'a BTreeMap<TableRef, u64>,
+}
+
+/// How far a difference is on its way; `stale` hides it (everything is then undetermined) but does not stop it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// What the key holds can't be judged, whatever the time.
+    Unclear,
+    AwaitsExpected,
+    AwaitsActual,
+    Passed,
+}
+
+impl Phase {
+    /// The state that it shows, unless the comparison is stale.
+    fn state(self) -> State {
+        match self {
+            Phase::Unclear | Phase::AwaitsExpected => State::Undetermined,
+            Phase::AwaitsActual => State::InFlight,
+            Phase::Passed => State::Confirmed,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    difference: Arc<Difference>,
+    phase: Phase,
+}
+
+/// One side's sources and time.
+#[derive(Debug)]
+struct SideClock {
+    table: TableRef,
+    sources: Vec<SourceId>,
+    status: SideStatus,
+}
+
+impl SideClock {
+    fn new(plan: &Plan, table: TableRef) -> SideClock {
+        let status = SideStatus { time: i64::MIN, held_by: None, rows: 0, moved_ms: i64::MIN };
+        SideClock { table, sources: plan.sources_of(table), status }
+    }
+
+    fn advance(&mut self, now: &Now) {
+        let slowest = self.sources.iter().map(|s| (now.sources[*s].closed_to(now.tick), *s)).min();
+        // A mapping that reads no source (a constant) is closed always.
+        let (time, held_by) = slowest.map_or((now.tick as i64, None), |(time, source)| (time, Some(source)));
+        if time != self.status.time || self.status.moved_ms == i64::MIN {
+            self.status.moved_ms = now.wall_ms;
+        }
+        self.status = SideStatus { time, held_by, rows: now.rows.get(&self.table).copied().unwrap_or(0), ..self.status };
+    }
+}
+
+/// A comparison's differences and their states.
+#[derive(Debug)]
+pub(super) struct LiveComparison {
+    entries: BTreeMap<Arc<[u8]>, Entry>,
+    /// Differences whose base the expected side has not reached, by base.
+    await_expected: BTreeSet<(i64, Arc<[u8]>)>,
+    /// Differences whose grace the actual side has not passed, by the end of the grace.
+    await_actual: BTreeSet<(i64, Arc<[u8]>)>,
+    counts: Counts,
+    expected: SideClock,
+    actual: SideClock,
+    stale: Option<Arc<str>>,
+    hydrated: bool,
+    changed: Tick,
+    grace_ms: i64,
+    stale_after_ms: i64,
+    /// What stood before this tick, of the keys that it touched.
+    touched: BTreeMap<Arc<[u8]>, Option<Arc<Difference>>>,
+}
+
+impl LiveComparison {
+    pub fn new(plan: &Plan, comparison: &Comparison) -> LiveComparison {
+        LiveComparison {
+            entries: BTreeMap::new(),
+            await_expected: BTreeSet::new(),
+            await_actual: BTreeSet::new(),
+            counts: Counts::default(),
+            expected: SideClock::new(plan, comparison.expected),
+            actual: SideClock::new(plan, comparison.actual),
+            stale: None,
+            hydrated: false,
+            changed: 0,
+            grace_ms: i64::try_from(comparison.grace.as_millis()).unwrap_or(i64::MAX),
+            stale_after_ms: i64::try_from(comparison.stale_after.as_millis()).unwrap_or(i64::MAX),
+            touched: BTreeMap::new(),
+        }
+    }
+
+    pub fn status(&self) -> ComparisonStatus {
+        let state = if !self.hydrated {
+            ComparisonState::Hydrating
+        } else if let Some(reason) = &self.stale {
+            ComparisonState::Stale(reason.clone())
+        } else if self.counts.of_state(State::Confirmed) > 0 {
+            ComparisonState::Open
+        } else if self.counts.total() > 0 {
+            ComparisonState::InFlight
+        } else {
+            ComparisonState::TiedOut
+        };
+        ComparisonStatus {
+            state,
+            counts: if self.hydrated { self.counts } else { Counts::default() },
+            expected: self.expected.status.clone(),
+            actual: self.actual.status.clone(),
+            changed: self.changed,
+        }
+    }
+
+    /// The differences that stand, by key, after `after`; none while hydrating.
+    pub fn differences(&self, after: Option<&[u8]>) -> impl Iterator<Item = &Arc<Difference>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range::<[u8], _>((from, Bound::Unbounded)).map(|(_, e)| &e.difference).take_while(|_| self.hydrated)
+    }
+
+    /// The difference of a key, if there is one to show.
+    pub fn difference(&self, key: &[u8]) -> Option<&Arc<Difference>> {
+        self.entries.get(key).map(|e| &e.difference).filter(|_| self.hydrated)
+    }
+
+    /// Applies a whole tick and returns what it changed of what is shown, in the order of keys.
+    pub fn apply(
+        &mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, now: &Now,
+    ) -> Vec<Change> {
+        let Now { tick, wall_ms, hydrated, .. } = *now;
+        self.expected.advance(now);
+        self.actual.advance(now);
+        let first_shown = hydrated && !self.hydrated;
+        if first_shown {
+            // While a backlog is read, a side that waits for the other is not stale.
+            self.expected.status.moved_ms = wall_ms;
+            self.actual.status.moved_ms = wall_ms;
+        }
+        for change in changes {
+            self.change(comparison, change, tick);
+        }
+        self.pass_deadlines();
+        let stale = hydrated.then(|| self.why_stale(plan, now.sources, wall_ms)).flatten();
+        self.set_stale(stale);
+        self.hydrated = hydrated;
+        let touched = std::mem::take(&mut self.touched);
+        let changes: Vec<Change> = if first_shown {
+            self.entries.values().map(|e| Change { before: None, after: Some(e.difference.clone()) }).collect()
+        } else if !hydrated {
+            Vec::new()
+        } else {
+            let touched = touched.into_iter().map(|(key, before)| {
+                let after = self.entries.get(&key).map(|e| e.difference.clone());
+                Change { before, after }
+            });
+            touched.filter(|c| c.before != c.after).collect()
+        };
+        if !changes.is_empty() {
+            self.changed = tick;
+        }
+        changes
+    }
+
+    fn change(&mut self, comparison: &Comparison, change: DifferenceChange, tick: Tick) {
+        let before = self.remove(&change.key);
+        let Some(sides) = change.now else { return };
+        let Some((kind, unclear)) = difference::classify(comparison, &sides) else { return };
+        // A change that came through a join or an aggregate has no source time of its own: it is as new as its side.
+        let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.status.time } else { time };
+        let (expected_time, actual_time) = (of_tick(change.expected_time, &self.expected), of_tick(change.actual_time, &self.actual));
+        // Where no source time is known, the expected side's own time stands for it, or else the tick.
+        let or_else = |time: i64| match (time, self.expected.status.time) {
+            (i64::MIN, i64::MIN) => tick as i64,
+            (i64::MIN, side) => side,
+            (time, _) => time,
+        };
+        let opened = or_else(expected_time.max(actual_time));
+        let (key, since, base) = match &before {
+            None => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
+            Some(before) => {
+                let expected_changed = change.expected_time != i64::MIN || before.sides.expected != sides.expected;
+                let base = if expected_changed { or_else(expected_time) } else { before.base };
+                (before.key.clone(), before.since, base)
+            }
+        };
+        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear });
+    }
+
+    /// Takes a difference out of everything, and remembers what stood before the tick.
+    fn remove(&mut self, key: &[u8]) -> Option<Arc<Difference>> {
+        let Some((key, entry)) = self.entries.remove_entry(key) else {
+            if self.hydrated && !self.touched.contains_key(key) {
+                self.touched.insert(Arc::from(key), None);
+            }
+            return None;
+        };
+        self.counts.remove(&entry.difference);
+        self.unqueue(&key, &entry);
+        if self.hydrated {
+            self.touched.entry(key).or_insert_with(|| Some(entry.difference.clone()));
+        }
+        Some(entry.difference)
+    }
+
+    /// Puts a difference where it belongs by the times of both sides; its state follows from that.
+    fn insert(&mut self, mut difference: Difference) {
+        let phase = if difference.unclear.is_some() {
+            Phase::Unclear
+        } else if self.expected.status.time < difference.base {
+            Phase::AwaitsExpected
+        } else if self.actual.status.time < self.deadline(&difference) {
+            Phase::AwaitsActual
+        } else {
+            Phase::Passed
+        };
+        difference.state = self.state_of(phase);
+        let entry = Entry { difference: Arc::new(difference), phase };
+        let (key, deadline) = (entry.difference.key.clone(), self.deadline(&entry.difference));
+        match phase {
+            Phase::AwaitsExpected => _ = self.await_expected.insert((entry.difference.base, key.clone())),
+            Phase::AwaitsActual => _ = self.await_actual.insert((deadline, key.clone())),
+            Phase::Unclear | Phase::Passed => {}
+        }
+        self.counts.add(&entry.difference);
+        let before = self.entries.insert(key, entry);
+        debug_assert!(before.is_none(), "a difference is taken out before it is put back");
+    }
+
+    fn unqueue(&mut self, key: &Arc<[u8]>, entry: &Entry) {
+        let waited = match entry.phase {
+            Phase::AwaitsExpected => self.await_expected.remove(&(entry.difference.base, key.clone())),
+            Phase::AwaitsActual => self.await_actual.remove(&(self.deadline(&entry.difference), key.clone())),
+            Phase::Unclear | Phase::Passed => true,
+        };
+        debug_assert!(waited, "a difference that waits stands in its queue");
+    }
+
+    /// Moves on what waited for a source time that has come.
+    fn pass_deadlines(&mut self) {
+        let mut due = Vec::new();
+        while self.await_expected.first().is_some_and(|(base, _)| *base <= self.expected.status.time) {
+            due.extend(self.await_expected.pop_first().map(|(_, key)| key));
+        }
+        while self.await_actual.first().is_some_and(|(deadline, _)| *deadline <= self.actual.status.time) {
+            due.extend(self.await_actual.pop_first().map(|(_, key)| key));
+        }
+        for key in due {
+            // It has left its queue already; out and in again finds its new place.
+            self.entries.get_mut(&key).expect("what waits stands").phase = Phase::Passed;
+            let before = self.remove(&key).expect("what waits stands");
+            self.insert(Difference::clone(&before));
+        }
+    }
+
+    fn set_stale(&mut self, stale: Option<Arc<str>>) {
+        let turned = self.stale.is_some() != stale.is_some();
+        self.stale = stale;
+        if !turned {
+            return;
+        }
+        let mut counts = Counts::default();
+        for (key, entry) in &mut self.entries {
+            let state = if self.stale.is_some() { State::Undetermined } else { entry.phase.state() };
+            if state != entry.difference.state {
+                if self.hydrated {
+                    self.touched.entry(key.clone()).or_insert_with(|| Some(entry.difference.clone()));
+                }
+                entry.difference = Arc::new(Difference { state, ..Difference::clone(&entry.difference) });
+            }
+            counts.add(&entry.difference);
+        }
+        self.counts = counts;
+    }
+
+    fn why_stale(&self, plan: &Plan, sources: &[SourceState], wall_ms: i64) -> Option<Arc<str>> {
+        for (side, clock) in [("expected", &self.expected), ("actual", &self.actual)] {
+            for source in &clock.sources {
+                if let Some(trouble) = &sources[*source].trouble {
+                    return Some(format!("source {} of the {side} side: {trouble}", plan.sources[*source].name).into());
+                }
+            }
+        }
+        for (side, clock) in [("expected", &self.expected), ("actual", &self.actual)] {
+            if wall_ms - clock.status.moved_ms > self.stale_after_ms {
+                let name = clock.status.held_by.map_or("no source", |s| &plan.sources[s].name);
+                let stands = if clock.status.time == i64::MIN {
+                    "has sent nothing yet".to_string()
+                } else {
+                    format!("stands at source time {}", source_time_text(clock.status.time))
+                };
+                let seconds = self.stale_after_ms as f64 / 1000.0;
+                return Some(format!("the {side} side has stood still for more than {seconds} s: source {name} {stands}").into());
+            }
+        }
+        None
+    }
+
+    fn deadline(&self, difference: &Difference) -> i64 {
+        difference.base.saturating_add(self.grace_ms)
+    }
+
+    fn state_of(&self, phase: Phase) -> State {
+        if self.stale.is_some() { State::Undetermined } else { phase.state() }
+    }
+}

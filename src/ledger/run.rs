@@ -1,0 +1,162 @@
+//! The ledger's loop: collects what the clock and the workers say, applies ticks whole, and publishes them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock, RwLockReadGuard},
+};
+
+use crossbeam_channel::{Receiver, select};
+use tokio::sync::watch;
+
+use crate::{
+    engine::{Report, Sealed, Tick},
+    ledger::{ComparisonState, Ledger, TickOutput},
+    plan::Plan,
+    telemetry,
+};
+
+/// The handle that readers hold: a lock around the ledger, and the news of each closed tick. Clones are the same ledger.
+#[derive(Clone, Debug)]
+pub struct SharedLedger {
+    ledger: Arc<RwLock<Ledger>>,
+    closed: Arc<watch::Sender<Tick>>,
+}
+
+impl SharedLedger {
+    pub fn new(plan: Arc<Plan>) -> SharedLedger {
+        SharedLedger { ledger: Arc::new(RwLock::new(Ledger::new(plan))), closed: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// The ledger as of one tick; it does not move while the guard lives, so hold it briefly and format afterwards.
+    ///
+    /// # Panics
+    /// When the ledger broke an invariant: nobody may take credit for what it holds.
+    pub fn read(&self) -> RwLockReadGuard<'_, Ledger> {
+        self.ledger.read().expect("the ledger broke an invariant and is not to be read")
+    }
+
+    /// Tells of each closed tick; only the newest is kept, so a slow reader misses news, never the state.
+    pub fn closed(&self) -> watch::Receiver<Tick> {
+        self.closed.subscribe()
+    }
+
+    /// Applies a tick whole and tells everybody who waits.
+    ///
+    /// # Panics
+    /// As [`Ledger::apply`] does.
+    pub fn apply(&self, sealed: Sealed, reports: Vec<Report>) -> TickOutput {
+        let output = self.ledger.write().expect("the ledger broke an invariant before").apply(sealed, reports);
+        self.closed.send_replace(output.tick);
+        output
+    }
+}
+
+/// Ticks of which something is known, until all of it is.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    workers: usize,
+    pending: BTreeMap<Tick, (Option<Sealed>, Vec<Report>)>,
+}
+
+impl Collector {
+    pub fn new(workers: usize) -> Collector {
+        Collector { workers, pending: BTreeMap::new() }
+    }
+
+    pub fn sealed(&mut self, sealed: Sealed) {
+        let slot = &mut self.pending.entry(sealed.tick).or_default().0;
+        assert!(slot.is_none(), "tick {} was sealed twice", sealed.tick);
+        *slot = Some(sealed);
+    }
+
+    pub fn report(&mut self, report: Report) {
+        let reports = &mut self.pending.entry(report.tick).or_default().1;
+        let twice = reports.iter().any(|r| r.worker == report.worker);
+        assert!(!twice, "worker {} reported tick {} twice", report.worker, report.tick);
+        reports.push(report);
+    }
+
+    /// The oldest tick, if all of it is there; reports in the order of workers.
+    pub fn pop(&mut self) -> Option<(Sealed, Vec<Report>)> {
+        let oldest = self.pending.first_entry()?;
+        if oldest.get().0.is_none() || oldest.get().1.len() < self.workers {
+            return None;
+        }
+        let (sealed, mut reports) = oldest.remove();
+        reports.sort_by_key(|r| r.worker);
+        Some((sealed?, reports))
+    }
+}
+
+/// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there. `on_tick` gets each
+/// tick after readers can see it; when it blocks, the ledger waits, and the engine behind it.
+pub fn run(
+    ledger: &SharedLedger, sealed: &Receiver<Sealed>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>),
+) {
+    let plan = ledger.read().plan().clone();
+    let mut collector = Collector::new(plan.workers.max(1));
+    let mut news = News::new(&ledger.read());
+    let never = crossbeam_channel::never();
+    let mut from_clock = sealed;
+    let mut workers_left = false;
+    while !workers_left {
+        select! {
+            recv(from_clock) -> message => match message {
+                Ok(message) => collector.sealed(message),
+                Err(_) => from_clock = &never,
+            },
+            recv(reports) -> message => match message {
+                Ok(message) => collector.report(message),
+                Err(_) => workers_left = true,
+            },
+        }
+        if workers_left {
+            // What the clock said before it left may still be on its way.
+            sealed.try_iter().for_each(|sealed| collector.sealed(sealed));
+        }
+        while let Some((sealed, reports)) = collector.pop() {
+            let output = Arc::new(ledger.apply(sealed, reports));
+            on_tick(&output);
+            news.tell(&ledger.read(), &output);
+        }
+    }
+}
+
+/// What was last said of comparisons and sources, so that only turns are logged.
+struct News {
+    comparisons: Vec<ComparisonState>,
+    troubles: Vec<Option<String>>,
+}
+
+impl News {
+    fn new(ledger: &Ledger) -> News {
+        let plan = ledger.plan();
+        News {
+            comparisons: vec![ComparisonState::Hydrating; plan.comparisons.len()],
+            troubles: vec![None; plan.sources.len()],
+        }
+    }
+
+    fn tell(&mut self, ledger: &Ledger, output: &TickOutput) {
+        let plan = ledger.plan();
+        telemetry::TickClosed { output }.emit();
+        for (reject, weight) in &output.rejects {
+            telemetry::RejectMoved { plan, reject, weight: *weight }.emit();
+        }
+        for (id, said) in self.comparisons.iter_mut().enumerate() {
+            let status = ledger.status(id);
+            if status.state.name() != said.name() {
+                let (comparison, differences) = (plan.comparisons[id].name.as_str(), status.counts.total());
+                telemetry::ComparisonTurned { comparison, from: said, to: &status.state, differences }.emit();
+                *said = status.state;
+            }
+        }
+        for (id, said) in self.troubles.iter_mut().enumerate() {
+            let trouble = &output.sources[id].trouble;
+            if trouble != said {
+                telemetry::SourceTurned { source: &plan.sources[id].name, trouble: trouble.as_deref() }.emit();
+                said.clone_from(trouble);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
+
+use crate::{
+    engine::{SealedSource, SourceReport, Tick},
+    plan::Plan,
+};
+
+/// A source as of a closed tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceState {
+    pub read: u64,
+    pub applied: u64,
+    pub filtered: u64,
+    pub rejected: u64,
+    /// The greatest source time that any of its messages had, in milliseconds; `None`: none had one yet.
+    pub time: Option<i64>,
+    /// The source time up to which it is known. A source that is read to its end is known as far as its connection is, so
+    /// that a quiet table holds nobody back. Never goes back.
+    pub known_to: Option<i64>,
+    pub positions: Vec<(i32, i64)>,
+    /// Everything that the log held when it was last asked is read.
+    pub caught_up: bool,
+    pub trouble: Option<String>,
+    pub behind_bytes: u64,
+    /// The wall clock (ms) of the newest closed tick at which it was caught up, or of the first tick.
+    pub caught_up_ms: i64,
+}
+
+impl SourceState {
+    /// The source time up to which it is closed at `tick`. The tick stands in for it while a source that is being read
+    /// shows no source times; `i64::MIN`: nothing was read yet.
+    pub fn closed_to(&self, tick: Tick) -> i64 {
+        match self.known_to {
+            Some(time) => time,
+            None if self.caught_up || self.read > 0 => tick as i64,
+            None => i64::MIN,
+        }
+    }
+
+    /// Adds what one worker decoded.
+    pub(super) fn count(&mut self, report: &SourceReport) {
+        self.read += report.read;
+        self.applied += report.applied;
+        self.filtered += report.filtered;
+        self.rejected += report.rejected;
+        if report.source_time != i64::MIN {
+            self.time = self.time.max(Some(report.source_time));
+        }
+    }
+
+    /// Takes over how far it was read.
+    pub(super) fn seal(&mut self, sealed: &SealedSource, wall_ms: i64) {
+        self.positions.clone_from(&sealed.positions);
+        self.caught_up = sealed.caught_up;
+        self.trouble.clone_from(&sealed.trouble);
+        self.behind_bytes = sealed.behind_bytes;
+        if sealed.caught_up || self.caught_up_ms == 0 {
+            self.caught_up_ms = wall_ms;
+        }
+    }
+}
+
+/// Sets how far each source is known, once all of a tick is counted.
+pub(super) fn advance(plan: &Plan, sources: &mut [SourceState]) {
+    let mut newest = vec![None; plan.connections.len()];
+    for (source, declared) in sources.iter().zip(&plan.sources) {
+        if source.caught_up {
+            newest[declared.connection] = source.time.max(newest[declared.connection]);
+        }
+    }
+    for (source, declared) in sources.iter_mut().zip(&plan.sources) {
+        let of_connection = if source.caught_up { newest[declared.connection] } else { None };
+        source.known_to = source.known_to.max(source.time).max(of_connection);
+    }
+}

@@ -1,0 +1,188 @@
+//! Files of a folder as one log: read one after the other, the last one followed as it grows.
+//!
+//! A partition is the place of the file in the source's list, a position the byte at which a line starts. A file that
+//! shrinks below what was read is a named stop: its lines can't be told from those that were there.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
+use crate::{
+    engine::{Chunk, Payload},
+    format::Message,
+    plan::SourceId,
+};
+
+/// Bytes of a chunk while there is a backlog.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// A line longer than this is not a line.
+const LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often a file is looked at: soon after something came, and when it has been quiet for a while.
+const POLL_BUSY: Duration = Duration::from_millis(1);
+const POLL_QUIET: Duration = Duration::from_millis(5);
+const QUIET_AFTER: Duration = Duration::from_secs(2);
+
+/// Opens files as a log. A file that is not there yet is waited for, unless the log ends (`Until::End`).
+pub fn open(source: SourceId, name: &str, dir: &Path, files: &[PathBuf], until: Until, source_time: SourceTime) -> LogHandle {
+    let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
+    spawn(source, name, QUEUE_CHUNKS, move |feed| {
+        let mut reader = Reader { feed, source_time, until, ends: Vec::new(), failure: None };
+        reader.read_all(&files);
+        reader.failure.map_or(Ok(()), Err)
+    })
+}
+
+struct Reader<'a> {
+    feed: &'a Feed,
+    source_time: SourceTime,
+    until: Until,
+    /// The length of each file when the reader started.
+    ends: Vec<u64>,
+    failure: Option<LogError>,
+}
+
+impl Reader<'_> {
+    fn read_all(&mut self, files: &[PathBuf]) {
+        if self.until == Until::End
+            && let Some((path, error)) = files.iter().find_map(|f| f.metadata().err().map(|e| (f, e)))
+        {
+            self.failure = Some(unreadable(path, &error));
+            return;
+        }
+        self.ends = files.iter().map(|f| f.metadata().map_or(0, |m| m.len())).collect();
+        let ends = self.ends.clone();
+        self.feed.update(|view| {
+            view.asked_ms = Some(wall_ms());
+            view.behind_bytes = ends.iter().sum();
+            view.partitions = ends.iter().enumerate().map(|(i, end)| PartitionView { partition: i as i32, next: 0, end: Some(*end as i64) }).collect();
+            view.backlog_done = view.behind_bytes == 0;
+        });
+        for (place, path) in files.iter().enumerate() {
+            match self.read_file(place, path, place + 1 == files.len()) {
+                Ok(true) => {}
+                Ok(false) | Err(None) => return,
+                Err(Some(error)) => {
+                    self.failure = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads one file; `Ok(false)` when the reader should stop, `Err(None)` as well.
+    fn read_file(&mut self, place: usize, path: &Path, last: bool) -> Result<bool, Option<LogError>> {
+        let mut file = loop {
+            match File::open(path) {
+                Ok(file) => break file,
+                Err(error) if self.until == Until::End => return Err(Some(unreadable(path, &error))),
+                Err(error) => {
+                    self.feed.update(|view| view.trouble = Some(format!("{} can't be read yet: {error}", path.display())));
+                    if self.wait(Duration::from_millis(100)) {
+                        return Ok(false);
+                    }
+                }
+            }
+        };
+        self.feed.update(|view| view.trouble = None);
+        let limit = (self.until == Until::End).then_some(self.ends[place]);
+        let (mut position, mut buffer, mut busy) = (0u64, Vec::<u8>::new(), Instant::now());
+        loop {
+            let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
+            let had = buffer.len();
+            let got = if want == 0 { 0 } else { (&mut file).take(want).read_to_end(&mut buffer).map_err(|e| Some(unreadable(path, &e)))? };
+            if got > 0 {
+                busy = Instant::now();
+                if let Some(end) = memchr::memrchr(b'\n', &buffer[had..]).map(|at| had + at + 1) {
+                    let rest = buffer[end..].to_vec();
+                    buffer.truncate(end);
+                    // What is kept for the next read grows to a chunk anyway.
+                    let mut next = Vec::with_capacity(CHUNK_BYTES + rest.len());
+                    next.extend_from_slice(&rest);
+                    let chunk = std::mem::replace(&mut buffer, next);
+                    self.send(place, &mut position, chunk, &file)?;
+                } else if buffer.len() > LINE_BYTES_MAX {
+                    return Err(Some(LogError {
+                        code: "LINE_TOO_LONG",
+                        message: format!("{} has no line end within {LINE_BYTES_MAX} bytes from byte {position}", path.display()),
+                        remedy: "write one message a line".into(),
+                        retry: false,
+                    }));
+                }
+                if got == CHUNK_BYTES {
+                    continue;
+                }
+            }
+            let length = file.metadata().map_err(|e| Some(unreadable(path, &e)))?.len();
+            let read = position + buffer.len() as u64;
+            if length < read {
+                return Err(Some(LogError {
+                    code: "FILE_TRUNCATED",
+                    message: format!("{} has {length} bytes, and {read} of it are read already", path.display()),
+                    remedy: "append to files of changes, and start again with a new file when one was rewritten".into(),
+                    retry: false,
+                }));
+            }
+            if limit.is_some_and(|l| read >= l) || (!last && length == read) {
+                // The last line may lack its line feed.
+                let rest = std::mem::take(&mut buffer);
+                if !rest.is_empty() {
+                    self.send(place, &mut position, rest, &file)?;
+                }
+                return Ok(true);
+            }
+            if length > read {
+                continue;
+            }
+            self.feed.update(|view| {
+                view.asked_ms = Some(wall_ms());
+                view.caught_up = true;
+                view.backlog_done = true;
+                view.behind_bytes = 0;
+            });
+            if self.wait(if busy.elapsed() < QUIET_AFTER { POLL_BUSY } else { POLL_QUIET }) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn send(&mut self, place: usize, position: &mut u64, bytes: Vec<u8>, file: &File) -> Result<(), Option<LogError>> {
+        let first = &bytes[..memchr::memchr(b'\n', &bytes).unwrap_or(bytes.len())];
+        let source_time = (self.source_time)(Message { value: Some(first), offset: *position as i64, ..Message::default() });
+        let (len, offset) = (bytes.len() as u64, *position as i64);
+        *position += len;
+        let next = *position as i64;
+        let chunk = Chunk { source: self.feed.source, partition: place as i32, payload: Payload::Lines { bytes, offset }, source_time, next };
+        self.feed.send(chunk).map_err(|Stopped| None)?;
+        let length = file.metadata().map_or(0, |m| m.len());
+        let started = self.ends.clone();
+        self.feed.update(|view| {
+            let partition = &mut view.partitions[place];
+            partition.next = next;
+            partition.end = Some((length as i64).max(next));
+            view.read_bytes += len;
+            view.behind_bytes = view.partitions.iter().map(|p| (p.end.unwrap_or(0) - p.next).max(0) as u64).sum();
+            view.caught_up = view.behind_bytes == 0;
+            view.backlog_done |= view.partitions.iter().zip(&started).all(|(p, end)| p.next as u64 >= *end);
+        });
+        Ok(())
+    }
+
+    /// Waits; true when the reader should stop.
+    fn wait(&self, time: Duration) -> bool {
+        std::thread::sleep(time);
+        self.feed.stopped()
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> LogError {
+    LogError {
+        code: "FILE_UNREADABLE",
+        message: format!("{} can't be read: {error}", path.display()),
+        remedy: "check the connection's `dir`, the source's `files`, and who may read them".into(),
+        retry: error.kind() == std::io::ErrorKind::Interrupted,
+    }
+}

@@ -1,0 +1,768 @@
+//! A Kafka topic as a log: all its partitions, by one consumer of its own.
+//!
+//! Partitions are assigned by hand: there is no consumer group, and nothing is ever acknowledged to the broker (what is
+//! read is known from the checkpoint). Offset gaps are normal (transaction markers, compaction), so a position is "the next
+//! offset to ask for", never a count.
+//!
+//! ```text
+//! consumer ─ poll ─▶ one open buffer a partition ─ full, or poll is dry ─▶ Chunk
+//!     └─ watcher thread: ends, partitions, topic id, heartbeat topic ─▶ Seen
+//! ```
+//!
+//! - A chunk leaves when it is full, or as soon as a poll finds nothing: at low rates a message waits for nothing.
+//! - *Caught up*: all positions have reached the ends that the leaders reported at one moment. Transaction markers at the
+//!   end are passed by asking the client for its position when it reports the end of a partition.
+//! - A *heartbeat* says how far the connector is, but lies in another topic: table messages that were produced before it
+//!   may be read after it. So the ends of the table's partitions are asked after it was received, and it is let through
+//!   when they have been read.
+//! - A topic that does not exist is waited for (the view says so) when the log is followed, and an error otherwise.
+//! - A topic that shrank, was replaced, has fewer partitions, or lacks the position to start from is a named stop.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::{
+    Message as _, Offset, Timestamp, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode,
+};
+
+use self::{
+    client::Context,
+    watch::{Seen, Watch},
+};
+use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
+use crate::{
+    engine::{Chunk, MessageAt, Payload},
+    format::Message,
+    plan::{Heartbeat, SourceId, Start},
+};
+
+pub mod client;
+mod topic_id;
+mod watch;
+
+/// A chunk is full at so many messages,
+const CHUNK_MESSAGES: usize = 1000;
+/// or at so many bytes of keys and values.
+const CHUNK_BYTES: usize = 256 << 10;
+/// How long a poll waits for a message before the reader looks at other things.
+const POLL: Duration = Duration::from_millis(20);
+/// How long one question at the start may take, and how long the reader waits before it asks again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of a heartbeat topic is waited for at the end of the table.
+const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(2);
+/// Heartbeats that wait for the table; more than that means that the table is far behind, and the newest will do.
+const HEARTBEATS_MAX: usize = 256;
+
+/// A topic to read, with all that is declared about it.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    /// The connection's name, for messages.
+    pub connection: String,
+    pub brokers: String,
+    /// librdkafka's own settings.
+    pub properties: BTreeMap<String, String>,
+    pub topic: String,
+    pub start: Start,
+    pub heartbeat: Heartbeat,
+}
+
+impl TopicSpec {
+    /// The topic whose messages move the table's source time.
+    fn heartbeat_topic(&self) -> Option<String> {
+        match &self.heartbeat {
+            Heartbeat::None => None,
+            Heartbeat::Topic(topic) => Some(topic.clone()),
+            Heartbeat::Auto => self.topic.split_once('.').map(|(prefix, _)| format!("__debezium-heartbeat.{prefix}")),
+        }
+    }
+}
+
+/// How often the cluster is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// For the ends of partitions.
+    pub ask_every: Duration,
+    /// For new partitions, the topic's id and the heartbeat topic.
+    pub refresh_every: Duration,
+    /// How long a log that is read once is tried when no broker answers.
+    pub give_up_after: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            ask_every: Duration::from_millis(500),
+            refresh_every: Duration::from_secs(5),
+            give_up_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Opens a topic. See [`super::open`] for what fails here and what shows later.
+///
+/// # Errors
+/// librdkafka does not take the connection's properties.
+pub fn open(
+    source: SourceId,
+    spec: TopicSpec,
+    until: Until,
+    source_time: SourceTime,
+    pace: Pace,
+) -> Result<LogHandle, LogError> {
+    let mut config = client::config(&spec.brokers, &spec.properties);
+    // A group is needed by librdkafka, though it is never joined.
+    if !spec.properties.contains_key("group.id") {
+        config.set("group.id", "tieout");
+    }
+    for (name, value) in [
+        ("isolation.level", "read_committed"),
+        ("queued.max.messages.kbytes", "16384"),
+        // Unless told so, a full queue makes librdkafka pause a partition for a whole second.
+        ("fetch.queue.backoff.ms", "5"),
+        ("fetch.error.backoff.ms", "100"),
+    ] {
+        if !spec.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+    for (name, value) in [
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "error"),
+        ("allow.auto.create.topics", "false"),
+    ] {
+        config.set(name, value);
+    }
+    let consumer: BaseConsumer<Context> =
+        config.create_with_context(Context::default()).map_err(|e| client::misconfigured(&spec.connection, &e))?;
+    let name = spec.topic.clone();
+    Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| read(feed, spec, Arc::new(consumer), until, source_time, pace)))
+}
+
+/// What the reader knows of one partition.
+#[derive(Debug, Default)]
+struct Partition {
+    /// The next offset to send: everything before it has been sent.
+    next: i64,
+    /// The end when the reader started.
+    start_end: i64,
+    /// Messages that have been polled and not sent.
+    bytes: Vec<u8>,
+    index: Vec<MessageAt>,
+    /// A message has been read.
+    touched: bool,
+}
+
+/// A reader at work.
+struct Reader<'a> {
+    feed: &'a Feed,
+    spec: TopicSpec,
+    consumer: Arc<BaseConsumer<Context>>,
+    until: Until,
+    source_time: SourceTime,
+    partitions: Vec<Partition>,
+    /// Messages and bytes in all open buffers, and sent.
+    open: usize,
+    read_messages: u64,
+    read_bytes: u64,
+    /// A partition has reported its end since positions were last asked of the client.
+    at_end: bool,
+    heartbeats: Heartbeats,
+}
+
+/// Heartbeats on their way. A heartbeat's time is in milliseconds.
+#[derive(Debug, Default)]
+struct Heartbeats {
+    topic: Option<String>,
+    /// The end of the heartbeat topic at the start, by partition, while it has not been reached.
+    backlog: BTreeMap<i32, i64>,
+    followed: bool,
+    /// Received, with when.
+    fresh: VecDeque<(Instant, i64)>,
+    /// Waiting for these positions of the table, which were asked after the heartbeat was received.
+    waiting: VecDeque<(Vec<i64>, i64)>,
+    /// The newest that was let through.
+    passed: i64,
+}
+
+enum End {
+    Stopped,
+    Failed(LogError),
+}
+
+impl From<LogError> for End {
+    fn from(error: LogError) -> End {
+        End::Failed(error)
+    }
+}
+
+impl From<super::Stopped> for End {
+    fn from(_: super::Stopped) -> End {
+        End::Stopped
+    }
+}
+
+fn read(
+    feed: &Feed,
+    spec: TopicSpec,
+    consumer: Arc<BaseConsumer<Context>>,
+    until: Until,
+    source_time: SourceTime,
+    pace: Pace,
+) -> Result<(), LogError> {
+    let heartbeats = Heartbeats { topic: spec.heartbeat_topic(), passed: i64::MIN, ..Heartbeats::default() };
+    let mut reader = Reader {
+        feed,
+        spec,
+        consumer,
+        until,
+        source_time,
+        partitions: Vec::new(),
+        open: 0,
+        read_messages: 0,
+        read_bytes: 0,
+        at_end: false,
+        heartbeats,
+    };
+    match reader.start(pace).and_then(|(poke, seen)| reader.follow(&poke, &seen)) {
+        Ok(()) | Err(End::Stopped) => Ok(()),
+        Err(End::Failed(error)) => Err(error),
+    }
+}
+
+impl Reader<'_> {
+    /// Finds the topic, resolves where to start, assigns, and starts the watcher.
+    fn start(&mut self, pace: Pace) -> Result<(Sender<()>, Receiver<Seen>), End> {
+        let begun = Instant::now();
+        loop {
+            let attempt = self.find();
+            self.serve_errors()?;
+            if self.feed.stopped() {
+                return Err(End::Stopped);
+            }
+            match attempt {
+                Ok(true) => break,
+                Ok(false) if self.until == Until::End => return Err(self.unknown_topic().into()),
+                Ok(false) => self.trouble(format!("topic `{}` does not exist yet", self.spec.topic)),
+                Err(End::Failed(error)) if error.retry => {
+                    if self.until == Until::End && begun.elapsed() >= pace.give_up_after {
+                        return Err(End::Failed(error));
+                    }
+                    self.trouble(error.message);
+                }
+                Err(end) => return Err(end),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.feed.update(|view| view.trouble = None);
+        let watch = Watch {
+            consumer: self.consumer.clone(),
+            status: self.feed.status.clone(),
+            topic: self.spec.topic.clone(),
+            topic_id: topic_id::ask(&self.consumer, &self.spec.topic, PATIENCE),
+            heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
+            partitions: self.partitions.len(),
+            pace,
+        };
+        Ok(watch::start(watch, &self.spec.topic))
+    }
+
+    /// One attempt to find the topic and to assign its partitions; whether it is there.
+    fn find(&mut self) -> Result<bool, End> {
+        let consumer = self.consumer.clone();
+        let topic = self.spec.topic.clone();
+        let asked = |answer: KafkaResult<Vec<i64>>| answer.map_err(|e| self.unanswered(&e));
+        let Some(count) = watch::partitions(&consumer, &topic, PATIENCE).map_err(|e| self.unanswered(&e))? else {
+            return Ok(false);
+        };
+        // Heartbeats first: those before these ends were sent before the table's ends were asked.
+        let mut beats = None;
+        if let Some(beat) = &self.heartbeats.topic
+            && let Some(n) = watch::partitions(&consumer, beat, PATIENCE).map_err(|e| self.unanswered(&e))?
+        {
+            beats = Some(asked(watch::ask(&consumer, beat, n, Offset::End, PATIENCE))?);
+        }
+        let lows = asked(watch::ask(&consumer, &topic, count, Offset::Beginning, PATIENCE))?;
+        let asked_ms = wall_ms();
+        let ends = asked(watch::ask(&consumer, &topic, count, Offset::End, PATIENCE))?;
+        let starts = match &self.spec.start {
+            Start::Beginning => lows.clone(),
+            Start::End => ends.clone(),
+            Start::Time(ms) => {
+                let found = asked(watch::ask(&consumer, &topic, count, Offset::Offset((*ms).max(0)), PATIENCE))?;
+                found.iter().zip(&ends).map(|(at, end)| if *at < 0 { *end } else { *at }).collect()
+            }
+            Start::Offsets(offsets) => self.from_offsets(offsets, &lows, &ends)?,
+        };
+        self.partitions = (0..count)
+            .map(|p| Partition { next: starts[p], start_end: ends[p], ..Partition::default() })
+            .collect();
+        let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).collect();
+        self.assign(&topic, &places)?;
+        if let Some(ends) = beats {
+            self.follow_heartbeats(&(0..ends.len() as i32).zip(ends).collect::<Vec<_>>())?;
+        }
+        self.publish(Some((asked_ms, &ends)));
+        Ok(true)
+    }
+
+    /// Positions to start from, checked against what the topic holds.
+    fn from_offsets(&self, offsets: &BTreeMap<i32, i64>, lows: &[i64], ends: &[i64]) -> Result<Vec<i64>, LogError> {
+        let mut starts = lows.to_vec();
+        for (&partition, &offset) in offsets {
+            let Some(start) = starts.get_mut(partition as usize) else {
+                return Err(self.stop(
+                    "PARTITION_UNKNOWN",
+                    format!("has {} partitions, and none of number {partition} to start from", lows.len()),
+                ));
+            };
+            let (low, end) = (lows[partition as usize], ends[partition as usize]);
+            if offset < low {
+                return Err(self.gone(partition, offset, low));
+            }
+            if offset > end {
+                return Err(self.stop("POSITION_BEYOND_END", format!("partition {partition} ends at {end}, before the position {offset} to start from; it has been truncated, or created again")));
+            }
+            *start = offset;
+        }
+        Ok(starts)
+    }
+
+    /// Polls, sends, and acts on what the watcher tells, until the end.
+    fn follow(&mut self, poke: &Sender<()>, seen: &Receiver<Seen>) -> Result<(), End> {
+        let mut table_done: Option<Instant> = None;
+        loop {
+            if self.feed.stopped() {
+                return Err(End::Stopped);
+            }
+            self.poll(poke)?;
+            while let Ok(seen) = seen.try_recv() {
+                self.see(seen)?;
+            }
+            self.let_heartbeats_through()?;
+            if self.until == Until::End && self.backlog_done() {
+                // The heartbeats of the start belong to what is read once, but nobody waits long for them.
+                let since = *table_done.get_or_insert_with(Instant::now);
+                if self.heartbeats.backlog.is_empty() || since.elapsed() > HEARTBEAT_PATIENCE {
+                    return self.end();
+                }
+            }
+        }
+    }
+
+    /// Takes messages until there are none, or until the chunk limit makes room for other work; waits for the first.
+    fn poll(&mut self, poke: &Sender<()>) -> Result<(), End> {
+        let consumer = self.consumer.clone();
+        let mut wait = POLL;
+        for _ in 0..16 * CHUNK_MESSAGES {
+            match consumer.poll(wait) {
+                None => {
+                    self.send_all()?;
+                    if std::mem::take(&mut self.at_end) {
+                        self.pass_markers();
+                    }
+                    return Ok(());
+                }
+                Some(Ok(message)) if message.topic() == self.spec.topic => {
+                    let timestamp = match message.timestamp() {
+                        Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) if ms >= 0 => Some(ms),
+                        _ => None,
+                    };
+                    self.take(message.partition(), message.offset(), timestamp, message.key(), message.payload())?;
+                }
+                Some(Ok(message)) => {
+                    if let Some(ms) = message.payload().and_then(heartbeat_time) {
+                        if self.heartbeats.fresh.len() == HEARTBEATS_MAX {
+                            self.heartbeats.fresh.pop_front();
+                        }
+                        self.heartbeats.fresh.push_back((Instant::now(), ms));
+                    }
+                    let (partition, next) = (message.partition(), message.offset() + 1);
+                    self.heartbeats.backlog.retain(|p, end| *p != partition || next < *end);
+                    let _ = poke.try_send(());
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
+                Some(Err(error)) => self.complaint(&error)?,
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Adds a message to its partition's buffer; sends that when it is full.
+    fn take(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        timestamp: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), End> {
+        let Some(place) = self.partitions.get_mut(partition as usize) else { return Ok(()) };
+        if self.until == Until::End && offset >= place.start_end {
+            if place.next < place.start_end {
+                self.send_partition(partition as usize)?;
+                self.partitions[partition as usize].next = self.partitions[partition as usize].start_end;
+                self.publish(None);
+            }
+            return Ok(());
+        }
+        place.touched = true;
+        let start = place.bytes.len() as u32;
+        place.bytes.extend_from_slice(key.unwrap_or_default());
+        place.bytes.extend_from_slice(value.unwrap_or_default());
+        let len = |bytes: &[u8]| bytes.len() as u32;
+        place.index.push(MessageAt { start, key_len: key.map(len), value_len: value.map(len), offset, timestamp });
+        self.open += 1;
+        if place.index.len() >= CHUNK_MESSAGES || place.bytes.len() >= CHUNK_BYTES {
+            self.send_partition(partition as usize)?;
+            self.publish(None);
+        }
+        Ok(())
+    }
+
+    fn send_all(&mut self) -> Result<(), End> {
+        if self.open == 0 {
+            return Ok(());
+        }
+        for partition in 0..self.partitions.len() {
+            self.send_partition(partition)?;
+        }
+        self.publish(None);
+        Ok(())
+    }
+
+    fn send_partition(&mut self, partition: usize) -> Result<(), End> {
+        let place = &mut self.partitions[partition];
+        let (Some(first), Some(last)) = (place.index.first().copied(), place.index.last()) else { return Ok(()) };
+        let next = last.offset + 1;
+        let full = place.bytes.len();
+        // The next chunk is likely to be of this size.
+        let bytes = std::mem::replace(&mut place.bytes, Vec::with_capacity(full.min(CHUNK_BYTES)));
+        let index = std::mem::replace(&mut place.index, Vec::with_capacity(CHUNK_MESSAGES.min(self.open)));
+        self.open -= index.len();
+        self.read_messages += index.len() as u64;
+        self.read_bytes += bytes.len() as u64;
+        let source_time = (self.source_time)(message_at(&bytes, first)).or(first.timestamp);
+        self.feed.send(Chunk {
+            source: self.feed.source,
+            partition: partition as i32,
+            payload: Payload::Messages { bytes, index },
+            source_time,
+            next,
+        })?;
+        place.next = next;
+        Ok(())
+    }
+
+    /// Moves positions over what holds no message (transaction markers), as far as the client has come. Nothing may be in
+    /// the buffers.
+    fn pass_markers(&mut self) {
+        let Ok(positions) = self.consumer.position() else { return };
+        let mut moved = false;
+        for element in positions.elements() {
+            let Offset::Offset(offset) = element.offset() else { continue };
+            if element.topic() == self.spec.topic {
+                if let Some(place) = self.partitions.get_mut(element.partition() as usize)
+                    && offset > place.next
+                {
+                    // What lies after the end of the start was polled and left out.
+                    place.next = if self.until == Until::End { offset.min(place.start_end.max(place.next)) } else { offset };
+                    moved = true;
+                }
+            } else {
+                self.heartbeats.backlog.retain(|p, end| *p != element.partition() || offset < *end);
+            }
+        }
+        if moved {
+            self.publish(None);
+        }
+    }
+
+    fn see(&mut self, seen: Seen) -> Result<(), End> {
+        match seen {
+            Seen::Ends { asked, asked_ms, ends, shrunk } => {
+                if let Some((partition, next, end)) = shrunk.first() {
+                    return Err(self
+                        .stop("LOG_SHRUNK", format!("partition {partition} ends at {end}, but was read up to {next}; it has been truncated, or created again"))
+                        .into());
+                }
+                while self.heartbeats.fresh.front().is_some_and(|(received, _)| *received <= asked) {
+                    let (_, ms) = self.heartbeats.fresh.pop_front().expect("there is a front");
+                    if self.heartbeats.waiting.len() == HEARTBEATS_MAX {
+                        self.heartbeats.waiting.pop_back();
+                    }
+                    self.heartbeats.waiting.push_back((ends.clone(), ms));
+                }
+                self.feed.update(|view| view.trouble = None);
+                self.publish(Some((asked_ms, &ends)));
+            }
+            Seen::Grown(new) => {
+                if self.until == Until::Forever {
+                    for (partition, low) in &new {
+                        tracing::info!(topic = self.spec.topic, partition, "new partition");
+                        self.partitions.push(Partition { next: *low, start_end: *low, ..Partition::default() });
+                    }
+                    let topic = self.spec.topic.clone();
+                    self.assign(&topic, &new)?;
+                    self.publish(None);
+                }
+            }
+            Seen::Fewer(0) => return Err(self.stop("TOPIC_GONE", "does not exist any more".into()).into()),
+            Seen::Fewer(n) => {
+                let had = self.partitions.len();
+                return Err(self.stop("PARTITIONS_FEWER", format!("has {n} partitions where it had {had}")).into());
+            }
+            Seen::Replaced { was, is } => {
+                return Err(self.stop("TOPIC_REPLACED", format!("is another topic of the same name (id {is}, was {was})")).into());
+            }
+            Seen::Heartbeats(ends) => self.follow_heartbeats(&ends)?,
+            Seen::Silence(error) => match self.unanswered(&error) {
+                error if error.retry => self.trouble(error.message),
+                error => return Err(error.into()),
+            },
+        }
+        Ok(())
+    }
+
+    fn let_heartbeats_through(&mut self) -> Result<(), End> {
+        let mut pass = None;
+        while let Some((ends, ms)) = self.heartbeats.waiting.front() {
+            if self.partitions.iter().zip(ends).any(|(p, end)| p.next < *end) {
+                break;
+            }
+            pass = pass.max(Some(*ms));
+            self.heartbeats.waiting.pop_front();
+        }
+        match pass {
+            Some(ms) => self.heartbeat(ms),
+            None => Ok(()),
+        }
+    }
+
+    fn heartbeat(&mut self, ms: i64) -> Result<(), End> {
+        if ms <= self.heartbeats.passed {
+            return Ok(());
+        }
+        self.send_all()?;
+        self.heartbeats.passed = ms;
+        let next = self.partitions.first().map_or(0, |p| p.next);
+        let payload = Payload::Heartbeat(ms);
+        self.feed.send(Chunk { source: self.feed.source, partition: 0, payload, source_time: Some(ms), next })?;
+        Ok(())
+    }
+
+    /// Follows the heartbeat topic from its last message on.
+    fn follow_heartbeats(&mut self, ends: &[(i32, i64)]) -> Result<(), LogError> {
+        let Some(topic) = self.heartbeats.topic.clone() else { return Ok(()) };
+        if !std::mem::replace(&mut self.heartbeats.followed, true) {
+            let places: Vec<(i32, i64)> = ends.iter().map(|(p, end)| (*p, (end - 1).max(0))).collect();
+            self.heartbeats.backlog = ends.iter().copied().filter(|(_, end)| *end > 0).collect();
+            self.assign(&topic, &places)?;
+        }
+        Ok(())
+    }
+
+    fn assign(&self, topic: &str, places: &[(i32, i64)]) -> Result<(), LogError> {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        places
+            .iter()
+            .try_for_each(|(partition, offset)| list.add_partition_offset(topic, *partition, Offset::Offset(*offset)))
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|e| self.stop("ASSIGNMENT", format!("could not be assigned: {e}")))
+    }
+
+    /// Everything that was asked for has been read: passes the last heartbeat on, if it belongs to that.
+    fn end(&mut self) -> Result<(), End> {
+        self.send_all()?;
+        // The ends of the table were asked after those of the heartbeats, so these are covered.
+        let last = self.heartbeats.fresh.iter().map(|(_, ms)| *ms).chain(self.heartbeats.waiting.iter().map(|(_, ms)| *ms)).max();
+        if let Some(ms) = last {
+            self.heartbeat(ms)?;
+        }
+        self.publish(None);
+        Ok(())
+    }
+
+    fn backlog_done(&self) -> bool {
+        self.partitions.iter().all(|p| p.next >= p.start_end)
+    }
+
+    /// Writes the view: positions, and the ends if they were asked anew.
+    fn publish(&self, ends: Option<(i64, &[i64])>) {
+        let done = self.backlog_done();
+        self.feed.update(|view| {
+            for (p, place) in self.partitions.iter().enumerate() {
+                match view.partitions.get_mut(p) {
+                    Some(known) => known.next = place.next,
+                    None => view.partitions.push(PartitionView { partition: p as i32, next: place.next, end: None }),
+                }
+            }
+            if let Some((asked_ms, ends)) = ends {
+                view.asked_ms = Some(asked_ms);
+                for (known, end) in view.partitions.iter_mut().zip(ends) {
+                    known.end = Some(*end);
+                }
+            }
+            view.caught_up = view.partitions.iter().all(PartitionView::caught_up);
+            view.backlog_done |= done;
+            view.read_messages = self.read_messages;
+            view.read_bytes = self.read_bytes;
+            view.behind_messages = view.partitions.iter().map(|p| p.end.map_or(0, |end| (end - p.next).max(0) as u64)).sum();
+            let mean = self.read_bytes.checked_div(self.read_messages).unwrap_or(500);
+            view.behind_bytes = view.behind_messages * mean;
+        });
+    }
+
+    fn trouble(&self, text: String) {
+        self.feed.update(|view| {
+            if view.trouble.as_ref() != Some(&text) {
+                tracing::warn!(topic = self.spec.topic, "{text}");
+                view.trouble = Some(text);
+            }
+        });
+    }
+
+    /// Hands what librdkafka has to say by itself to [`Reader::complaint`], while nothing is assigned.
+    fn serve_errors(&self) -> Result<(), End> {
+        if self.partitions.is_empty() {
+            let consumer = self.consumer.clone();
+            while let Some(event) = consumer.poll(Duration::ZERO) {
+                if let Err(error) = event {
+                    self.complaint(&error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that came in place of a message. Most are about connections, which librdkafka mends by itself; the
+    /// watcher's questions tell when it can't.
+    fn complaint(&self, error: &KafkaError) -> Result<(), End> {
+        let code = error.rdkafka_error_code();
+        if let Some(code) = code
+            && client::refused(code)
+        {
+            return Err(self.refused(&error.to_string()).into());
+        }
+        match (error, code) {
+            (KafkaError::MessageConsumptionFatal(_), _) => Err(self.failure("CLIENT_FAILED", format!("the client gave up: {error}")).into()),
+            (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => self.out_of_range(),
+            _ => {
+                tracing::debug!(topic = self.spec.topic, %error, "kafka consumer");
+                Ok(())
+            }
+        }
+    }
+
+    /// A position is not in the topic: says which, and why. A partition that is read from its beginning, and of which
+    /// nothing has been read, may begin elsewhere now.
+    fn out_of_range(&self) -> Result<(), End> {
+        let count = self.partitions.len();
+        let ask = |at| watch::ask(&self.consumer, &self.spec.topic, count, at, PATIENCE).map_err(|e| self.unanswered(&e));
+        let (lows, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+        for (p, place) in self.partitions.iter().enumerate() {
+            let (partition, polled) = (p as i32, place.index.last().map_or(place.next, |m| m.offset + 1));
+            if polled < lows[p] && !place.touched && self.spec.start == Start::Beginning {
+                let mut list = TopicPartitionList::new();
+                list.add_partition(&self.spec.topic, partition);
+                let _ = self.consumer.incremental_unassign(&list);
+                self.assign(&self.spec.topic, &[(partition, lows[p])])?;
+                return Ok(());
+            }
+            if polled < lows[p] {
+                return Err(self.gone(partition, polled, lows[p]).into());
+            }
+            if polled > ends[p] {
+                return Err(self.stop("LOG_SHRUNK", format!("partition {partition} ends at {}, but was read up to {polled}; it has been truncated, or created again", ends[p])).into());
+            }
+        }
+        Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
+    }
+
+    fn stop(&self, code: &'static str, what: String) -> LogError {
+        LogError {
+            code,
+            message: format!("topic `{}` {what}", self.spec.topic),
+            remedy: "what was computed from it no longer follows from it: start again from a place that it holds, with an empty data_dir".into(),
+            retry: false,
+        }
+    }
+
+    fn gone(&self, partition: i32, next: i64, low: i64) -> LogError {
+        self.stop("OFFSET_GONE", format!("partition {partition} begins at {low}: messages from {next} on are gone from its retention"))
+    }
+
+    fn failure(&self, code: &'static str, what: String) -> LogError {
+        LogError {
+            code,
+            message: format!("topic `{}`: {what}", self.spec.topic),
+            remedy: "try again".into(),
+            retry: true,
+        }
+    }
+
+    fn refused(&self, reason: &str) -> LogError {
+        let reason = self.consumer.context().last_error().unwrap_or_else(|| reason.to_string());
+        client::refusal(&self.spec.connection, &format!("reading topic `{}`", self.spec.topic), &reason)
+    }
+
+    /// A question without an answer.
+    fn unanswered(&self, error: &KafkaError) -> LogError {
+        if let Some(code) = error.rdkafka_error_code()
+            && client::refused(code)
+        {
+            return self.refused(&error.to_string());
+        }
+        let reason = self.consumer.context().last_error().unwrap_or_else(|| error.to_string());
+        LogError {
+            code: "BROKER_UNREACHABLE",
+            message: format!("no answer from Kafka at {} about topic `{}`: {reason}", self.spec.brokers, self.spec.topic),
+            remedy: format!("check that the brokers of connection `{}` run and can be reached", self.spec.connection),
+            retry: true,
+        }
+    }
+
+    fn unknown_topic(&self) -> LogError {
+        let topic = &self.spec.topic;
+        let metadata = self.consumer.fetch_metadata(None, PATIENCE).ok();
+        let names = metadata.iter().flat_map(|m| m.topics()).map(|t| t.name());
+        let known = names.clone().filter(|n| !n.starts_with("__")).count();
+        let near = client::similar(topic, names);
+        let hint = if near.is_empty() { format!("it has {known} topics, none of a similar name") } else { format!("did you mean `{}`?", near.join("`, `")) };
+        LogError {
+            code: "TOPIC_UNKNOWN",
+            message: format!("there is no topic `{topic}` on {}; {hint}", self.spec.brokers),
+            remedy: "correct the source's `topic`, or create it; without --once tieout waits for it".into(),
+            retry: false,
+        }
+    }
+}
+
+/// A message of a chunk's buffer.
+pub fn message_at(bytes: &[u8], at: MessageAt) -> Message<'_> {
+    let value_start = at.start as usize + at.key_len.unwrap_or(0) as usize;
+    Message {
+        key: at.key_len.map(|_| &bytes[at.start as usize..value_start]),
+        value: at.value_len.map(|len| &bytes[value_start..value_start + len as usize]),
+        offset: at.offset,
+        timestamp: at.timestamp,
+    }
+}
+
+/// The `ts_ms` of a Debezium heartbeat, with or without its schema around it.
+fn heartbeat_time(value: &[u8]) -> Option<i64> {
+    let value: serde_json::Value = serde_json::from_slice(value).ok()?;
+    value.get("ts_ms").or_else(|| value.get("payload")?.get("ts_ms"))?.as_i64()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The identity of a topic: a topic that was deleted and created again has the old name and another id.
+//!
+//! The Rust wrapper has no call for it, so librdkafka's own is used here, and only here.
+
+use std::{ffi::CString, time::Duration};
+
+use rdkafka::{
+    bindings as c,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use super::Context;
+
+/// The id that the cluster gives for a topic; `None` if it gives none (old brokers), or does not answer in time.
+pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> Option<String> {
+    let name = CString::new(topic).ok()?;
+    let client = consumer.client().native_ptr();
+    // Safety: every pointer made here is destroyed here, after its last use; what `result`, `topics` and `id` point to
+    // belongs to `event`, and the text is copied before that goes.
+    unsafe {
+        let queue = c::rd_kafka_queue_new(client);
+        let options = c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let mut text = [0 as std::ffi::c_char; 256];
+        c::rd_kafka_AdminOptions_set_request_timeout(options, patience.as_millis() as i32, text.as_mut_ptr(), text.len());
+        let mut names = [name.as_ptr()];
+        let wanted = c::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        c::rd_kafka_DescribeTopics(client, wanted, options, queue);
+        let event = c::rd_kafka_queue_poll(queue, patience.as_millis() as i32);
+        let id = if event.is_null() { None } else { read(event) };
+        if !event.is_null() {
+            c::rd_kafka_event_destroy(event);
+        }
+        c::rd_kafka_TopicCollection_destroy(wanted);
+        c::rd_kafka_AdminOptions_destroy(options);
+        c::rd_kafka_queue_destroy(queue);
+        id
+    }
+}
+
+/// Safety: `event` must be a live event.
+unsafe fn read(event: *mut c::rd_kafka_event_t) -> Option<String> {
+    unsafe {
+        let result = c::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = c::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if count != 1 {
+            return None;
+        }
+        let topic = *topics;
+        let error = c::rd_kafka_TopicDescription_error(topic);
+        if !error.is_null() && c::rd_kafka_error_code(error) != c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let id = c::rd_kafka_TopicDescription_topic_id(topic);
+        if id.is_null() || (c::rd_kafka_Uuid_most_significant_bits(id) == 0 && c::rd_kafka_Uuid_least_significant_bits(id) == 0) {
+            return None;
+        }
+        let text = c::rd_kafka_Uuid_base64str(id);
+        (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}

@@ -1,0 +1,184 @@
+//! Asks the cluster what a reader should know beside the messages: ends, new partitions, the heartbeat topic.
+//!
+//! Its own thread, because each question is a round trip that may hang for seconds while a broker is away, and messages
+//! that are there must not wait for it. It only asks and tells; what follows from an answer is the reader's business.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult},
+    metadata::MetadataTopic,
+    types::RDKafkaErrorCode,
+};
+
+use super::{Context, Pace};
+use crate::log::{LogStatus, wall_ms};
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Questions that the reader asks for come no closer than this, so that fast heartbeats don't become a storm.
+const APART: Duration = Duration::from_millis(25);
+
+/// An answer.
+#[derive(Debug)]
+pub enum Seen {
+    /// The end of each partition. `low_water` lists partitions whose end lies before what had been read when it was asked.
+    Ends { asked: Instant, asked_ms: i64, ends: Vec<i64>, shrunk: Vec<(i32, i64, i64)> },
+    /// Partitions that are new, with the position of their first message.
+    Grown(Vec<(i32, i64)>),
+    /// There are fewer partitions than there were, or (0) no topic any more.
+    Fewer(usize),
+    /// The topic has another identity than at the start.
+    Replaced { was: String, is: String },
+    /// The heartbeat topic exists, with the position after the last message by partition.
+    Heartbeats(Vec<(i32, i64)>),
+    /// A question was not answered.
+    Silence(KafkaError),
+}
+
+/// What the watcher looks at.
+pub struct Watch {
+    pub consumer: Arc<BaseConsumer<Context>>,
+    pub status: Arc<LogStatus>,
+    pub topic: String,
+    pub topic_id: Option<String>,
+    /// Followed as soon as it exists; `None`: there is none, or the reader has it already.
+    pub heartbeat: Option<String>,
+    pub partitions: usize,
+    pub pace: Pace,
+}
+
+/// Starts the watcher; it ends when the reader drops what this returns. Sending on the first channel asks for the ends now.
+pub fn start(watch: Watch, name: &str) -> (Sender<()>, Receiver<Seen>) {
+    let (poke, poked) = bounded(1);
+    let (tell, told) = bounded(64);
+    std::thread::Builder::new()
+        .name(format!("watch {name}"))
+        .spawn(move || watch.run(&poked, &tell))
+        .expect("the operating system starts a thread");
+    (poke, told)
+}
+
+impl Watch {
+    /// Answers that find the channel full are dropped: the next ones say the same, later.
+    fn run(mut self, poked: &Receiver<()>, tell: &Sender<Seen>) {
+        let mut refreshed = Instant::now();
+        let mut lost = 0;
+        loop {
+            match poked.recv_timeout(self.pace.ask_every) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(()) => std::thread::sleep(APART),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let _ = tell.try_send(self.ends());
+            if refreshed.elapsed() >= self.pace.refresh_every {
+                refreshed = Instant::now();
+                self.refresh(tell, &mut lost);
+            }
+        }
+    }
+
+    fn ends(&self) -> Seen {
+        let before = self.status.view().positions();
+        let (asked, asked_ms) = (Instant::now(), wall_ms());
+        match ask(&self.consumer, &self.topic, self.partitions, Offset::End, PATIENCE) {
+            Err(error) => Seen::Silence(error),
+            Ok(ends) => {
+                let shrunk = before
+                    .into_iter()
+                    .filter_map(|(p, next)| ends.get(p as usize).filter(|end| **end < next).map(|end| (p, next, *end)))
+                    .collect();
+                Seen::Ends { asked, asked_ms, ends, shrunk }
+            }
+        }
+    }
+
+    fn refresh(&mut self, tell: &Sender<Seen>, lost: &mut u32) {
+        match partitions(&self.consumer, &self.topic, PATIENCE) {
+            Ok(Some(n)) if n > self.partitions => {
+                if let Ok(lows) = ask(&self.consumer, &self.topic, n, Offset::Beginning, PATIENCE) {
+                    let new = (self.partitions..n).map(|p| (p as i32, lows[p])).collect();
+                    if tell.try_send(Seen::Grown(new)).is_ok() {
+                        self.partitions = n;
+                    }
+                }
+                *lost = 0;
+            }
+            Ok(n) if n.unwrap_or(0) < self.partitions => {
+                // A broker that has just started may know less than it will in a moment.
+                *lost += 1;
+                if *lost == 3 {
+                    let _ = tell.try_send(Seen::Fewer(n.unwrap_or(0)));
+                    *lost = 0;
+                }
+            }
+            Ok(_) => {
+                *lost = 0;
+                let is = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE);
+                match (&self.topic_id, is) {
+                    (Some(was), Some(is)) if *was != is => {
+                        let _ = tell.try_send(Seen::Replaced { was: was.clone(), is });
+                    }
+                    (None, Some(is)) => self.topic_id = Some(is),
+                    _ => {}
+                }
+            }
+            Err(error) => drop(tell.try_send(Seen::Silence(error))),
+        }
+        if let Some(topic) = &self.heartbeat
+            && let Ok(Some(n)) = partitions(&self.consumer, topic, PATIENCE)
+            && let Ok(ends) = ask(&self.consumer, topic, n, Offset::End, PATIENCE)
+            && tell.try_send(Seen::Heartbeats((0..n as i32).zip(ends).collect())).is_ok()
+        {
+            self.heartbeat = None;
+        }
+    }
+}
+
+/// Asks for a place (`Beginning`, `End`, or a time as `Offset`) in each of the topic's partitions. A time after the last
+/// message gives -1.
+///
+/// The question goes to the leaders, with the consumer's isolation level: for `read_committed` the end is where the first
+/// open transaction starts.
+pub fn ask(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    partitions: usize,
+    at: Offset,
+    patience: Duration,
+) -> KafkaResult<Vec<i64>> {
+    let mut list = TopicPartitionList::with_capacity(partitions);
+    for partition in 0..partitions as i32 {
+        list.add_partition_offset(topic, partition, at)?;
+    }
+    let answer = consumer.offsets_for_times(list, patience)?;
+    let mut found = vec![-1; partitions];
+    for element in answer.elements() {
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            found[element.partition() as usize] = offset;
+        }
+    }
+    Ok(found)
+}
+
+/// How many partitions a topic has; `None` if there is no such topic.
+pub fn partitions(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> KafkaResult<Option<usize>> {
+    let metadata = consumer.fetch_metadata(Some(topic), patience)?;
+    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+    match error_of(found) {
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
+        None => Ok(Some(found.partitions().len())),
+    }
+}
+
+fn error_of(topic: &MetadataTopic) -> Option<RDKafkaErrorCode> {
+    topic.error().map(RDKafkaErrorCode::from)
+}

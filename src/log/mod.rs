@@ -1,0 +1,325 @@
+//! Logs: messages in order, from a place that can be named again.
+//!
+//! A reader is a plain thread that fetches bytes and hands [`Chunk`]s to a bounded channel; a slow engine pushes back by
+//! not receiving. Nothing here decodes, and nothing here knows of ticks: the clock receives, seals, and binds positions.
+//!
+//! ```text
+//! Kafka, file ─▶ reader thread ─ Chunk ─▶ bounded channel ─▶ clock
+//!                     └──────── View ──▶ LogStatus ────────▶ clock, progress display
+//! ```
+//!
+//! **What a view says, and when it holds.** A reader sends its chunks before it updates the view. So whoever takes a
+//! view *first* and then receives until the channel is empty has every message below the view's positions. A view that was
+//! taken after (or with chunks still in the channel) may speak of chunks that have not been received. [`LogHandle::take`]
+//! keeps this order.
+//!
+//! This file owns the contract and the errors; `kafka` and `file` own one kind of log each. A new kind is one file and one
+//! arm in [`open`].
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
+
+use crate::{
+    engine::Chunk,
+    format::Message,
+    plan::{ConnectionKind, LogSpec, Plan, SourceId},
+};
+
+pub mod file;
+pub mod kafka;
+
+/// Chunks that may wait between a reader and the clock; with chunks of at most 256 KiB that is 2 MiB a source.
+pub const QUEUE_CHUNKS: usize = 8;
+
+/// How often a reader that is blocked by its channel looks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// Tells the source time of a message in milliseconds without decoding it, where the format has one.
+pub type SourceTime = Box<dyn Fn(Message) -> Option<i64> + Send>;
+
+/// When a reader ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// At the end of the log as it was when the reader started (`--once`).
+    End,
+    /// Never: the log is followed.
+    Forever,
+}
+
+/// Why a log can't be read (on).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogError {
+    /// A stable name, e.g. `TOPIC_UNKNOWN`, for logs, metrics and tests.
+    pub code: &'static str,
+    /// What was tried on which object, and what came of it.
+    pub message: String,
+    /// What the user can do.
+    pub remedy: String,
+    /// Whether the same attempt may work later without anybody changing anything (exit code 75).
+    pub retry: bool,
+}
+
+impl std::fmt::Display for LogError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.code, self.message, self.remedy)
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// How far one partition (or file) is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionView {
+    pub partition: i32,
+    /// The next position to read: everything before it has been sent.
+    pub next: i64,
+    /// The position after the last message when the log was last asked.
+    pub end: Option<i64>,
+}
+
+impl PartitionView {
+    /// Read up to the end that is known.
+    pub fn caught_up(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+}
+
+/// How far a log is read. See the module's text for when it holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// In the order of partitions. Empty until the log has been found.
+    pub partitions: Vec<PartitionView>,
+    /// When the ends were asked for, in milliseconds since the epoch (this machine's clock).
+    pub asked_ms: Option<i64>,
+    /// Everything that the log held at `asked_ms` is read: idle is not stuck, and the source is closed up to then.
+    pub caught_up: bool,
+    /// Everything that the log held when the reader started (or when the topic first appeared) is read. Never goes back.
+    pub backlog_done: bool,
+    /// Why nothing is read at the moment, if so; the reader keeps trying.
+    pub trouble: Option<String>,
+    /// Bytes until the ends that are known. An estimate where the log counts messages and not bytes.
+    pub behind_bytes: u64,
+    /// Messages until the ends that are known; offsets that hold no message are counted too. 0 where the log has bytes.
+    pub behind_messages: u64,
+    /// Messages and bytes (keys and values) sent since the start.
+    pub read_messages: u64,
+    pub read_bytes: u64,
+    /// Why the reader has ended before its time.
+    pub failed: Option<LogError>,
+}
+
+impl View {
+    /// The next position to read by partition.
+    pub fn positions(&self) -> Vec<(i32, i64)> {
+        self.partitions.iter().map(|p| (p.partition, p.next)).collect()
+    }
+}
+
+/// A view that a reader writes and others read.
+#[derive(Debug, Default)]
+pub struct LogStatus(Mutex<View>);
+
+impl LogStatus {
+    /// The view as of now.
+    pub fn view(&self) -> View {
+        self.0.lock().expect("no reader panics while it holds its view").clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.0.lock().expect("no reader panics while it holds its view"));
+    }
+}
+
+/// An open log.
+#[derive(Debug)]
+pub struct LogHandle {
+    pub source: SourceId,
+    /// Disconnected when the log has ended: at its end (`Until::End`), by a failure, or after [`LogHandle::stop`].
+    /// [`LogHandle::finish`] tells which.
+    pub chunks: Receiver<Chunk>,
+    pub status: Arc<LogStatus>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), LogError>>>,
+}
+
+/// What [`LogHandle::take`] found.
+#[derive(Debug, PartialEq)]
+pub struct Taken {
+    /// Taken before the chunks, so that it holds if `drained`.
+    pub view: View,
+    /// Every chunk that had been sent when the view was taken has been received.
+    pub drained: bool,
+    /// The log has ended and nothing more will come.
+    pub ended: bool,
+}
+
+impl LogHandle {
+    /// Receives what is there without waiting, at most `limit` chunks, together with a view that holds for it if all
+    /// was received. A view whose chunks have not all been received is never `caught_up` nor `backlog_done`.
+    pub fn take(&self, limit: usize, mut receive: impl FnMut(Chunk)) -> Taken {
+        let mut taken = Taken { view: self.status.view(), drained: false, ended: false };
+        for _ in 0..limit {
+            match self.chunks.try_recv() {
+                Ok(chunk) => receive(chunk),
+                Err(error) => {
+                    taken.drained = true;
+                    if error == TryRecvError::Disconnected {
+                        taken.ended = true;
+                        taken.view = self.status.view();
+                    }
+                    break;
+                }
+            }
+        }
+        if !taken.drained {
+            taken.view.caught_up = false;
+            taken.view.backlog_done = false;
+        }
+        taken
+    }
+
+    /// Asks the reader to end soon; what it has sent stays in the channel.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the reader's end. Call after `chunks` is disconnected, or after [`LogHandle::stop`].
+    ///
+    /// # Errors
+    /// Why the log could not be read to its end.
+    pub fn finish(mut self) -> Result<(), LogError> {
+        let thread = self.thread.take().expect("a handle is finished once");
+        drop(std::mem::replace(&mut self.chunks, crossbeam_channel::never()));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for LogHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A reader's side of its handle.
+#[derive(Debug)]
+pub struct Feed {
+    pub source: SourceId,
+    chunks: Sender<Chunk>,
+    status: Arc<LogStatus>,
+    stop: Arc<AtomicBool>,
+}
+
+/// The reader should end: somebody asked, or nobody receives any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+impl Feed {
+    /// Sends a chunk; waits while the channel is full.
+    ///
+    /// # Errors
+    /// The reader should end; the chunk is lost.
+    pub fn send(&self, chunk: Chunk) -> Result<(), Stopped> {
+        let mut chunk = chunk;
+        loop {
+            match self.chunks.send_timeout(chunk, STOP_CHECK) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
+                Err(SendTimeoutError::Timeout(_)) if self.stopped() => return Err(Stopped),
+                Err(SendTimeoutError::Timeout(back)) => chunk = back,
+            }
+        }
+    }
+
+    /// Changes the view. Send the chunks that it speaks of before.
+    pub fn update(&self, change: impl FnOnce(&mut View)) {
+        self.status.update(change);
+    }
+
+    /// Whether the reader should end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts a reader's thread. `read` returns when the log has ended, when [`Feed`] says stop, or with a failure, which then
+/// also stands in the view.
+pub fn spawn(
+    source: SourceId,
+    name: &str,
+    queue_chunks: usize,
+    read: impl FnOnce(&Feed) -> Result<(), LogError> + Send + 'static,
+) -> LogHandle {
+    let (sender, chunks) = crossbeam_channel::bounded(queue_chunks);
+    let status = Arc::new(LogStatus::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let feed = Feed { source, chunks: sender, status: status.clone(), stop: stop.clone() };
+    let thread = std::thread::Builder::new()
+        .name(format!("log {name}"))
+        .spawn(move || {
+            let result = read(&feed);
+            if let Err(error) = &result {
+                feed.update(|view| {
+                    view.caught_up = false;
+                    view.trouble = Some(error.to_string());
+                    view.failed = Some(error.clone());
+                });
+            }
+            result
+        })
+        .expect("the operating system starts a thread");
+    LogHandle { source, chunks, status, stop, thread: Some(thread) }
+}
+
+/// Opens the log of a source. Outside trouble does not fail this call: it shows in the view, or ends the reader.
+///
+/// # Errors
+/// The connection's settings are not ones that its client takes.
+pub fn open(plan: &Plan, source: SourceId, until: Until) -> Result<LogHandle, LogError> {
+    let declared = &plan.sources[source];
+    let connection = &plan.connections[declared.connection];
+    match (&declared.log, &connection.kind) {
+        (LogSpec::Topic { topic, start, heartbeat }, ConnectionKind::Kafka { brokers, properties }) => {
+            let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
+            kafka::open(
+                source,
+                kafka::TopicSpec {
+                    connection: connection.name.clone(),
+                    brokers: brokers.clone(),
+                    properties: properties.clone(),
+                    topic: topic.clone(),
+                    start: start.clone(),
+                    heartbeat: heartbeat.clone(),
+                },
+                until,
+                Box::new(move |message| decoder.source_time(message)),
+                kafka::Pace::default(),
+            )
+        }
+        (LogSpec::Files(files), ConnectionKind::File { dir }) => {
+            let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
+            Ok(file::open(source, &declared.name, dir, files, until, Box::new(move |message| decoder.source_time(message))))
+        }
+        (log, _) => Err(LogError {
+            code: "LOG_UNSUPPORTED",
+            message: format!("source `{}`: connection `{}` does not hold {log:?}", declared.name, connection.name),
+            remedy: "name a connection of the right kind".into(),
+            retry: false,
+        }),
+    }
+}
+
+/// This machine's clock in milliseconds since the epoch; only for what is shown and for `View::asked_ms`.
+pub(crate) fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The whole engine as a script: feed, advance, expect; logs and results in memory, time by hand.
+//!
+//! The same workers, tables and ledger as in a run; only the readers and the clock are replaced. Tests in dataflow files
+//! run on it, and so do tieout's own property tests.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crossbeam_channel::{Receiver, unbounded};
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    engine::{Chunk, Command, ExportBlock, MessageAt, Payload, Report, Sealed, SealedSource, worker::Workers},
+    ledger::{Ledger, TickOutput, show},
+    plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
+    row::{self, Column},
+};
+
+/// The source time at which a scenario starts: 2026-01-01T00:00:00Z.
+pub const START_MS: i64 = 1_767_225_600_000;
+
+/// A running script.
+pub struct Scenario {
+    plan: Arc<Plan>,
+    workers: Workers,
+    reports: Receiver<Report>,
+    ledger: Ledger,
+    seqs: Vec<u64>,
+    offsets: Vec<i64>,
+    /// Source time and wall clock in one, in milliseconds.
+    now_ms: i64,
+    tick: u64,
+}
+
+impl Scenario {
+    /// Starts the plan's workers.
+    pub fn new(plan: Plan) -> Scenario {
+        let plan = Arc::new(plan);
+        let (to_reports, reports) = unbounded();
+        let workers = Workers::start(Arc::clone(&plan), to_reports);
+        let sources = plan.sources.len();
+        Scenario { ledger: Ledger::new(Arc::clone(&plan)), plan, workers, reports, seqs: vec![0; sources], offsets: vec![0; sources], now_ms: START_MS, tick: 0 }
+    }
+
+    /// What stands.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Appends messages (key, value) to a source's log, in one chunk. Messages without a source time of their own are of
+    /// now.
+    pub fn feed(&mut self, source: SourceId, messages: &[(Option<&[u8]>, Option<&[u8]>)]) {
+        let (mut bytes, mut index) = (Vec::new(), Vec::new());
+        for (key, value) in messages {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(key.unwrap_or_default());
+            bytes.extend_from_slice(value.unwrap_or_default());
+            let len = |part: &Option<&[u8]>| part.map(|p| p.len() as u32);
+            index.push(MessageAt { start, key_len: len(key), value_len: len(value), offset: self.offsets[source], timestamp: Some(self.now_ms) });
+            self.offsets[source] += 1;
+        }
+        self.send(source, Payload::Messages { bytes, index });
+    }
+
+    /// Moves the time of all sources forward.
+    pub fn advance(&mut self, by: Duration) {
+        self.now_ms += by.as_millis() as i64;
+        for source in 0..self.plan.sources.len() {
+            self.send(source, Payload::Heartbeat(self.now_ms));
+        }
+    }
+
+    fn send(&mut self, source: SourceId, payload: Payload) {
+        let chunk = Chunk { source, partition: 0, payload, source_time: None, next: self.offsets[source] };
+        self.workers.chunk(chunk, self.seqs[source]);
+        self.seqs[source] += 1;
+    }
+
+    /// Seals a tick, waits until it is closed, and applies it.
+    ///
+    /// # Panics
+    /// When a worker has ended.
+    pub fn seal(&mut self) -> TickOutput {
+        self.tick += 1;
+        let sources = (0..self.plan.sources.len()).map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, trouble: None, behind_bytes: 0 }).collect();
+        self.workers.all(&Command::Seal(self.tick));
+        let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
+        self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true }, reports)
+    }
+
+    /// The rows of every target, as JSON objects in the order of keys.
+    ///
+    /// # Panics
+    /// When a worker has ended.
+    pub fn targets(&self) -> Vec<Vec<Map<String, Json>>> {
+        let (to, blocks): (Vec<_>, Vec<_>) = (0..self.workers.count()).map(|_| unbounded()).unzip();
+        self.workers.all(&Command::Export { to: to.into() });
+        let mut targets: Vec<BTreeMap<(Vec<u8>, usize), Map<String, Json>>> = vec![BTreeMap::new(); self.plan.targets.len()];
+        for block in blocks.iter().flat_map(|blocks| blocks.iter()) {
+            let ExportBlock::Rows { target, bytes, rows, .. } = block else { continue };
+            let mut start = 0;
+            for (key_end, end) in rows {
+                let key = bytes[start as usize..key_end as usize].to_vec();
+                let row = serde_json::from_slice(&bytes[key_end as usize..end as usize]).expect("an exported line is JSON");
+                let twins = targets[target].len();
+                targets[target].insert((key, twins), row);
+                start = end;
+            }
+        }
+        targets.into_iter().map(|rows| rows.into_values().collect()).collect()
+    }
+
+    /// What stands for an expectation, as JSON objects.
+    pub fn actual(&self, of: Expectation) -> Vec<Map<String, Json>> {
+        match of {
+            Expectation::Target(target) => self.targets().swap_remove(target),
+            Expectation::Comparison(id) => self.ledger.differences(id, None).map(|d| show::difference_object(&self.plan, &self.plan.comparisons[id], d)).collect(),
+            Expectation::Rejects => self
+                .ledger
+                .rejects()
+                .flat_map(|(reject, weight)| std::iter::repeat_n(show::reject_object(&self.plan, reject), weight.max(0) as usize))
+                .collect(),
+        }
+    }
+
+    /// Ends the workers.
+    pub fn stop(self) {
+        let _ = self.workers.stop();
+    }
+}
+
+/// A step of a test that did not hold.
+#[derive(Clone, Debug)]
+pub struct Unmet {
+    pub line: usize,
+    pub of: Expectation,
+    pub expected: Vec<Map<String, Json>>,
+    pub actual: Vec<Map<String, Json>>,
+}
+
+/// Runs a test of a dataflow file; all expectations that do not hold.
+pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
+    let mut scenario = Scenario::new(plan.clone());
+    let mut unmet = Vec::new();
+    for step in &test.steps {
+        match &step.action {
+            Action::Feed(events) => {
+                for (source, messages) in events {
+                    let parts: Vec<(Option<String>, Option<String>)> = messages.iter().map(|m| split(&plan.sources[*source], m)).collect();
+                    let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> = parts.iter().map(|(k, v)| (k.as_deref().map(str::as_bytes), v.as_deref().map(str::as_bytes))).collect();
+                    scenario.feed(*source, &parts);
+                }
+                scenario.seal();
+            }
+            Action::Advance(by) => {
+                scenario.advance(*by);
+                scenario.seal();
+            }
+            Action::Expect(all) => {
+                for (of, expected) in all {
+                    let actual = scenario.actual(*of);
+                    if !matches(plan, *of, expected, &actual) {
+                        unmet.push(Unmet { line: step.line, of: *of, expected: expected.clone(), actual });
+                    }
+                }
+            }
+        }
+    }
+    scenario.stop();
+    unmet
+}
+
+/// The message of an event: in a topic, `upsert-json` has its key beside the value, in files within the line.
+fn split(source: &Source, event: &str) -> (Option<String>, Option<String>) {
+    if source.format == Format::UpsertJson && matches!(source.log, LogSpec::Topic { .. })
+        && let Ok(Json::Object(event)) = serde_json::from_str(event)
+    {
+        let part = |name: &str| event.get(name).filter(|v| !v.is_null()).map(Json::to_string);
+        return (part("key"), part("value"));
+    }
+    (None, Some(event.to_string()))
+}
+
+/// Does each expected object match another one of what stands, and is there nothing else? Only the fields that are named
+/// count.
+fn matches(plan: &Plan, of: Expectation, expected: &[Map<String, Json>], actual: &[Map<String, Json>]) -> bool {
+    if expected.len() != actual.len() {
+        return false;
+    }
+    let columns: &[Column] = match of {
+        Expectation::Target(target) => &plan.targets[target].columns,
+        _ => &[],
+    };
+    let mut left: Vec<&Map<String, Json>> = actual.iter().collect();
+    expected.iter().all(|wanted| {
+        let found = left.iter().position(|row| wanted.iter().all(|(name, value)| same(columns, name, value, row.get(name).unwrap_or(&Json::Null))));
+        found.map(|at| left.remove(at)).is_some()
+    })
+}
+
+/// Are the two the same value? Values of a column are compared as its type has them, others as JSON; an object matches one
+/// with more in it.
+fn same(columns: &[Column], name: &str, wanted: &Json, actual: &Json) -> bool {
+    if wanted == actual {
+        return true;
+    }
+    if let (Json::Object(wanted), Json::Object(actual)) = (wanted, actual) {
+        return wanted.iter().all(|(name, value)| same(columns, name, value, actual.get(name).unwrap_or(&Json::Null)));
+    }
+    let text = |value: &Json| match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+        other => Some(other.to_string()),
+    };
+    let (Some(wanted), Some(actual)) = (text(wanted), text(actual)) else { return false };
+    match columns.iter().find(|c| c.name == name) {
+        Some(column) => matches!((row::parse_text(column.ty, &wanted), row::parse_text(column.ty, &actual)), (Ok(a), Ok(b)) if a == b),
+        None => wanted == actual,
+    }
+}

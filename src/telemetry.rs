@@ -1,0 +1,336 @@
+//! What tieout says of itself: metrics, and named events, each of which emits its log line and its metrics.
+//!
+//! Metrics that tell what stands are set from the ledger when they are asked for ([`page`]), so that all numbers of a page
+//! are of one tick. What happens between two pages is counted by the events below. The list of metrics is one literal,
+//! [`METRICS`]; the registry and the reference in the docs are made from it.
+
+use std::{
+    fmt::Write as _,
+    sync::{LazyLock, Mutex},
+};
+
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::{
+    ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
+    plan::{Plan, TableRef},
+};
+
+/// A metric, as the reference tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ident [$($label:literal),*] $name:literal $help:literal;)*) => {
+        /// All metrics of the process.
+        pub struct Metrics {
+            registry: Registry,
+            /// Held while a page is made: its counters are set, not counted.
+            page: Mutex<()>,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        /// Every metric, in the order of the reference.
+        pub const METRICS: &[Metric] =
+            &[$(Metric { name: $name, kind: <$kind as Series>::NAME, labels: &[$($label),*], help: $help },)*];
+
+        impl Metrics {
+            fn new() -> Metrics {
+                let registry = Registry::new();
+                $(let $field = <$kind as Series>::of(Opts::new($name, $help), &[$($label),*]);
+                registry.register(Box::new($field.clone())).expect("every metric has its own name");)*
+                Metrics { registry, page: Mutex::new(()), $($field,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    differences: IntGaugeVec ["comparison", "kind", "state"] "tieout_differences"
+        "Differences that stand as of the newest closed tick; none are shown while hydrating.";
+    comparison_state: IntGaugeVec ["comparison", "state"] "tieout_comparison_state"
+        "1 for the state that the comparison is in, 0 for the others.";
+    hydrated: IntGaugeVec [] "tieout_hydrated"
+        "1 once the backlog that existed at the start is covered and differences are shown.";
+    records_read: IntCounterVec ["source"] "tieout_records_read_total"
+        "Messages read from the source's log.";
+    records_applied: IntCounterVec ["source"] "tieout_records_applied_total"
+        "Records that changed, or confirmed, a row of the source's table.";
+    records_filtered: IntCounterVec ["source"] "tieout_records_filtered_total"
+        "Records that no table wants: filtered out by a mapping, or of no meaning for the table.";
+    records_rejected: IntCounterVec ["source"] "tieout_records_rejected_total"
+        "Records that could not be decoded, mapped or validated, whether or not they were mended later.";
+    rejects: IntGaugeVec ["source"] "tieout_rejects"
+        "Rejects that stand: no good record of their key has followed.";
+    frontier_lag: GaugeVec ["source"] "tieout_frontier_lag_seconds"
+        "Seconds since the newest closed tick at which the source was read to its end; grows while a backlog is read, or the source is in trouble.";
+    source_time_lag: GaugeVec ["source"] "tieout_source_time_lag_seconds"
+        "Seconds between now and the source time up to which the source is known; absent until it showed one.";
+    source_behind: IntGaugeVec ["source"] "tieout_source_behind_bytes"
+        "Bytes of the log that are known and not read yet.";
+    source_trouble: IntGaugeVec ["source"] "tieout_source_trouble"
+        "1 while the source can't be read.";
+    tick_seconds: HistogramVec [] "tieout_tick_seconds"
+        "Seconds from the seal of a tick until every worker has closed it.";
+    closed_tick: GaugeVec [] "tieout_closed_tick_timestamp_seconds"
+        "The wall clock at which the newest closed tick was sealed, in seconds since the epoch.";
+    state_bytes: IntGaugeVec [] "tieout_state_bytes"
+        "Bytes that the workers hold: tables and arrangements.";
+    table_rows: IntGaugeVec ["table"] "tieout_table_rows"
+        "Rows of a table as of the newest closed tick.";
+    queue_rows: IntGaugeVec [] "tieout_queue_rows"
+        "Messages that are read and not yet handed to a worker; a full queue makes readers wait.";
+    difference_changes: IntCounterVec [] "tieout_difference_changes_total"
+        "Changes of differences that the workers made, shown or not.";
+    subscribers: IntGaugeVec [] "tieout_subscribers"
+        "Open subscriptions over HTTP.";
+    subscribers_cut: IntCounterVec [] "tieout_subscribers_cut_total"
+        "Subscriptions that were ended because the subscriber read too slowly.";
+    http_requests: IntCounterVec ["status"] "tieout_http_requests_total"
+        "Answers over HTTP, by status code.";
+    build: IntGaugeVec ["version"] "tieout_build_info"
+        "Always 1; the label tells the version.";
+}
+
+/// Ticks are closed within milliseconds, or something is in the way.
+const TICK_SECONDS: [f64; 14] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// A kind of metric.
+trait Series: Sized {
+    const NAME: &'static str;
+    fn of(opts: Opts, labels: &[&str]) -> Self;
+}
+
+macro_rules! series {
+    ($($kind:ident $name:literal $opts:expr;)*) => {
+        $(impl Series for $kind {
+            const NAME: &'static str = $name;
+            fn of(opts: Opts, labels: &[&str]) -> Self {
+                let series = $kind::new($opts(opts), labels).expect("names and labels of metrics are valid");
+                // One without labels is there from the start, at zero.
+                if labels.is_empty() {
+                    series.with_label_values::<&str>(&[]);
+                }
+                series
+            }
+        })*
+    };
+}
+
+series! {
+    IntGaugeVec "gauge" std::convert::identity;
+    GaugeVec "gauge" std::convert::identity;
+    IntCounterVec "counter" std::convert::identity;
+    HistogramVec "histogram" |opts| HistogramOpts { common_opts: opts, buckets: TICK_SECONDS.to_vec() };
+}
+
+static ALL: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// The metrics of this process.
+pub fn metrics() -> &'static Metrics {
+    &ALL
+}
+
+/// The reference of metrics, in Markdown.
+pub fn reference() -> String {
+    let mut out = String::from("| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n");
+    for metric in METRICS {
+        let labels = metric.labels.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "| `{}` | {} | {labels} | {} |", metric.name, metric.kind, metric.help);
+    }
+    out
+}
+
+/// The page of metrics as of the ledger's newest closed tick, in Prometheus' text format; `now_ms` is the wall clock.
+pub fn page(ledger: &Ledger, now_ms: i64) -> String {
+    let metrics = metrics();
+    let _page = metrics.page.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    metrics.set(ledger, now_ms);
+    TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+}
+
+impl Metrics {
+    fn set(&self, ledger: &Ledger, now_ms: i64) {
+        let plan = ledger.plan();
+        let none: [&str; 0] = [];
+        let total = |counter: &IntCounterVec, labels: &[&str], n: u64| {
+            let counter = counter.with_label_values(labels);
+            counter.inc_by(n.saturating_sub(counter.get()));
+        };
+        for (id, comparison) in plan.comparisons.iter().enumerate() {
+            let (name, status) = (comparison.name.as_str(), ledger.status(id));
+            for kind in Kind::ALL {
+                for state in State::ALL {
+                    let count = status.counts.of(kind, state) as i64;
+                    self.differences.with_label_values(&[name, kind.name(), state.name()]).set(count);
+                }
+            }
+            for state in ComparisonState::NAMES {
+                self.comparison_state.with_label_values(&[name, state]).set(i64::from(state == status.state.name()));
+            }
+            for (table, side) in [(comparison.expected, &status.expected), (comparison.actual, &status.actual)] {
+                self.table_rows.with_label_values(&[plan.table_name(table)]).set(side.rows as i64);
+            }
+        }
+        for (id, target) in plan.targets.iter().enumerate() {
+            self.table_rows.with_label_values(&[target.name.as_str()]).set(ledger.rows(TableRef::Target(id)) as i64);
+        }
+        let mut rejects = vec![0; plan.sources.len()];
+        for (reject, weight) in ledger.rejects() {
+            rejects[reject.source] += weight;
+        }
+        for (id, source) in ledger.sources().iter().enumerate() {
+            let name = [plan.sources[id].name.as_str()];
+            total(&self.records_read, &name, source.read);
+            total(&self.records_applied, &name, source.applied);
+            total(&self.records_filtered, &name, source.filtered);
+            total(&self.records_rejected, &name, source.rejected);
+            self.rejects.with_label_values(&name).set(rejects[id]);
+            self.source_behind.with_label_values(&name).set(source.behind_bytes as i64);
+            self.source_trouble.with_label_values(&name).set(i64::from(source.trouble.is_some()));
+            if source.caught_up_ms != 0 {
+                self.frontier_lag.with_label_values(&name).set((now_ms - source.caught_up_ms) as f64 / 1000.0);
+            }
+            if let Some(known_to) = source.known_to {
+                self.source_time_lag.with_label_values(&name).set((now_ms - known_to) as f64 / 1000.0);
+            }
+        }
+        self.hydrated.with_label_values(&none).set(i64::from(ledger.hydrated()));
+        self.closed_tick.with_label_values(&none).set(ledger.wall_ms() as f64 / 1000.0);
+        self.state_bytes.with_label_values(&none).set(ledger.state_bytes() as i64);
+        total(&self.difference_changes, &none, ledger.difference_changes());
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    }
+}
+
+/// A tick was closed and applied.
+pub struct TickClosed<'a> {
+    pub output: &'a TickOutput,
+}
+
+impl TickClosed<'_> {
+    pub fn emit(self) {
+        let output = self.output;
+        metrics().tick_seconds.with_label_values::<&str>(&[]).observe(output.seconds);
+        let changes: usize = output.changes.comparisons.iter().map(|(_, changes)| changes.len()).sum();
+        tracing::trace!(tick = output.tick, changes, rows = output.rows.len(), seconds = output.seconds, "tick closed");
+        if let Some(failure) = &output.failure {
+            tracing::error!(tick = output.tick, %failure, "a mapping asks to stop");
+        }
+    }
+}
+
+/// A comparison came into another state.
+pub struct ComparisonTurned<'a> {
+    pub comparison: &'a str,
+    pub from: &'a ComparisonState,
+    pub to: &'a ComparisonState,
+    pub differences: u64,
+}
+
+impl ComparisonTurned<'_> {
+    pub fn emit(self) {
+        let (from, to) = (self.from.name(), self.to.name());
+        match self.to {
+            ComparisonState::Stale(reason) => {
+                tracing::warn!(comparison = self.comparison, from, to, %reason, "comparison turned stale");
+            }
+            _ => tracing::info!(comparison = self.comparison, from, to, differences = self.differences, "comparison turned {to}"),
+        }
+    }
+}
+
+/// A source can't be read now, or can be again (`trouble` is `None`).
+pub struct SourceTurned<'a> {
+    pub source: &'a str,
+    pub trouble: Option<&'a str>,
+}
+
+impl SourceTurned<'_> {
+    pub fn emit(self) {
+        match self.trouble {
+            Some(trouble) => tracing::warn!(source = self.source, trouble, "source can't be read"),
+            None => tracing::info!(source = self.source, "source is read again"),
+        }
+    }
+}
+
+/// A record was rejected (`weight` 1), or a good record of its key followed (-1).
+pub struct RejectMoved<'a> {
+    pub plan: &'a Plan,
+    pub reject: &'a crate::engine::Reject,
+    pub weight: i64,
+}
+
+impl RejectMoved<'_> {
+    pub fn emit(self) {
+        let (source, reject) = (&self.plan.sources[self.reject.source].name, self.reject);
+        let (code, cause, key) = (reject.code, &reject.cause, reject.key.as_deref().unwrap_or(""));
+        let (partition, offset) = (reject.partition, reject.offset);
+        if self.weight > 0 {
+            tracing::debug!(%source, code, %cause, key, partition, offset, "record rejected");
+        } else {
+            tracing::debug!(%source, code, key, partition, offset, "reject mended");
+        }
+    }
+}
+
+/// The queue between readers and workers holds so many messages now.
+pub struct QueueMeasured {
+    pub rows: u64,
+}
+
+impl QueueMeasured {
+    pub fn emit(self) {
+        metrics().queue_rows.with_label_values::<&str>(&[]).set(self.rows as i64);
+    }
+}
+
+/// A subscription began.
+pub struct SubscriberCame<'a> {
+    pub comparison: &'a str,
+}
+
+impl SubscriberCame<'_> {
+    pub fn emit(self) {
+        metrics().subscribers.with_label_values::<&str>(&[]).inc();
+        tracing::debug!(comparison = self.comparison, "subscriber came");
+    }
+}
+
+/// A subscription ended; `cut`: because it was too slow.
+pub struct SubscriberLeft<'a> {
+    pub comparison: &'a str,
+    pub cut: bool,
+}
+
+impl SubscriberLeft<'_> {
+    pub fn emit(self) {
+        metrics().subscribers.with_label_values::<&str>(&[]).dec();
+        if self.cut {
+            metrics().subscribers_cut.with_label_values::<&str>(&[]).inc();
+            tracing::warn!(comparison = self.comparison, "subscriber was cut: it read too slowly");
+        }
+    }
+}
+
+/// A request was answered.
+pub struct HttpAnswered<'a> {
+    pub path: &'a str,
+    pub status: u16,
+}
+
+impl HttpAnswered<'_> {
+    pub fn emit(self) {
+        metrics().http_requests.with_label_values(&[self.status.to_string().as_str()]).inc();
+        tracing::trace!(path = self.path, status = self.status, "answered");
+    }
+}
+
+#[cfg(test)]
+mod tests;
