@@ -14,4 +14,5 @@ pub mod pipeline;
 pub mod plan;
 pub mod row;
 pub mod scenario;
+pub mod sink;
 pub mod telemetry;
