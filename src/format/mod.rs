@@ -10,6 +10,7 @@ use crate::{
 
 mod convert;
 pub mod debezium_json;
+pub mod encode;
 pub mod json;
 mod record;
 mod scan;
