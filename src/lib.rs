@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod format;
+pub mod http;
 pub mod ledger;
 pub mod plan;
 pub mod row;
