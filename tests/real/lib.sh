@@ -23,9 +23,9 @@ need_packages() {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" >/dev/null
 }
 
-# need_jars NAME: the class path that NAME.pom.xml describes, in $JARS/NAME.
+# need_jars NAME [FOLDER]: the class path that NAME.pom.xml describes, in $JARS/FOLDER.
 need_jars() {
-  local pom=$HERE/$1.pom.xml to=$JARS/$1
+  local pom=$HERE/$1.pom.xml to=$JARS/${2:-$1}
   cmp -s "$pom" "$to/.complete" && return
   rm -rf "$to"; mkdir -p "$to"
   mvn -B -q -f "$pom" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
