@@ -475,7 +475,7 @@ fn states_equal_those_computed_from_scratch_at_every_tick() {
                     moved[source] = wall_ms;
                 }
             }
-            if times.iter().any(|t| *t == i64::MIN) {
+            if times.contains(&i64::MIN) {
                 // Until both have a time the tick stands in; that has a test of its own.
                 [CRM, ERP].into_iter().for_each(|s| { bench.read(s, 0); });
                 times = times.map(|t| t.max(0));
