@@ -3,15 +3,17 @@
 //! The arrow of dependencies goes one way: `cli` → `pipeline` → (`log`, `format`, `sink`, `http`, `ledger`) → `engine` →
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
-pub mod config;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod export;
 pub mod format;
+pub mod http;
 pub mod ledger;
 pub mod log;
 pub mod pipeline;
 pub mod plan;
 pub mod row;
 pub mod scenario;
+pub mod sink;
 pub mod telemetry;
