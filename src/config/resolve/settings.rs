@@ -66,6 +66,7 @@ impl Resolver<'_> {
                 // An unknown kind has been reported.
                 _ => ConnectionKind::Demo,
             };
+            self.connections_known.push(["file", "kafka", "demo"].contains(&text("kind")));
             self.connections.insert(name.key().to_string(), self.plan.connections.len());
             self.plan.connections.push(Connection { name: name.key().to_string(), kind });
         }
