@@ -80,3 +80,45 @@ fn problems_point_into_block_scalars() {
     let rendered = problems_of(text);
     assert!(rendered.contains("a.yaml:10:11"), "{rendered}");
 }
+
+/// A file that is written by the code: equal, or written again with `TIEOUT_WRITE=1`.
+fn assert_written(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("TIEOUT_WRITE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{} is out of date: run `TIEOUT_WRITE=1 cargo test --lib config`", path.display());
+}
+
+#[test]
+fn the_reference_and_the_schemas_are_up_to_date() {
+    assert_written("docs/reference/settings.md", &reference());
+    for (name, kind) in Kind::ALL {
+        assert_written(&format!("docs/reference/{name}.schema.json"), &format!("{:#}\n", schema(kind)));
+    }
+}
+
+#[test]
+fn the_default_configuration_has_every_setting() {
+    let text = include_str!("../../config/default.yaml");
+    let dataflow = ORDERS.replace("connection: crm", "connection: files").replace("connection: erp", "connection: files");
+    let load = |text: &str| load_texts(("config.yaml", text), &[("orders.yaml", &dataflow)], &env, Need::Connections).unwrap_or_else(|problems| panic!("{problems}"));
+    let (full, bare) = (load(text), load("connections: { files: { kind: file, dir: d } }"));
+    assert_eq!((full.data_dir, full.workers, full.tick, full.listen), (bare.data_dir, bare.workers, bare.tick, bare.listen));
+    for object in shape::objects().into_iter().filter(|o| ["config", "http", "connection"].contains(&o.name)) {
+        for key in object.keys {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{}:", key.name))), "config/default.yaml lacks `{}`", key.name);
+        }
+    }
+}
+
+#[test]
+fn codes_are_listed_once() {
+    let mut names: Vec<&str> = codes::CODES.iter().map(|(_, name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), codes::CODES.len());
+    assert_eq!(codes::Code::Unused as usize + 1, codes::CODES.len(), "every code is in the list");
+}
