@@ -312,6 +312,6 @@ impl Ledger {
 }
 
 #[cfg(test)]
-pub mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

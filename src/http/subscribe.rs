@@ -169,18 +169,19 @@ impl Subscriber {
 
     async fn changes(&self, shower: &Shower<'_>, filter: &Filter, changes: &TickChanges) -> Result<(), Gone> {
         let shown = |difference: &Option<Arc<Difference>>| difference.as_ref().filter(|d| filter.matches(shower, d)).cloned();
-        let changes_of_tick: Vec<(Option<Arc<Difference>>, Option<Arc<Difference>>)> = changes
+        let asked: Vec<Change> = changes
             .of(shower.id)
             .iter()
-            .map(|Change { before, after }| (shown(before), shown(after)))
-            .filter(|(before, after)| before.is_some() || after.is_some())
+            .map(|Change { before, after }| Change { before: shown(before), after: shown(after) })
+            .filter(|change| change.before.is_some() || change.after.is_some())
             .collect();
-        let parts = changes_of_tick.len().div_ceil(PART);
-        for (part, of_part) in changes_of_tick.chunks(PART).enumerate() {
-            let info = |(before, after): &(Option<Arc<Difference>>, Option<Arc<Difference>>)| {
-                let show = |d: &Option<Arc<Difference>>| d.as_ref().map(|d| shower.difference(d));
-                let key = after.as_ref().or(before.as_ref()).map(|d| shower.key(&d.key)).unwrap_or_default();
-                ChangeInfo { key, before: show(before), after: show(after) }
+        let parts = asked.len().div_ceil(PART);
+        for (part, of_part) in asked.chunks(PART).enumerate() {
+            let show = |d: &Option<Arc<Difference>>| d.as_ref().map(|d| shower.difference(d));
+            let info = |change: &Change| ChangeInfo {
+                key: shower.key(change.key()),
+                before: show(&change.before),
+                after: show(&change.after),
             };
             let last = part + 1 == parts;
             let event = ChangeEvent { as_of: changes.tick, part, last, changes: of_part.iter().map(info).collect() };

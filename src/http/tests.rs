@@ -490,7 +490,12 @@ async fn look_at_the_page() {
     second.comment = Some("Every order that is confirmed must stand as an invoice.".into());
     let mut third = second.clone();
     third.name = "shipments_in_warehouse".into();
-    third.stale_after = Duration::from_millis(1);
+    third.stale_after = Duration::from_secs(2);
+    third.actual = crate::plan::TableRef::Source(2);
+    let mut shipment = plan.sources[ERP].clone();
+    (shipment.name, shipment.connection) = ("shipment".into(), plan.connections.len());
+    plan.connections.push(crate::plan::Connection { name: "wms".into(), ..plan.connections[0].clone() });
+    plan.sources.push(shipment);
     plan.comparisons.extend([second, third]);
     let mut bench = Bench::of(plan);
     let app = app(&bench);
@@ -508,6 +513,10 @@ async fn look_at_the_page() {
         let now = answer::now_ms();
         bench.sealed.wall_ms = now;
         bench.sealed.sources.iter_mut().for_each(|s| (s.caught_up, s.positions) = (true, vec![(0, n * 311)]));
+        (bench.sealed.sources[2].caught_up, bench.sealed.sources[2].behind_bytes) = (false, 48_200_000);
+        if n == 0 {
+            bench.read(2, now - 90_000);
+        }
         let times = [now - 400, now - 1900];
         if n % 10 != 3 {
             bench.read(CRM, times[CRM]).read(ERP, times[ERP]);
