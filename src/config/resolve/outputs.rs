@@ -34,7 +34,7 @@ impl Resolver<'_> {
         let (kind, wanted) = match connection.kind {
             ConnectionKind::File { .. } => ("file", "file"),
             ConnectionKind::Kafka { .. } => ("kafka", "topic"),
-            ConnectionKind::Demo => ("demo", ""),
+            ConnectionKind::Demo { .. } => ("demo", ""),
         };
         if key.key() != wanted {
             let message = format!("the connection `{}` is of kind `{kind}` and has no `{}`", connection.name, key.key());

@@ -62,7 +62,7 @@ impl Resolver<'_> {
         let wanted = match &kind {
             Some(ConnectionKind::File { .. }) => Some(("file", "files")),
             Some(ConnectionKind::Kafka { .. }) => Some(("kafka", "topic")),
-            Some(ConnectionKind::Demo) => Some(("demo", "table")),
+            Some(ConnectionKind::Demo { .. }) => Some(("demo", "table")),
             None => None,
         };
         for (key, _) in body.entries().filter(|(key, _)| ["files", "topic", "table"].contains(&key.key())) {
