@@ -77,3 +77,6 @@ impl<'scope> Rendering<'_, 'scope> {
 }
 
 
+
+#[cfg(test)]
+mod tests;
