@@ -7,7 +7,7 @@ mod oracle;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use differential_dataflow::input::InputSession;
@@ -183,14 +183,14 @@ fn edits() -> impl Strategy<Value = Vec<(u64, Edit)>> {
     proptest::collection::vec((1u64..8, edit), 0..40)
 }
 
-fn plans() -> Vec<SqlPlan> {
+static PLANS: LazyLock<Vec<SqlPlan>> = LazyLock::new(|| {
     let catalog = catalog();
     QUERIES.iter().map(|(sql, _)| plan(sql, &catalog).unwrap_or_else(|problems| panic!("{sql}: {problems:?}"))).collect()
-}
+});
 
 fn check(edits: Vec<(u64, Edit)>, workers: usize, stride: u64) -> Result<(), TestCaseError> {
     let ticks = 8;
-    let plans = plans();
+    let plans = &*PLANS;
     let (mut database, mut changes, mut snapshots) = (Database::default(), Vec::new(), vec![Database::default()]);
     for tick in 1..=ticks {
         for (_, edit) in edits.iter().filter(|(at, _)| *at == tick) {
@@ -198,9 +198,9 @@ fn check(edits: Vec<(u64, Edit)>, workers: usize, stride: u64) -> Result<(), Tes
         }
         snapshots.push(database.clone());
     }
-    let found = engine(&plans, &changes, ticks, workers, stride);
+    let found = engine(plans, &changes, ticks, workers, stride);
     for (tick, (found, snapshot)) in found.iter().zip(&snapshots).enumerate() {
-        for (((sql, oracle), found), plan) in QUERIES.iter().zip(found).zip(&plans) {
+        for (((sql, oracle), found), plan) in QUERIES.iter().zip(found).zip(plans) {
             let (rows, errors) = oracle(snapshot);
             let expected = (answer(&rows), errors);
             prop_assert_eq!(found, &expected, "\n{}\n{}at tick {}, {} workers, on {:#?}", sql, plan.explain(), tick, workers, snapshot);
