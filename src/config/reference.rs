@@ -46,7 +46,8 @@ fn write_object(out: &mut String, object: &'static Object, path: &str, seen: &mu
         };
         let only = key.only.map_or(String::new(), |(tag, value)| format!("With `{tag}: {value}`: "));
         let example = key.example.map_or(String::new(), |e| format!(" Example: `{}: {e}`.", key.name));
-        let _ = writeln!(out, "| `{}` | {} | {default} | {only}{}{}{example} |", key.name, short(&key.shape), key.doc, words(&key.shape));
+        let meaning = format!("{only}{}{}{example}", key.doc, words(&key.shape)).replace('|', "\\|");
+        let _ = writeln!(out, "| `{}` | {} | {default} | {meaning} |", key.name, short(&key.shape));
     }
     out.push('\n');
     for rule in object.rules {

@@ -1,5 +1,8 @@
 //! The files of the contract load, and mean what they say.
 
+mod broken;
+mod fuzz;
+
 use super::*;
 use crate::plan::{Action, ConnectionKind, FieldValue, Mapping, NullPolicy, TableRef};
 

@@ -27,6 +27,9 @@ impl Resolver<'_> {
     }
 
     fn output_kind(&mut self, connection: usize, key: At) {
+        if !self.connections_known[connection] {
+            return;
+        }
         let connection = &self.plan.connections[connection];
         let (kind, wanted) = match connection.kind {
             ConnectionKind::File { .. } => ("file", "file"),

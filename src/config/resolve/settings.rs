@@ -69,6 +69,7 @@ impl Resolver<'_> {
                     rate: text("rate").parse().unwrap_or(200),
                 },
             };
+            self.connections_known.push(["file", "kafka", "demo"].contains(&text("kind")));
             self.connections.insert(name.key().to_string(), self.plan.connections.len());
             self.plan.connections.push(Connection { name: name.key().to_string(), kind });
         }
