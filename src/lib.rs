@@ -3,10 +3,13 @@
 //! The arrow of dependencies goes one way: `cli` → `pipeline` → (`log`, `format`, `sink`, `http`, `ledger`) → `engine` →
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod export;
 pub mod format;
+pub mod http;
 pub mod ledger;
 pub mod log;
 pub mod pipeline;

@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, TableReport, Tick,
+    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, StageTimes, TableReport, Tick,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
@@ -134,6 +134,8 @@ struct Loop {
     /// By table: the target whose net changes an output wants.
     watched: Vec<Option<TargetId>>,
     failure: Option<String>,
+    /// Where the time went; `flow` holds the tables' time, too, until it is reported.
+    times: StageTimes,
 }
 
 const QUIET: SourceReport = SourceReport { read: 0, applied: 0, filtered: 0, rejected: 0, source_time: i64::MIN };
@@ -169,6 +171,7 @@ impl Loop {
             difference_changes: 0,
             watched,
             failure: None,
+            times: StageTimes::default(),
         }
     }
 
@@ -178,7 +181,7 @@ impl Loop {
                 Ok(Command::Chunk { chunk, seq }) => {
                     self.ingest(&chunk, seq);
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
-                    worker.step();
+                    self.step(worker);
                 }
                 Ok(Command::Seal(tick)) => {
                     for feed in &mut self.flow.feeds {
@@ -190,7 +193,7 @@ impl Loop {
                         source.filtered = source.read - source.applied - source.rejected;
                     }
                     self.sealed.push_back(SealedTick { tick, at: Instant::now(), sources, loose: std::mem::take(&mut self.loose) });
-                    worker.step();
+                    self.step(worker);
                 }
                 Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
                 Ok(Command::Export { to }) => {
@@ -214,17 +217,30 @@ impl Loop {
                     return;
                 }
                 Err(TryRecvError::Empty) => {
+                    // While a tick is under way this works, or waits for other workers; otherwise it sleeps.
+                    let began = Instant::now();
+                    let under_way = !self.sealed.is_empty();
                     worker.step_or_park(None);
+                    if under_way {
+                        self.times.flow += began.elapsed().as_nanos() as u64;
+                    }
                 }
             }
             self.report();
         }
     }
 
+    fn step(&mut self, worker: &mut timely::worker::Worker) {
+        let began = Instant::now();
+        worker.step();
+        self.times.flow += began.elapsed().as_nanos() as u64;
+    }
+
     /// Decodes a chunk and sends what it changes to the workers that hold the keys.
     fn ingest(&mut self, chunk: &Chunk, seq: u64) {
         let source = &mut self.sources[chunk.source];
         let Some(decoder) = &mut self.decoders[chunk.source] else { return };
+        let began = Instant::now();
         let batch = &mut self.batch;
         batch.clear(self.plan.sources[chunk.source].columns.len());
         match &chunk.payload {
@@ -259,6 +275,8 @@ impl Loop {
         for record in &batch.records {
             source.source_time = source.source_time.max(record.source_time);
         }
+        self.times.decode += began.elapsed().as_nanos() as u64;
+        let began = Instant::now();
         self.fates.clear();
         self.fates.resize(batch.records.len(), None);
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
@@ -300,6 +318,7 @@ impl Loop {
             count(source, fate, 1);
             last = Some((offset, fate));
         }
+        self.times.map += began.elapsed().as_nanos() as u64;
     }
 
     /// Takes a look-up down to the table that can answer it, if this worker holds the key.
@@ -325,7 +344,8 @@ impl Loop {
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
                 let stage = &mut *stage.borrow_mut();
                 stage.answer_before(tick + 1);
-                if let Some(closed) = stage.closed.remove(&tick) {
+                // Changes of a tick carry the time at which it was opened, the moment after the seal before.
+                while let Some(closed) = stage.closed.first_entry().filter(|c| *c.key() <= tick).map(|c| c.remove()) {
                     report.rejects.extend(closed.rejects);
                     if let TableOf::Comparison(id) = of {
                         self.difference_changes += closed.differences.len() as u64;
@@ -343,11 +363,17 @@ impl Loop {
                 report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
             }
             report.rejects.extend(loose.into_iter().map(|r| (r, 1)));
-            report.rejects.extend(self.flow.rejects.borrow_mut().remove(&tick).unwrap_or_default());
+            let mut kept = self.flow.rejects.borrow_mut();
+            while let Some(rejects) = kept.first_entry().filter(|r| *r.key() <= tick) {
+                report.rejects.extend(rejects.remove());
+            }
+            drop(kept);
             report.sources = sources;
             report.tables = self.sizes();
             report.seconds = since.elapsed().as_secs_f64();
             report.difference_changes = self.difference_changes;
+            let table = self.flow.stages.iter().map(|stage| stage.borrow().nanos).sum();
+            report.times = StageTimes { table, flow: self.times.flow.saturating_sub(table), ..self.times };
             self.closed = tick;
             let _ = self.reports.send(report);
         }
