@@ -8,9 +8,16 @@ use crate::{
     row::Field,
 };
 
+mod convert;
 pub mod debezium_json;
 pub mod encode;
 pub mod json;
+mod record;
+mod scan;
+mod schema;
+#[cfg(test)]
+mod testing;
+mod text;
 pub mod upsert_json;
 
 /// One message of a log.

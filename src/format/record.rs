@@ -1,0 +1,233 @@
+//! What the formats share: the columns of a source, images of its rows as tokens, and records made of them.
+
+use super::{
+    Batch, DecodeReject, Message, Op, Record, Span,
+    convert::{Spelling, convert},
+    scan::{Kind, Shape, Token},
+    text::Fault,
+};
+use crate::{
+    plan::Source,
+    row::{self, Column, Field, Type},
+};
+
+/// Not JSON, or not what the format has.
+pub const DECODE_FAILED: &str = "DECODE_FAILED";
+/// A value of another type than the declared one.
+pub const TYPE_MISMATCH: &str = "TYPE_MISMATCH";
+/// A value of the right kind that the declared type cannot hold.
+pub const VALUE_OUT_OF_RANGE: &str = "VALUE_OUT_OF_RANGE";
+/// A key column lacks or is null.
+pub const KEY_MISSING: &str = "KEY_MISSING";
+
+/// A row of a message as tokens, by column; all others are in one place more, which nobody reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    pub tokens: &'a [Token],
+    /// What they were scanned from.
+    pub bytes: &'a [u8],
+    /// By column, as the schema of the message has it.
+    pub spellings: &'a [Spelling],
+}
+
+/// A failure of one record.
+#[derive(Debug)]
+pub struct Bad {
+    pub code: &'static str,
+    pub cause: String,
+}
+
+impl Bad {
+    pub fn not_decoded(cause: impl Into<String>) -> Bad {
+        Bad { code: DECODE_FAILED, cause: cause.into() }
+    }
+}
+
+/// The columns of a source that are read.
+#[derive(Debug)]
+pub struct Columns {
+    pub columns: Vec<Column>,
+    pub key: Vec<usize>,
+    /// Places of the columns that are read, ascending, with their types.
+    wanted: Vec<(usize, Type)>,
+    /// Where messages have no schema.
+    pub spellings: Vec<Spelling>,
+}
+
+impl Columns {
+    pub fn new(source: &Source, wanted: &[bool]) -> Self {
+        let read = |c: usize| source.key.contains(&c) || wanted.get(c).copied().unwrap_or(false);
+        Columns {
+            columns: source.columns.clone(),
+            key: source.key.clone(),
+            wanted: (0..source.columns.len()).filter(|c| read(*c)).map(|c| (c, source.columns[c].ty)).collect(),
+            spellings: source.columns.iter().map(|c| Spelling::of(c.ty, source.wire)).collect(),
+        }
+    }
+
+    /// As [`Columns::new`], for formats in which bytes are written in hexadecimal digits.
+    pub fn with_hex(source: &Source, wanted: &[bool]) -> Self {
+        let mut columns = Columns::new(source, wanted);
+        for (spelling, column) in columns.spellings.iter_mut().zip(&columns.columns) {
+            if column.ty == Type::Bytes {
+                *spelling = Spelling::Hex;
+            }
+        }
+        columns
+    }
+
+    /// The shape of an object that has the read columns as fields.
+    pub fn shape(&self) -> Shape {
+        Shape::new(self.wanted.iter().map(|(c, _)| (self.columns[*c].name.as_str(), *c)), self.columns.len())
+    }
+
+    /// The shape of an object of which only key columns are read.
+    pub fn key_shape(&self) -> Shape {
+        Shape::new(self.key.iter().map(|c| (self.columns[*c].name.as_str(), *c)), self.columns.len())
+    }
+
+    /// Place for the tokens of a row.
+    pub fn tokens(&self) -> Vec<Token> {
+        vec![Token::MISSING; self.columns.len() + 1]
+    }
+
+    /// Appends the row of `image` as an upsert. On a failure nothing is appended.
+    ///
+    /// # Errors
+    /// A value does not fit its column, or a key column lacks.
+    #[inline]
+    pub fn upsert(&self, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+        self.upsert_keyed(None, image, record, batch)
+    }
+
+    /// As [`Columns::upsert`]; key columns that `key` has are taken from it.
+    ///
+    /// # Errors
+    /// A value does not fit its column, or a key column lacks.
+    #[inline]
+    pub fn upsert_keyed(&self, key: Option<Image>, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+        let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
+        batch.spans.resize(spans + self.columns.len(), Span::MISSING);
+        for &(c, ty) in &self.wanted {
+            let image = match key {
+                Some(key) if key.tokens[c].kind != Kind::Missing => key,
+                _ => image,
+            };
+            match convert(ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
+                Ok(span) => batch.spans[spans + c] = span,
+                Err(fault) => {
+                    let bad = self.misfit(c, fault, image);
+                    batch.spans.truncate(spans);
+                    batch.bytes.truncate(bytes);
+                    return Err(bad);
+                }
+            }
+        }
+        for &c in &self.key {
+            if batch.spans[spans + c].lack().is_some() {
+                let bad = self.keyless(c, image.tokens[c]);
+                batch.spans.truncate(spans);
+                batch.bytes.truncate(bytes);
+                return Err(bad);
+            }
+        }
+        batch.records.push(record);
+        Ok(())
+    }
+
+    /// Appends a record that has only the key columns of `image`. On a failure nothing is appended.
+    ///
+    /// # Errors
+    /// A key column lacks, or does not fit.
+    pub fn keyed(&self, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+        let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
+        batch.spans.resize(spans + self.columns.len(), Span::MISSING);
+        for &c in &self.key {
+            let bad = match convert(self.columns[c].ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
+                Ok(span) if span.lack().is_none() => {
+                    batch.spans[spans + c] = span;
+                    continue;
+                }
+                Ok(_) => self.keyless(c, image.tokens[c]),
+                Err(fault) => self.misfit(c, fault, image),
+            };
+            batch.spans.truncate(spans);
+            batch.bytes.truncate(bytes);
+            return Err(bad);
+        }
+        batch.records.push(record);
+        Ok(())
+    }
+
+    /// Appends a record without any column.
+    pub fn bare(&self, record: Record, batch: &mut Batch) {
+        batch.spans.resize(batch.spans.len() + self.columns.len(), Span::MISSING);
+        batch.records.push(record);
+    }
+
+    /// Appends a reject, with each key column from the first of `images` that has it in readable form.
+    pub fn reject(&self, bad: Bad, images: &[Image], record: Record, batch: &mut Batch) {
+        let spans = batch.spans.len();
+        self.bare(Record { op: Op::Reject, ..record }, batch);
+        for &c in &self.key {
+            for image in images {
+                let bytes = batch.bytes.len();
+                match convert(self.columns[c].ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
+                    Ok(span) if span.lack().is_none() => {
+                        batch.spans[spans + c] = span;
+                        break;
+                    }
+                    _ => batch.bytes.truncate(bytes),
+                }
+            }
+        }
+        let key = self.key_text(&batch.spans[spans..], &batch.bytes);
+        batch.rejects.push(DecodeReject { record: batch.records.len() - 1, code: bad.code, cause: bad.cause, key });
+    }
+
+    /// The key for people: the value of its one column, or a JSON array of its several; `None` if none of it is known.
+    fn key_text(&self, spans: &[Span], bytes: &[u8]) -> Option<String> {
+        let values: Vec<_> = self.key.iter().map(|c| (self.columns[*c].ty, spans[*c].field(bytes))).collect();
+        if values.iter().all(|(_, field)| !matches!(field, Field::Packed(_))) {
+            return None;
+        }
+        Some(match values.as_slice() {
+            [(ty, field)] => row::text_of(*ty, &field.value(*ty)),
+            values => serde_json::Value::Array(values.iter().map(|(ty, field)| row::json_of(*ty, &field.value(*ty))).collect()).to_string(),
+        })
+    }
+
+    #[cold]
+    fn misfit(&self, c: usize, fault: Fault, image: Image) -> Bad {
+        let Column { name, ty } = &self.columns[c];
+        let token = image.tokens[c];
+        let text = String::from_utf8_lossy(token.of(image.bytes)).into_owned();
+        let quote = if matches!(token.kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
+        let value = format!("{quote}{}{quote}", shorten(&text));
+        match fault {
+            Fault::Mismatch => Bad { code: TYPE_MISMATCH, cause: format!("column `{name}` is declared {ty}; {value} is not one") },
+            Fault::Range => Bad { code: VALUE_OUT_OF_RANGE, cause: format!("column `{name}` is declared {ty}, which cannot hold {value} exactly") },
+        }
+    }
+
+    #[cold]
+    fn keyless(&self, c: usize, token: Token) -> Bad {
+        let what = match token.kind {
+            Kind::Missing => "the message has no such field",
+            Kind::Null => "it is null",
+            _ => "the connector did not send its value",
+        };
+        Bad { code: KEY_MISSING, cause: format!("key column `{}`: {what}", self.columns[c].name) }
+    }
+}
+
+/// The first 57 characters and three points, of a text of more than 60.
+pub fn shorten(text: &str) -> String {
+    if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text.to_string() }
+}
+
+/// A record of a message.
+#[inline]
+pub fn record(op: Op, source_time: i64, message: &Message) -> Record {
+    Record { op, source_time, offset: message.offset }
+}
