@@ -1,15 +1,34 @@
 //! SQL: DataFusion's planner crates in, a relational plan of our own out, and scalar expressions over batches.
 //!
-//! `plan` turns the text of a target into a [`SqlPlan`], or into problems with places; `scalar` does the same for one
+//! [`plan`] turns the text of a target into a [`SqlPlan`], or into problems with places; [`scalar`] does the same for one
 //! expression. Nothing outside this folder (and `render/sql.rs`) names DataFusion or Arrow.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `context` | what DataFusion's planner asks for: tables, functions, options |
+//! | `check`, `problems`, `place` | refusals, DataFusion's complaints in our words, places in the text |
+//! | `types` | packed fields to Arrow arrays and back |
+//! | `compute`, `checked` | one expression over a batch; arithmetic that fails instead of wrapping |
+//! | `scalar` | expressions of field mappings |
 
 use std::ops::Range;
 
 use crate::{
-    format::{Batch, Span},
+    format::Span,
     plan::TableRef,
-    row::{Column, Type},
+    row::Column,
 };
+
+mod check;
+mod checked;
+mod compute;
+mod context;
+mod place;
+mod problems;
+mod scalar;
+mod types;
+
+pub use scalar::{Scalar, evaluate, scalar};
 
 /// A problem of a SQL text: the place in the text, what is wrong, and a way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,44 +44,6 @@ pub struct CatalogTable {
     pub name: String,
     pub table: TableRef,
     pub columns: Vec<Column>,
-}
-
-/// A scalar expression over the columns of one table, planned and typed.
-#[derive(Clone, Debug)]
-pub struct Scalar {
-    text: String,
-    ty: Type,
-    columns: Vec<usize>,
-}
-
-impl Scalar {
-    /// As the user wrote it.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The type of its values.
-    pub fn ty(&self) -> Type {
-        self.ty
-    }
-
-    /// The columns that it reads, sorted.
-    pub fn columns(&self) -> &[usize] {
-        &self.columns
-    }
-
-    /// The one column of which it is a one-to-one function (`'SO-' || id`), if it certainly is one.
-    pub fn injective_in(&self) -> Option<usize> {
-        None
-    }
-}
-
-/// Plans an expression over `columns`; with `want`, its value is converted to that type.
-///
-/// # Errors
-/// The problems of the text.
-pub fn scalar(_text: &str, _columns: &[Column], _want: Option<Type>) -> Result<Scalar, Vec<SqlProblem>> {
-    todo!()
 }
 
 /// A relational plan over source and target tables.
@@ -89,9 +70,4 @@ pub struct Evaluated {
     pub spans: Vec<Span>,
     /// Rows (places in the list asked for) that have no value, and why: a failed cast, a division by zero, an overflow.
     pub errors: Vec<(usize, String)>,
-}
-
-/// Evaluates scalars over the records `rows` of a batch of a table with `columns`.
-pub fn evaluate(_scalars: &[&Scalar], _batch: &Batch, _columns: &[Column], _rows: &[u32], _out: &mut Evaluated) {
-    todo!()
 }

@@ -1,0 +1,167 @@
+//! DataFusion's complaints as problems with places and suggestions.
+
+use std::any::Any;
+
+use datafusion_common::{
+    DataFusionError, SchemaError,
+    diagnostic::Diagnostic,
+    tree_node::{TreeNode, TreeNodeRecursion},
+};
+use datafusion_expr::Expr;
+use datafusion_sql::sqlparser::{
+    parser::ParserError,
+    tokenizer::{Location, Span},
+};
+
+use super::{
+    SqlProblem,
+    context::{AGGREGATES, SHARED},
+    place::{of_message, of_span, of_word, problem, suggest, whole},
+};
+
+/// The problem of a text that does not parse.
+pub fn of_parser(text: &str, error: &ParserError) -> SqlProblem {
+    match error {
+        ParserError::ParserError(message) | ParserError::TokenizerError(message) => {
+            let (at, message) = of_message(text, message);
+            problem(at, lower_first(&message), None)
+        }
+        ParserError::RecursionLimitExceeded => problem(whole(text), "the text is nested too deeply", None),
+    }
+}
+
+/// Runs a planner on a stack of its own, which is large enough for any text that the parser accepts and ends in a problem
+/// where the planner panics.
+pub fn guarded<R: Send>(text: &str, plan: impl FnOnce() -> Result<R, Vec<SqlProblem>> + Send) -> Result<R, Vec<SqlProblem>> {
+    const STACK_BYTES: usize = 256 << 20;
+    let outcome = std::thread::scope(|scope| {
+        let planner = std::thread::Builder::new().name("planner".into()).stack_size(STACK_BYTES).spawn_scoped(scope, plan);
+        planner.expect("a thread can be started").join()
+    });
+    outcome.unwrap_or_else(|panic| Err(vec![of_panic(text, &*panic)]))
+}
+
+/// Workers evaluate on ordinary stacks, so an expression's depth has a limit.
+///
+/// # Errors
+/// The problem, if it is deeper.
+pub fn not_too_deep(text: &str, expr: &Expr) -> Result<(), Vec<SqlProblem>> {
+    const DEPTH_MAX: usize = 300;
+    let (mut level, mut depth) = (vec![expr], 0);
+    while !level.is_empty() {
+        depth += 1;
+        let mut below = Vec::new();
+        for expr in level {
+            let _ = expr.apply_children(|child| {
+                below.push(child);
+                Ok(TreeNodeRecursion::Continue)
+            });
+        }
+        level = below;
+    }
+    if depth > DEPTH_MAX {
+        return Err(vec![problem(whole(text), format!("the expression is nested {depth} levels deep, and {DEPTH_MAX} are kept"), Some("split it over several fields or targets".into()))]);
+    }
+    Ok(())
+}
+
+/// What a panic of the planner says.
+fn of_panic(text: &str, panic: &(dyn Any + Send)) -> SqlProblem {
+    let said = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    problem(whole(text), format!("the planner failed on this text: {said}"), Some("write it in another way, and report this".into()))
+}
+
+/// The problems of a text that does not plan.
+pub fn of_planner(text: &str, error: &DataFusionError) -> Vec<SqlProblem> {
+    match error {
+        DataFusionError::Collection(errors) => errors.iter().flat_map(|e| of_planner(text, e)).collect(),
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            let mut problems = of_planner(text, inner);
+            if let Some(place) = place_of(text, diagnostic) {
+                for problem in &mut problems {
+                    problem.at = place.clone();
+                }
+            }
+            problems
+        }
+        DataFusionError::Context(_, inner) => of_planner(text, inner),
+        DataFusionError::Shared(inner) => of_planner(text, inner),
+        DataFusionError::SQL(error, _) => vec![of_parser(text, error)],
+        DataFusionError::SchemaError(error, _) => vec![of_schema(text, error)],
+        other => vec![of_message_text(text, &other.strip_backtrace())],
+    }
+}
+
+fn place_of(text: &str, diagnostic: &Diagnostic) -> Option<std::ops::Range<usize>> {
+    let span = diagnostic.span?;
+    let location = |l: datafusion_common::Location| Location { line: l.line, column: l.column };
+    of_span(text, Span { start: location(span.start), end: location(span.end) })
+}
+
+fn of_schema(text: &str, error: &SchemaError) -> SqlProblem {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let message = match &field.relation {
+                Some(relation) => format!("there is no column `{}` in `{}`", field.name, relation.table()),
+                None => format!("there is no column `{}`", field.name),
+            };
+            let mut near: Vec<&str> = valid_fields
+                .iter()
+                .filter(|f| field.relation.as_ref().is_none_or(|r| f.relation.as_ref().is_some_and(|s| s.table() == r.table())))
+                .map(|f| f.name.as_str())
+                .collect();
+            if near.is_empty() {
+                near = valid_fields.iter().map(|f| f.name.as_str()).collect();
+            }
+            near.sort_unstable();
+            near.dedup();
+            problem(of_word(text, &field.name), message, suggest(&field.name, near, "known are"))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let hint = format!("say whose it is, e.g. `t.{}`", field.name);
+            problem(of_word(text, &field.name), format!("`{}` is a column of several tables", field.name), Some(hint))
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            problem(of_word(text, name), format!("there are two columns `{name}`"), Some("give one another name with AS".into()))
+        }
+    }
+}
+
+fn of_message_text(text: &str, said: &str) -> SqlProblem {
+    let mut short = said.trim();
+    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Execution error: ", "Arrow error: ", "Internal error: ", "Schema error: ", "Optimizer rule "] {
+        short = short.strip_prefix(prefix).unwrap_or(short);
+    }
+    let short = short.split("\nThis issue was likely caused").next().unwrap_or(short).trim_end_matches(['.', '\n']);
+    if let Some(name) = between(short, "no table `", "`") {
+        return problem(of_word(text, name), format!("there is no table `{name}`"), None);
+    }
+    if let Some(name) = between(short, "Invalid function '", "'") {
+        return problem(of_word(text, name), format!("there is no function `{name}`"), suggest(name, SHARED.function_names(), "known are"));
+    }
+    if let Some(name) = short.split("must appear in the GROUP BY clause").next().filter(|s| s.len() < short.len()).and_then(|s| between(s, "Column in SELECT ", " ").or(between(s, "\"", "\""))) {
+        let column = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
+        let hint = format!("add it to GROUP BY, or wrap it in an aggregate ({})", AGGREGATES[..5].join(", "));
+        return problem(of_word(text, column), format!("`{column}` is neither grouped nor aggregated"), Some(hint));
+    }
+    // A function that does not take these arguments: the place is its name.
+    let at = between(short, "call to '", "'")
+        .or_else(|| between(short, "Function '", "'"))
+        .or_else(|| between(short, "function '", "'"))
+        .map_or_else(|| whole(text), |name| of_word(text, name));
+    let short = short.split(" No function matches the given name").next().unwrap_or(short);
+    problem(at, lower_first(short), None)
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    Some(&rest[..rest.find(after)?])
+}
+
+fn lower_first(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_string(),
+    }
+}
