@@ -4,6 +4,7 @@
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod export;
 pub mod format;
@@ -13,4 +14,5 @@ pub mod pipeline;
 pub mod plan;
 pub mod row;
 pub mod scenario;
+pub mod sink;
 pub mod telemetry;

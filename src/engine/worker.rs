@@ -325,7 +325,8 @@ impl Loop {
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
                 let stage = &mut *stage.borrow_mut();
                 stage.answer_before(tick + 1);
-                if let Some(closed) = stage.closed.remove(&tick) {
+                // Changes of a tick carry the time at which it was opened, the moment after the seal before.
+                while let Some(closed) = stage.closed.first_entry().filter(|c| *c.key() <= tick).map(|c| c.remove()) {
                     report.rejects.extend(closed.rejects);
                     if let TableOf::Comparison(id) = of {
                         self.difference_changes += closed.differences.len() as u64;
@@ -343,7 +344,11 @@ impl Loop {
                 report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
             }
             report.rejects.extend(loose.into_iter().map(|r| (r, 1)));
-            report.rejects.extend(self.flow.rejects.borrow_mut().remove(&tick).unwrap_or_default());
+            let mut kept = self.flow.rejects.borrow_mut();
+            while let Some(rejects) = kept.first_entry().filter(|r| *r.key() <= tick) {
+                report.rejects.extend(rejects.remove());
+            }
+            drop(kept);
             report.sources = sources;
             report.tables = self.sizes();
             report.seconds = since.elapsed().as_secs_f64();

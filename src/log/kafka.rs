@@ -34,7 +34,7 @@ use rdkafka::{
 
 use self::{
     client::Context,
-    watch::{Seen, Watch},
+    watch::{Identity, Seen, Watch},
 };
 use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
 use crate::{
@@ -267,7 +267,7 @@ impl Reader<'_> {
             consumer: self.consumer.clone(),
             status: self.feed.status.clone(),
             topic: self.spec.topic.clone(),
-            topic_id: topic_id::ask(&self.consumer, &self.spec.topic, PATIENCE),
+            topic_id: Identity::Unasked,
             heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
             partitions: self.partitions.len(),
             pace,

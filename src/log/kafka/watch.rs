@@ -28,7 +28,7 @@ const APART: Duration = Duration::from_millis(25);
 /// An answer.
 #[derive(Debug)]
 pub enum Seen {
-    /// The end of each partition. `low_water` lists partitions whose end lies before what had been read when it was asked.
+    /// The end of each partition. `shrunk` lists partitions whose end lies before what had been read when it was asked, with both positions.
     Ends { asked: Instant, asked_ms: i64, ends: Vec<i64>, shrunk: Vec<(i32, i64, i64)> },
     /// Partitions that are new, with the position of their first message.
     Grown(Vec<(i32, i64)>),
@@ -42,12 +42,20 @@ pub enum Seen {
     Silence(KafkaError),
 }
 
+/// What is known of the topic's id.
+pub enum Identity {
+    Unasked,
+    /// The cluster gives none.
+    None,
+    Is(String),
+}
+
 /// What the watcher looks at.
 pub struct Watch {
     pub consumer: Arc<BaseConsumer<Context>>,
     pub status: Arc<LogStatus>,
     pub topic: String,
-    pub topic_id: Option<String>,
+    pub topic_id: Identity,
     /// Followed as soon as it exists; `None`: there is none, or the reader has it already.
     pub heartbeat: Option<String>,
     pub partitions: usize,
@@ -81,6 +89,24 @@ impl Watch {
                 refreshed = Instant::now();
                 self.refresh(tell, &mut lost);
             }
+        }
+    }
+
+    /// Compares the topic's id with the first one. A cluster that gives none at first is not asked again.
+    fn identify(&mut self, tell: &Sender<Seen>) {
+        match &self.topic_id {
+            Identity::Unasked => {
+                let id = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE / 4);
+                self.topic_id = id.map_or(Identity::None, Identity::Is);
+            }
+            Identity::Is(was) => {
+                if let Some(is) = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE)
+                    && *was != is
+                {
+                    let _ = tell.try_send(Seen::Replaced { was: was.clone(), is });
+                }
+            }
+            Identity::None => {}
         }
     }
 
@@ -120,14 +146,7 @@ impl Watch {
             }
             Ok(_) => {
                 *lost = 0;
-                let is = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE);
-                match (&self.topic_id, is) {
-                    (Some(was), Some(is)) if *was != is => {
-                        let _ = tell.try_send(Seen::Replaced { was: was.clone(), is });
-                    }
-                    (None, Some(is)) => self.topic_id = Some(is),
-                    _ => {}
-                }
+                self.identify(tell);
             }
             Err(error) => drop(tell.try_send(Seen::Silence(error))),
         }

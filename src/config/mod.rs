@@ -1,0 +1,146 @@
+//! The configuration: YAML in, a plan out, or every problem of all files at once.
+//!
+//! ```text
+//!  file ─▶ yaml ─▶ fill ─▶ check (against shape) ─▶ resolve ─▶ Plan
+//!         tree     ${…}    keys and forms            names, types, SQL
+//!            └────────┴──────────┴──────────────────────┴─▶ Problems
+//! ```
+//!
+//! [`shape`] declares the format; the check, the JSON Schemas and the reference follow from it.
+
+mod check;
+pub mod codes;
+mod fill;
+mod names;
+pub mod problem;
+mod resolve;
+pub mod shape;
+pub mod span;
+mod yaml;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use problem::{Problem, Problems, Severity};
+
+use crate::plan::Plan;
+use problem::{File, Place, Report};
+use yaml::At;
+
+/// What a command needs to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Everything (`run`, `check`).
+    Connections,
+    /// The mappings only (`test`, `graph`): a variable that is not set in `connections` is left as it stands.
+    Mappings,
+}
+
+/// What became of the files: a plan if there are no errors, and all problems, warnings among them.
+#[derive(Debug)]
+pub struct Checked {
+    pub plan: Option<Plan>,
+    pub problems: Problems,
+}
+
+/// Loads a configuration and its dataflows: all `*.yaml` and `*.yml` of the folder `dataflows` (default: the folder of that
+/// name beside the configuration file). Warnings are dropped; [`check`] keeps them.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn load(config: &Path, dataflows: Option<&Path>, need: Need) -> Result<Plan, Problems> {
+    into_result(check(config, dataflows, need))
+}
+
+/// As [`load`], from texts: `(name, text)` of the configuration and of each dataflow.
+///
+/// # Errors
+/// Every problem of every text.
+pub fn load_texts(config: (&str, &str), dataflows: &[(&str, &str)], env: &dyn Fn(&str) -> Option<String>, need: Need) -> Result<Plan, Problems> {
+    into_result(check_texts(config, dataflows, env, need))
+}
+
+fn into_result(checked: Checked) -> Result<Plan, Problems> {
+    checked.plan.ok_or(checked.problems)
+}
+
+/// As [`load`], with the warnings.
+pub fn check(config: &Path, dataflows: Option<&Path>, need: Need) -> Checked {
+    let mut report = Report::default();
+    let beside = config.parent().unwrap_or(Path::new("")).join("dataflows");
+    let folder = dataflows.unwrap_or(&beside);
+    let mut unreadable = read(&mut report, config).err().into_iter().collect::<Vec<_>>();
+    match list(folder) {
+        Ok(paths) if paths.is_empty() => unreadable.push((folder.to_path_buf(), "there is no `*.yaml` in it".into())),
+        Ok(paths) => paths.iter().for_each(|path| unreadable.extend(read(&mut report, path).err())),
+        Err(error) => unreadable.push((folder.to_path_buf(), cause(&error))),
+    }
+    for (path, why) in &unreadable {
+        report.files.push(Arc::new(File { name: path.display().to_string(), text: String::new() }));
+        let place = Place { file: report.files.len() - 1, at: 0..0 };
+        report.error(codes::Code::Unreadable, &place, format!("cannot read `{}`: {why}", path.display()))
+            .hint("`--config FILE` names the configuration, `--dataflows DIR` the folder of dataflows (default: `dataflows/` beside it)");
+    }
+    if !unreadable.is_empty() {
+        return Checked { plan: None, problems: report.finish() };
+    }
+    check_report(report, &|name| std::env::var(name).ok(), need)
+}
+
+/// As [`check`], from texts.
+pub fn check_texts(config: (&str, &str), dataflows: &[(&str, &str)], env: &dyn Fn(&str) -> Option<String>, need: Need) -> Checked {
+    let files = std::iter::once(&config).chain(dataflows);
+    let files = files.map(|(name, text)| Arc::new(File { name: (*name).to_string(), text: (*text).to_string() })).collect();
+    check_report(Report { files, ..Report::default() }, env, need)
+}
+
+/// The first file of the report is the configuration.
+fn check_report(mut report: Report, env: &dyn Fn(&str) -> Option<String>, need: Need) -> Checked {
+    let folder = Path::new(&report.files[0].name).parent().unwrap_or(Path::new("")).to_path_buf();
+    let around = fill::Surroundings { env, folder: &folder };
+    let mut trees = Vec::new();
+    for file in 0..report.files.len() {
+        let Some(mut tree) = yaml::parse(&mut report, file) else {
+            trees.push(None);
+            continue;
+        };
+        fill::fill_file(&mut report, file, &mut tree, &around, need);
+        check::check(&mut report, At { file, node: &tree }, if file == 0 { &shape::CONFIG } else { &shape::DATAFLOW });
+        trees.push(Some(tree));
+    }
+    let plan = resolve::resolve(&mut report, &trees);
+    let plan = if report.has_errors() { None } else { Some(plan) };
+    Checked { plan, problems: report.finish() }
+}
+
+fn read(report: &mut Report, path: &Path) -> Result<(), (PathBuf, String)> {
+    let bytes = std::fs::read(path).map_err(|error| (path.to_path_buf(), cause(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|error| (path.to_path_buf(), format!("byte {} is not UTF-8", error.utf8_error().valid_up_to())))?;
+    report.files.push(Arc::new(File { name: path.display().to_string(), text }));
+    Ok(())
+}
+
+/// The dataflow files of a folder, by name.
+fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if !hidden && path.is_file() && path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// An I/O error without its number.
+fn cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file or folder".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}

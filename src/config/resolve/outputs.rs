@@ -1,0 +1,87 @@
+//! Outputs: what goes where.
+
+use super::{Resolver, Thing};
+use crate::{
+    config::{codes::Code, problem::Place, yaml::At},
+    plan::{ConnectionKind, Format, Output, OutputOf, TableRef},
+};
+
+impl Resolver<'_> {
+    pub(super) fn outputs(&mut self, dataflow: At) {
+        for at in dataflow.get("outputs").into_iter().flat_map(At::items) {
+            let what = self.output_of(at);
+            let connection = at.get("connection").and_then(|at| self.connection(at));
+            let to = at.entries().find(|(key, _)| key.key() == "topic" || key.key() == "file");
+            if let (Some(connection), Some((key, _))) = (connection, to) {
+                self.output_kind(connection, key);
+            }
+            let (Some(what), Some(connection), Some((_, to))) = (what, connection, to) else { continue };
+            let text = to.text().unwrap_or_default().to_string();
+            if self.plan.outputs.iter().any(|output| output.connection == connection && output.to == text) {
+                self.report.error(Code::DuplicateName, &to.place(), format!("`{text}` is written by another output already"))
+                    .hint("each output needs a topic or file of its own");
+            }
+            let format = if at.get_text("format") == Some("debezium-json") { Format::DebeziumJson } else { Format::UpsertJson };
+            self.plan.outputs.push(Output { what, connection, to: text, format });
+        }
+    }
+
+    fn output_kind(&mut self, connection: usize, key: At) {
+        let connection = &self.plan.connections[connection];
+        let (kind, wanted) = match connection.kind {
+            ConnectionKind::File { .. } => ("file", "file"),
+            ConnectionKind::Kafka { .. } => ("kafka", "topic"),
+            ConnectionKind::Demo => ("demo", ""),
+        };
+        if key.key() != wanted {
+            let message = format!("the connection `{}` is of kind `{kind}` and has no `{}`", connection.name, key.key());
+            self.report.error(Code::WrongKind, &key.place(), message).hint(match kind {
+                "demo" => "the simulation is only read; write to a `file` or `kafka` connection".to_string(),
+                _ => format!("an output to a `{kind}` connection has `{wanted}`"),
+            });
+        }
+    }
+
+    fn output_of(&mut self, at: At) -> Option<OutputOf> {
+        if let Some(name) = at.get("table") {
+            return match self.things.get(name.text()?) {
+                Some((Thing::Table(TableRef::Target(id)), _)) => Some(OutputOf::Table(*id)),
+                Some((thing, declared)) => {
+                    let (thing, declared) = (*thing, declared.clone());
+                    self.not_an_output(name, thing, &declared, "table");
+                    None
+                }
+                None => {
+                    let known = self.known(|thing| matches!(thing, Thing::Table(TableRef::Target(_))));
+                    self.unknown(name, "there is no target", &known, "no target is declared");
+                    None
+                }
+            };
+        }
+        let name = at.get("differences")?;
+        match self.things.get(name.text()?) {
+            Some((Thing::Comparison(id), _)) => Some(OutputOf::Differences(*id)),
+            Some((thing, declared)) => {
+                let (thing, declared) = (*thing, declared.clone());
+                self.not_an_output(name, thing, &declared, "differences");
+                None
+            }
+            None => {
+                let known = self.known(|thing| matches!(thing, Thing::Comparison(_)));
+                self.unknown(name, "there is no comparison", &known, "no comparison is declared");
+                None
+            }
+        }
+    }
+
+    fn not_an_output(&mut self, name: At, thing: Thing, declared: &Place, key: &str) {
+        let (is, hint) = match thing {
+            Thing::Comparison(_) => ("a comparison", "write `differences:` instead of `table:`"),
+            Thing::Table(TableRef::Target(_)) => ("a target", "write `table:` instead of `differences:`"),
+            Thing::Table(TableRef::Source(_)) => ("a source", "what comes from a source is not written again: declare a target that reads it"),
+        };
+        let text = name.text().unwrap_or_default().to_string();
+        let wanted = if key == "table" { "a target" } else { "a comparison" };
+        self.report.error_of_two(Code::WrongKind, &name.place(), format!("`{text}` is {is}, not {wanted}"), declared, "declared here").hint(hint);
+    }
+}

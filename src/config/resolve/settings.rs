@@ -1,0 +1,73 @@
+//! The settings of the process, and the connections.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::Resolver;
+use crate::{
+    config::{check::address, shape, span, yaml::At},
+    plan::{Connection, ConnectionKind, Plan},
+};
+
+/// The plan that follows from an empty configuration.
+pub fn defaults() -> Plan {
+    let of = |object: &shape::Object, name: &str| default(object, name);
+    let shape::Shape::Object(http) = shape::CONFIG.keys.iter().find(|k| k.name == "http").expect("the shape has http").shape else {
+        unreachable!("http is an object")
+    };
+    Plan {
+        data_dir: PathBuf::from(of(&shape::CONFIG, "data_dir")),
+        workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
+        tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
+        listen: address(of(http, "listen")).expect("the default is an address"),
+        connections: Vec::new(),
+        sources: Vec::new(),
+        targets: Vec::new(),
+        comparisons: Vec::new(),
+        outputs: Vec::new(),
+        tests: Vec::new(),
+    }
+}
+
+/// The default that the shape declares.
+fn default(object: &shape::Object, name: &str) -> &'static str {
+    object.keys.iter().find(|k| k.name == name).and_then(|k| k.default).expect("the shape has a default")
+}
+
+/// A time span of a key, or the default that the shape declares.
+pub fn span_of(at: At, object: &str, name: &str) -> Duration {
+    let object = shape::objects().into_iter().find(|o| o.name == object).expect("a known object");
+    at.get_text(name).and_then(|text| span::parse(text).ok()).unwrap_or_else(|| span::parse(default(object, name)).expect("the default is a time span"))
+}
+
+impl Resolver<'_> {
+    pub(super) fn settings(&mut self, at: At) {
+        if let Some(dir) = at.get_text("data_dir") {
+            self.plan.data_dir = PathBuf::from(dir);
+        }
+        if let Some(workers) = at.get("workers").and_then(At::scalar).and_then(|s| s.as_number()).and_then(|n| n.parse().ok()) {
+            self.plan.workers = workers;
+        }
+        if at.get("tick").is_some() {
+            self.plan.tick = span_of(at, "config", "tick");
+        }
+        if let Some(listen) = at.get("http").and_then(|http| http.get_text("listen")).and_then(address) {
+            self.plan.listen = listen;
+        }
+        for (name, body) in at.get("connections").into_iter().flat_map(At::entries) {
+            let text = |key: &str| body.get_text(key).unwrap_or_default();
+            let kind = match text("kind") {
+                "file" => ConnectionKind::File { dir: PathBuf::from(text("dir")) },
+                "kafka" => {
+                    let properties = body.get("properties").into_iter().flat_map(At::entries);
+                    let properties: BTreeMap<String, String> =
+                        properties.map(|(key, value)| (key.key().to_string(), value.text().unwrap_or_default().to_string())).collect();
+                    ConnectionKind::Kafka { brokers: text("brokers").to_string(), properties }
+                }
+                // An unknown kind has been reported.
+                _ => ConnectionKind::Demo,
+            };
+            self.connections.insert(name.key().to_string(), self.plan.connections.len());
+            self.plan.connections.push(Connection { name: name.key().to_string(), kind });
+        }
+    }
+}

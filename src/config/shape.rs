@@ -1,0 +1,353 @@
+//! The file format, declared once: what objects there are, their keys, what a value may be, and a sentence on each.
+//!
+//! The check of files (`check.rs`), the JSON Schemas (`schema.rs`) and the reference (`reference.rs`) are all made from this.
+
+use super::shape::Shape::*;
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// A text; a number or bool is taken as it is written.
+    Text,
+    /// SQL: a text, or a literal such as `42`, `true`, `null`.
+    Sql,
+    /// One value of a column, typed by where it stands.
+    Literal,
+    /// A whole number.
+    Int { min: i64, max: i64 },
+    /// A time span such as `50ms`, `30s`, `5m`, `1h`, `1d`; limits in milliseconds.
+    Span { min_ms: u64, max_ms: u64 },
+    /// A column type.
+    Type,
+    /// An address and port.
+    Address,
+    /// One of these words, with what each means.
+    Word(&'static [(&'static str, &'static str)]),
+    /// One of these words, or any other text, which the last sentence explains.
+    WordOr(&'static [(&'static str, &'static str)], &'static str),
+    List(&'static Shape),
+    /// A map from names the user chooses (the text says of what) to values.
+    Map(&'static str, &'static Shape),
+    Object(&'static Object),
+    /// Told apart by being a scalar, a list or a map.
+    Either(&'static [Shape]),
+    /// Any YAML.
+    Any,
+}
+
+/// An object with known keys.
+#[derive(Debug)]
+pub struct Object {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    pub rules: &'static [Rule],
+}
+
+/// What keys an object must or must not have together.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// One of these, and one only.
+    ExactlyOne(&'static [&'static str]),
+    /// The first only together with the second.
+    Needs(&'static str, &'static str),
+    /// The first never together with any of the others.
+    Excludes(&'static str, &'static [&'static str]),
+}
+
+/// A key of an object.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub shape: Shape,
+    pub doc: &'static str,
+    pub required: bool,
+    /// The value that counts when the key is lacking.
+    pub default: Option<&'static str>,
+    pub example: Option<&'static str>,
+    /// Only where another key has this value.
+    pub only: Option<(&'static str, &'static str)>,
+}
+
+const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, doc, required: false, default: None, example: None, only: None }
+}
+
+impl Key {
+    const fn required(self) -> Key {
+        Key { required: true, ..self }
+    }
+
+    const fn default(self, value: &'static str) -> Key {
+        Key { default: Some(value), ..self }
+    }
+
+    const fn example(self, value: &'static str) -> Key {
+        Key { example: Some(value), ..self }
+    }
+
+    const fn only(self, key: &'static str, value: &'static str) -> Key {
+        Key { only: Some((key, value)), ..self }
+    }
+}
+
+const DAY_MS: u64 = 86_400_000;
+const TEXTS: Shape = List(&Text);
+const COMMENT: Key = key("comment", Text, "What a colleague should know about it; shown on the board.");
+const TAGS: Key = key("tags", TEXTS, "Words to find it by, such as `personal-data`.").example("[personal-data]");
+
+/// The configuration file: where tieout runs, and the systems it reaches.
+pub static CONFIG: Object = Object {
+    name: "config",
+    doc: "The configuration of one deployment: where tieout keeps its state, how it runs, and the systems it reads and writes.",
+    keys: &[
+        key("data_dir", Text, "The folder of tieout's durable state. A relative path is relative to the working directory.").default("./state"),
+        key("workers", Int { min: 1, max: 256 }, "Worker threads of the engine; the results do not depend on it.").default("1"),
+        key("tick", Span { min_ms: 1, max_ms: 10_000 }, "How often a tick is sealed: shorter shows changes sooner, longer costs less per change. From 1ms to 10s.").default("50ms"),
+        key("http", Object(&HTTP), "The HTTP API and the board."),
+        key("connections", Map("connection", &Object(&CONNECTION)), "The systems that dataflows read and write, by name.").required(),
+    ],
+    rules: &[],
+};
+
+static HTTP: Object = Object {
+    name: "http",
+    doc: "The HTTP API and the board.",
+    keys: &[key("listen", Address, "The address and port to listen on.").default("127.0.0.1:7171")],
+    rules: &[],
+};
+
+static CONNECTION: Object = Object {
+    name: "connection",
+    doc: "A system that logs are read from, or results written to.",
+    keys: &[
+        key("kind", Word(&[
+            ("file", "a folder of files, each a log of messages, one a line"),
+            ("kafka", "a Kafka cluster"),
+            ("demo", "the simulated departments of `tieout demo`"),
+        ]), "What kind of system it is.").required(),
+        key("dir", Text, "The folder. A relative path is relative to the working directory.").only("kind", "file").required().example("\"${env:TIEOUT_DATA}\""),
+        key("brokers", Text, "The brokers to start from, as `host:port`, separated by commas.").only("kind", "kafka").required().example("broker-1:9092,broker-2:9092"),
+        key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.").only("kind", "kafka").example("{ security.protocol: ssl }"),
+        COMMENT,
+    ],
+    rules: &[],
+};
+
+/// A dataflow file: sources, what should follow from them, and what to compare.
+pub static DATAFLOW: Object = Object {
+    name: "dataflow",
+    doc: "One dataflow: the tables it reads, the tables that should follow from them, what to compare, what to write, and its tests.",
+    keys: &[
+        key("dataflow", Text, "The name of the dataflow.").required(),
+        key("owner", Text, "Who answers for it; shown with every difference.").example("sales-operations@example.com"),
+        COMMENT,
+        key("sources", Map("source", &Object(&SOURCE)), "Tables that a log of changes describes, by name."),
+        key("targets", Map("target", &Object(&TARGET)), "Tables that should exist, by name; each is computed from sources and other targets."),
+        key("comparisons", Map("comparison", &Object(&COMPARISON)), "Pairs of tables that should agree, by name."),
+        key("outputs", List(&Object(&OUTPUT)), "What is written to topics and files."),
+        key("tests", List(&Object(&TEST)), "Tests of this dataflow, run by `tieout test`."),
+    ],
+    rules: &[],
+};
+
+const FORMATS: &[(&str, &str)] = &[
+    ("debezium-json", "Debezium's change events, with or without schema"),
+    ("upsert-json", "the message key names the row, the value is the row, null deletes it"),
+    ("json", "each message is a row; nothing is taken back"),
+];
+
+static SOURCE: Object = Object {
+    name: "source",
+    doc: "A table that a log of changes describes.",
+    keys: &[
+        key("connection", Text, "The connection that it is read from.").required(),
+        key("files", TEXTS, "Files of the connection's folder, read one after the other; the last one is followed as it grows.").example("[orders.snapshot.ndjson, orders.changes.ndjson]"),
+        key("topic", Text, "The Kafka topic; all its partitions are read.").example("crm.public.sales_order"),
+        key("table", Text, "The table of the simulation (of a `demo` connection)."),
+        key("start", Either(&[
+            Word(&[("beginning", "from the oldest message"), ("end", "only messages that come after the first start")]),
+            Object(&START),
+        ]), "Where reading of the topic starts when tieout has no position of its own yet.").default("beginning"),
+        key("heartbeat", WordOr(&[("auto", "`__debezium-heartbeat.PREFIX` of the topic's prefix, if there is such a topic"), ("none", "no topic")], "the topic of this name"),
+            "The topic that tells the source's time while the table is quiet.").default("auto"),
+        key("format", Word(FORMATS), "How messages are written.").required(),
+        key("key", TEXTS, "The columns that name a row. Required, but for `format: json`, whose rows need none.").example("[order_id]"),
+        key("columns", Map("column", &Either(&[Type, Object(&COLUMN)])), "The columns that are read, by name, with their types; what else a message holds is left alone.").required()
+            .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
+        key("wire", Object(&WIRE), "How the connector writes decimals and times where messages carry no schema."),
+        COMMENT,
+    ],
+    rules: &[
+        Rule::ExactlyOne(&["files", "topic", "table"]),
+        Rule::Needs("start", "topic"),
+        Rule::Needs("heartbeat", "topic"),
+    ],
+};
+
+static START: Object = Object {
+    name: "start",
+    doc: "A position to start from.",
+    keys: &[
+        key("offsets", Map("partition", &Int { min: 0, max: i64::MAX }), "The offset by partition; a partition that is not named starts at its beginning.").example("{ 0: 12, 1: 40 }"),
+        key("time", Text, "The first message at or after this time, in ISO 8601 (UTC where it names no zone).").example("2026-03-04T05:06:07Z"),
+    ],
+    rules: &[Rule::ExactlyOne(&["offsets", "time"])],
+};
+
+static COLUMN: Object = Object {
+    name: "column",
+    doc: "A column of a source.",
+    keys: &[key("type", Type, "Its type.").required(), COMMENT, TAGS],
+    rules: &[],
+};
+
+static WIRE: Object = Object {
+    name: "wire",
+    doc: "How the connector writes decimals and times where messages carry no schema.",
+    keys: &[
+        key("decimals", Word(&[
+            ("text", "text or numbers (`decimal.handling.mode` `string` or `double`)"),
+            ("precise", "base64 of the unscaled value (`precise`, the connector's default)"),
+        ]), "What stands for a decimal.").default("text"),
+        key("times", Word(&[
+            ("adaptive", "milliseconds for a precision up to 3, microseconds up to 6"),
+            ("microseconds", "always microseconds"),
+            ("connect", "always milliseconds"),
+            ("nanoseconds", "always nanoseconds"),
+        ]), "The unit of a number that stands for a time (`time.precision.mode`).").default("adaptive"),
+    ],
+    rules: &[],
+};
+
+static TARGET: Object = Object {
+    name: "target",
+    doc: "A table that should exist: row by row from one table (`from`, `fields`), or a query (`sql`).",
+    keys: &[
+        key("key", TEXTS, "The columns that name a row.").required().example("[order_id]"),
+        key("from", Text, "The source or target whose rows are mapped one by one."),
+        key("where", Sql, "Only rows on which this is true.").example("stage <> 'Draft'"),
+        key("fields", Map("column", &Either(&[Sql, Object(&FIELD)])), "The target's columns: each a column's name, an expression, or a rule.").example("{ order_id: \"'SO-' || id\", amount: amount }"),
+        key("require", TEXTS, "Target columns that must have a value; a row without is a reject, `REQUIRED_VALUE_MISSING`."),
+        key("sql", Sql, "A query over sources and targets: joins, unions, aggregates."),
+        COMMENT,
+        TAGS,
+    ],
+    rules: &[
+        Rule::ExactlyOne(&["fields", "sql"]),
+        Rule::Needs("from", "fields"),
+        Rule::Needs("fields", "from"),
+        Rule::Excludes("sql", &["where", "require"]),
+    ],
+};
+
+const POLICIES: &[(&str, &str)] = &[
+    ("pass", "the value goes on as it is"),
+    ("default", "the value of `default` is taken"),
+    ("drop", "the row is not in the target"),
+    ("reject", "the row is a reject, `NULL_VALUE`"),
+    ("fail", "tieout stops, and says where"),
+];
+
+static FIELD: Object = Object {
+    name: "field",
+    doc: "How a target column comes to its value.",
+    keys: &[
+        key("value", Sql, "A column's name, or an expression over the columns of `from`."),
+        key("case", Sql, "The column or expression whose values `when` maps."),
+        key("when", Map("value", &Literal), "What becomes what. A value that no rule knows is a reject, `MAPPING_NOT_FOUND`, unless there is an `else`; NULL goes to `on_null`.").example("{ Closed Won: confirmed, Closed Lost: cancelled }"),
+        key("else", Literal, "What every other value becomes."),
+        key("default", Literal, "The value that stands in for NULL; without a policy it means `on_null: default`."),
+        key("on_null", Word(POLICIES), "What happens to NULL, and to a column that the message lacks unless `on_missing` says otherwise.").default("pass"),
+        key("on_missing", Word(POLICIES), "What happens when the message lacks the column (of a plain column only)."),
+        key("on_empty", Word(POLICIES), "What happens to the empty text."),
+        key("type", Type, "The type of the target column, where it should not be that of the value."),
+        COMMENT,
+        TAGS,
+    ],
+    rules: &[Rule::ExactlyOne(&["value", "case"]), Rule::Needs("case", "when"), Rule::Needs("when", "case"), Rule::Needs("else", "case")],
+};
+
+static COMPARISON: Object = Object {
+    name: "comparison",
+    doc: "Two tables that should agree, matched by key.",
+    keys: &[
+        key("expected", Text, "The table that says what should be.").required(),
+        key("actual", Text, "The table that says what is.").required(),
+        key("grace", Span { min_ms: 0, max_ms: 365 * DAY_MS }, "How much time the actual side has to follow before a difference is confirmed.").default("30s"),
+        key("stale_after", Span { min_ms: 1, max_ms: 365 * DAY_MS }, "How long a side's time may stand still before the comparison is stale.").default("60s"),
+        key("fields", Either(&[TEXTS, Map("expected column", &Text)]), "The columns to compare: names, or a map from the expected side's names to the actual side's. Default: all columns of the expected table that are not its key.").example("{ account_no: customer }"),
+        key("totals", List(&Object(&TOTAL)), "Sums of both sides, that must add up."),
+        COMMENT,
+    ],
+    rules: &[],
+};
+
+static TOTAL: Object = Object {
+    name: "total",
+    doc: "A sum of a comparison, over all rows and by group.",
+    keys: &[
+        key("sum", Text, "The compared column that is summed; a number.").required(),
+        key("by", TEXTS, "The columns to group by: compared columns, or columns of the key.").example("[currency]"),
+    ],
+    rules: &[],
+};
+
+static OUTPUT: Object = Object {
+    name: "output",
+    doc: "A table, or the differences of a comparison, written to a topic or a file.",
+    keys: &[
+        key("table", Text, "The target to write."),
+        key("differences", Text, "The comparison whose differences to write."),
+        key("connection", Text, "The connection to write to.").required(),
+        key("topic", Text, "The topic to write to.").example("tieout.expected_order"),
+        key("file", Text, "The file of the connection's folder to write to, one message a line.").example("expected_order.ndjson"),
+        key("format", Word(&[FORMATS[0], FORMATS[1]]), "How messages are written.").default("upsert-json"),
+        COMMENT,
+    ],
+    rules: &[Rule::ExactlyOne(&["table", "differences"]), Rule::ExactlyOne(&["topic", "file"])],
+};
+
+static TEST: Object = Object {
+    name: "test",
+    doc: "A test: events go in, time goes on, and what must hold is named.",
+    keys: &[
+        key("name", Text, "What the test shows, as a sentence.").required(),
+        key("steps", List(&Object(&STEP)), "What happens, in order.").required(),
+        COMMENT,
+    ],
+    rules: &[],
+};
+
+static STEP: Object = Object {
+    name: "step",
+    doc: "A step of a test.",
+    keys: &[
+        key("feed", Map("source", &List(&Any)), "Events by source, in the source's format; a text stands for the event as JSON text, and `!raw` text for bytes that need not be JSON."),
+        key("advance", Span { min_ms: 0, max_ms: 365 * DAY_MS }, "Moves the source time of all sources forward.").example("30s"),
+        key("expect", Map("table", &List(&Map("column", &Any))), "What must hold now: the rows of a target, the differences of a comparison, or `rejects`, each with the columns that matter."),
+    ],
+    rules: &[Rule::ExactlyOne(&["feed", "advance", "expect"])],
+};
+
+/// All objects of both kinds of files, each once, a file's own first.
+pub fn objects() -> Vec<&'static Object> {
+    fn visit(shape: &Shape, found: &mut Vec<&'static Object>) {
+        match shape {
+            Object(object) => add(object, found),
+            List(of) | Map(_, of) => visit(of, found),
+            Either(shapes) => shapes.iter().for_each(|shape| visit(shape, found)),
+            _ => {}
+        }
+    }
+    fn add(object: &'static self::Object, found: &mut Vec<&'static self::Object>) {
+        if !found.iter().any(|o| o.name == object.name) {
+            found.push(object);
+            object.keys.iter().for_each(|key| visit(&key.shape, found));
+        }
+    }
+    let mut found = Vec::new();
+    add(&CONFIG, &mut found);
+    add(&DATAFLOW, &mut found);
+    found
+}

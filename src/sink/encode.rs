@@ -1,0 +1,156 @@
+//! Changes to records: `upsert-json` and `debezium-json`.
+//!
+//! What is written before the tables are hydrated would be news of a state that never was, so an encoder keeps the net
+//! change of each key until then and writes it with the first hydrated tick. A key that several rows claim, or whose newest
+//! record is a reject, has no row that anybody could vouch for: it is written as gone, and the differences say why.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Map, Value as Json, json};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{SinkBatch, SinkRecord};
+use crate::{
+    engine::{RowChange, RowState},
+    ledger::{TickOutput, show},
+    plan::{Format, OutputOf, Plan, TableRef, TargetId},
+    row::{self, Type},
+};
+
+/// Encodes the changes of one output.
+#[derive(Debug)]
+pub struct Encoder {
+    plan: Arc<Plan>,
+    output: usize,
+    name: String,
+    mapping: Arc<str>,
+    hydrated: bool,
+    /// While hydrating: what each key holds now.
+    held: HashMap<Box<[u8]>, RowState>,
+}
+
+/// A key's state before and after, as JSON.
+struct Turn {
+    key: Map<String, Json>,
+    before: Option<Json>,
+    after: Option<Json>,
+}
+
+impl Encoder {
+    pub fn new(plan: Arc<Plan>, output: usize) -> Encoder {
+        let (name, of) = match plan.outputs[output].what {
+            OutputOf::Table(target) => (plan.targets[target].name.clone(), TableRef::Target(target)),
+            OutputOf::Differences(id) => (plan.comparisons[id].name.clone(), plan.comparisons[id].expected),
+        };
+        let mapping = match of {
+            TableRef::Target(target) => plan.targets[target].version.as_str(),
+            TableRef::Source(_) => "",
+        };
+        let mapping = Arc::from(mapping);
+        Encoder { plan, output, name, mapping, hydrated: false, held: HashMap::new() }
+    }
+
+    /// The name of the table or comparison.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The records of a tick.
+    pub fn encode(&mut self, tick: &TickOutput) -> SinkBatch {
+        let plan = self.plan.clone();
+        let mut records = Vec::new();
+        match plan.outputs[self.output].what {
+            OutputOf::Differences(id) => {
+                let comparison = &plan.comparisons[id];
+                for change in tick.changes.of(id) {
+                    let object = |d| Json::Object(show::difference_object(&plan, comparison, d));
+                    let turn = Turn {
+                        key: show::key_object(&plan, comparison, change.key()),
+                        before: change.before.as_deref().map(object),
+                        after: change.after.as_deref().map(object),
+                    };
+                    self.push(turn, tick.wall_ms, &mut records);
+                }
+            }
+            OutputOf::Table(target) => {
+                let mine = tick.rows.iter().filter(|(id, _)| *id == target).map(|(_, change)| change);
+                if self.hydrated {
+                    mine.for_each(|change| self.push(row_turn(&plan, target, change), tick.wall_ms, &mut records));
+                } else {
+                    for change in mine {
+                        match change.after {
+                            RowState::Absent => self.held.remove(&change.key),
+                            _ => self.held.insert(change.key.clone(), change.after.clone()),
+                        };
+                    }
+                    if tick.hydrated {
+                        let mut held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
+                        held.sort_by(|a, b| a.0.cmp(&b.0));
+                        for (key, after) in held {
+                            let change = RowChange { key, before: RowState::Absent, after };
+                            self.push(row_turn(&plan, target, &change), tick.wall_ms, &mut records);
+                        }
+                    }
+                }
+            }
+        }
+        self.hydrated |= tick.hydrated;
+        SinkBatch { tick: tick.tick, records }
+    }
+
+    fn push(&self, turn: Turn, wall_ms: i64, records: &mut Vec<SinkRecord>) {
+        if turn.before.is_none() && turn.after.is_none() {
+            return;
+        }
+        let key = Json::Object(turn.key).to_string().into_bytes();
+        let row = turn.after.as_ref().map(|row| row.to_string().into_bytes());
+        let id = self.id(&key, row.as_deref());
+        let record = |value| SinkRecord { key: key.clone(), value, id, mapping: self.mapping.clone() };
+        if self.plan.outputs[self.output].format == Format::DebeziumJson {
+            let op = match (&turn.before, &turn.after) {
+                (_, None) => "d",
+                (None, _) => "c",
+                _ => "u",
+            };
+            let gone = turn.after.is_none();
+            let source = json!({ "connector": "tieout", "name": self.name, "ts_ms": wall_ms });
+            let envelope = json!({ "before": turn.before, "after": turn.after, "source": source, "op": op, "ts_ms": wall_ms });
+            records.push(record(Some(envelope.to_string().into_bytes())));
+            if !gone {
+                return;
+            }
+        }
+        records.push(record(row));
+    }
+
+    /// The same for the same row (or its absence) under the same mapping; says nothing of ticks, clocks or envelopes.
+    fn id(&self, key: &[u8], row: Option<&[u8]>) -> [u8; 16] {
+        let mut hash = Xxh3::new();
+        for part in [self.name.as_bytes(), self.mapping.as_bytes(), key] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        match row {
+            None => hash.update(&[0]),
+            Some(row) => {
+                hash.update(&[1]);
+                hash.update(row);
+            }
+        }
+        hash.digest128().to_be_bytes()
+    }
+}
+
+fn row_turn(plan: &Plan, target: TargetId, change: &RowChange) -> Turn {
+    let table = &plan.targets[target];
+    let types: Vec<Type> = table.key.iter().map(|c| table.columns[*c].ty).collect();
+    let values = row::unpack_key(&types, &change.key);
+    let names = table.key.iter().map(|c| table.columns[*c].name.clone());
+    let key = names.zip(types.iter().zip(&values).map(|(ty, value)| row::json_of(*ty, value))).collect();
+    let object = |state: &RowState| match state {
+        RowState::Row(row) => Some(Json::Object(show::row_object(&table.columns, row))),
+        RowState::Absent | RowState::Duplicate(_) | RowState::Rejected(_) => None,
+    };
+    // What was written as gone before is written as gone again only if it can still be there.
+    Turn { key, before: object(&change.before), after: object(&change.after) }
+}

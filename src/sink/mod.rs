@@ -1,0 +1,242 @@
+//! Sinks: closed ticks, written whole.
+//!
+//! ```text
+//! ledger ─ TickOutput ─▶ bounded channel ─▶ writer thread: encode ─▶ SinkBatch ─▶ Kafka topic, file
+//! ```
+//!
+//! One writer thread an output. A slow sink fills its channel, that blocks the ledger, and the engine behind it. A tick
+//! counts as written when all of its records are ([`Sink::flush`]); ticks that wait together are flushed together.
+//!
+//! This file owns the contract, the threads and the errors; `encode` makes records, `kafka` and `file` write them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::{
+    engine::Tick,
+    ledger::TickOutput,
+    plan::{ConnectionKind, Plan},
+};
+
+pub mod encode;
+pub mod file;
+pub mod kafka;
+
+/// Ticks that may wait for a writer.
+const QUEUE_TICKS: usize = 16;
+
+/// What one output writes of one tick, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkBatch {
+    pub tick: Tick,
+    pub records: Vec<SinkRecord>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkRecord {
+    pub key: Vec<u8>,
+    /// `None`: the key is gone.
+    pub value: Option<Vec<u8>>,
+    /// The same for the same fact, however often it is produced.
+    pub id: [u8; 16],
+    /// The version of the mapping that it follows from.
+    pub mapping: Arc<str>,
+}
+
+impl SinkRecord {
+    /// The id in hex, as headers and files have it.
+    pub fn id_text(&self) -> String {
+        self.id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Where records go.
+pub trait Sink: Send {
+    /// Takes the records of a tick. They may still be on their way when this returns.
+    ///
+    /// # Errors
+    /// Something could not be written; nothing of this sink counts as written since the last flush.
+    fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError>;
+
+    /// Returns when everything that was applied is written.
+    ///
+    /// # Errors
+    /// As for [`Sink::apply`].
+    fn flush(&mut self) -> Result<(), SinkError>;
+}
+
+/// Why an output can't be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkError {
+    /// A stable name, e.g. `TOPIC_NOT_CREATED`.
+    pub code: &'static str,
+    pub message: String,
+    /// What the user can do.
+    pub remedy: String,
+    /// Whether the same attempt may work later (exit code 75).
+    pub retry: bool,
+}
+
+impl std::fmt::Display for SinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.code, self.message, self.remedy)
+    }
+}
+
+impl std::error::Error for SinkError {}
+
+/// Opens one output.
+///
+/// # Errors
+/// It can't be written: settings, rights, a topic that can't be created, a folder that can't be.
+pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
+    let output = &plan.outputs[output];
+    let connection = &plan.connections[output.connection];
+    Ok(match &connection.kind {
+        ConnectionKind::Kafka { brokers, properties } => {
+            Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?)
+        }
+        ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to))?),
+        ConnectionKind::Demo => {
+            return Err(SinkError {
+                code: "OUTPUT_UNSUPPORTED",
+                message: format!("connection `{}` is the demo's, and takes no output `{}`", connection.name, output.to),
+                remedy: "write to a connection of kind kafka or file".into(),
+                retry: false,
+            });
+        }
+    })
+}
+
+/// How far one output is written.
+#[derive(Debug, Default)]
+pub struct WriterStatus {
+    /// The newest tick that is written whole; 0 before the first.
+    tick: AtomicU64,
+    records: AtomicU64,
+    failed: Mutex<Option<SinkError>>,
+}
+
+impl WriterStatus {
+    pub fn tick(&self) -> Tick {
+        self.tick.load(Ordering::Acquire)
+    }
+
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    pub fn failed(&self) -> Option<SinkError> {
+        self.failed.lock().expect("nobody panics while holding it").clone()
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    ticks: Sender<Arc<TickOutput>>,
+    status: Arc<WriterStatus>,
+    thread: JoinHandle<()>,
+}
+
+/// The writers of all outputs of a plan.
+#[derive(Debug)]
+pub struct Writers(Vec<Writer>);
+
+impl Writers {
+    /// Opens every output and starts its writer.
+    ///
+    /// # Errors
+    /// The first output that can't be opened.
+    pub fn start(plan: &Arc<Plan>) -> Result<Writers, SinkError> {
+        let sinks = (0..plan.outputs.len()).map(|output| open(plan, output)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Writers(
+            sinks.into_iter().enumerate().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect(),
+        ))
+    }
+
+    /// Hands a closed tick to every writer; waits for slow ones.
+    ///
+    /// # Errors
+    /// The failure of a writer, which has ended.
+    pub fn send(&self, output: &Arc<TickOutput>) -> Result<(), SinkError> {
+        for writer in &self.0 {
+            if writer.ticks.send(output.clone()).is_err() {
+                return Err(writer.status.failed().expect("a writer ends early only by a failure"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far each output is written, in the plan's order.
+    pub fn status(&self) -> impl Iterator<Item = &Arc<WriterStatus>> {
+        self.0.iter().map(|writer| &writer.status)
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn finish(self) -> Result<(), SinkError> {
+        let mut result = Ok(());
+        for writer in self.0 {
+            drop(writer.ticks);
+            writer.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(writer.status.failed().map_or(Ok(()), Err));
+        }
+        result
+    }
+}
+
+impl Writer {
+    fn start(mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
+        let (ticks, received) = bounded::<Arc<TickOutput>>(QUEUE_TICKS);
+        let status = Arc::new(WriterStatus::default());
+        let shared = status.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("sink {}", encoder.name()))
+            .spawn(move || {
+                if let Err(error) = write(&received, &mut encoder, &mut *sink, &shared) {
+                    tracing::error!(output = encoder.name(), "{error}");
+                    *shared.failed.lock().expect("nobody panics while holding it") = Some(error);
+                }
+            })
+            .expect("the operating system starts a thread");
+        Writer { ticks, status, thread }
+    }
+}
+
+fn write(
+    ticks: &Receiver<Arc<TickOutput>>,
+    encoder: &mut encode::Encoder,
+    sink: &mut dyn Sink,
+    status: &WriterStatus,
+) -> Result<(), SinkError> {
+    while let Ok(first) = ticks.recv() {
+        let (mut last, mut records) = (first.tick, 0);
+        for tick in std::iter::once(first).chain(ticks.try_iter().take(QUEUE_TICKS)) {
+            last = tick.tick;
+            let batch = encoder.encode(&tick);
+            records += batch.records.len() as u64;
+            if !batch.records.is_empty() {
+                sink.apply(&batch)?;
+            }
+        }
+        if records > 0 {
+            sink.flush()?;
+        }
+        status.records.fetch_add(records, Ordering::Relaxed);
+        status.tick.store(last, Ordering::Release);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
