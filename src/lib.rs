@@ -5,6 +5,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod config;
+pub mod clock;
 pub mod engine;
 pub mod export;
 pub mod format;

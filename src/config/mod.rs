@@ -93,7 +93,7 @@ pub fn check(config: &Path, dataflows: Option<&Path>, need: Need) -> Checked {
 pub fn check_texts(config: (&str, &str), dataflows: &[(&str, &str)], env: &dyn Fn(&str) -> Option<String>, need: Need) -> Checked {
     let files = std::iter::once(&config).chain(dataflows);
     let files = files.map(|(name, text)| Arc::new(File { name: (*name).to_string(), text: (*text).to_string() })).collect();
-    check_report(Report { files, ..Report::default() }, env, need)
+    check_report(Report::of(files), env, need)
 }
 
 /// The first file of the report is the configuration.
@@ -144,3 +144,6 @@ fn cause(error: &std::io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

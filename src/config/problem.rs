@@ -84,6 +84,10 @@ pub struct Report {
 }
 
 impl Report {
+    pub fn of(files: Vec<Arc<File>>) -> Report {
+        Report { files, list: Vec::new() }
+    }
+
     /// Adds an error, and gives it for more to be said.
     pub fn error(&mut self, code: Code, place: &Place, message: impl Into<String>) -> &mut Problem {
         self.push(Severity::Error, code, place, message.into())
@@ -181,25 +185,24 @@ impl Problems {
 
     fn render_one(&self, renderer: &Renderer, problem: &Problem) -> String {
         let level = match problem.severity { Severity::Error => Level::ERROR, Severity::Warning => Level::WARNING };
-        let snippet = |place: &Place, kind: AnnotationKind, label: Option<&str>| {
+        let file = |place: &Place| {
             let file = &self.files[place.file];
-            let annotation = kind.span(visible(&file.text, &place.at)).label(label.map(str::to_string));
-            Snippet::source(file.text.clone()).path(file.name.clone()).annotation(annotation)
+            Snippet::source(file.text.clone()).path(file.name.clone())
         };
-        let mut group = level.primary_title(problem.message.as_str()).id(problem.code).element(snippet(&problem.place, AnnotationKind::Primary, None));
-        if let Some(also) = &problem.also {
-            if also.place.file == problem.place.file {
-                let file = &self.files[also.place.file];
-                let annotations = [
-                    AnnotationKind::Primary.span(visible(&file.text, &problem.place.at)),
-                    AnnotationKind::Context.span(visible(&file.text, &also.place.at)).label(also.message.clone()),
-                ];
-                group = level.primary_title(problem.message.as_str()).id(problem.code)
-                    .element(Snippet::source(file.text.clone()).path(file.name.clone()).annotations(annotations));
-            } else {
-                group = group.element(snippet(&also.place, AnnotationKind::Context, Some(&also.message)));
+        let mark = |place: &Place, kind: AnnotationKind| kind.span(visible(&self.files[place.file].text, &place.at));
+        let primary = mark(&problem.place, AnnotationKind::Primary);
+        let title = level.primary_title(problem.message.as_str()).id(problem.code);
+        let mut group = match &problem.also {
+            None => title.element(file(&problem.place).annotation(primary)),
+            Some(also) => {
+                let context = mark(&also.place, AnnotationKind::Context).label(also.message.clone());
+                if also.place.file == problem.place.file {
+                    title.element(file(&problem.place).annotations([primary, context]))
+                } else {
+                    title.element(file(&problem.place).annotation(primary)).element(file(&also.place).annotation(context))
+                }
             }
-        }
+        };
         if let Some(hint) = &problem.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }

@@ -157,6 +157,8 @@ const FORMATS: &[(&str, &str)] = &[
     ("json", "each message is a row; nothing is taken back"),
 ];
 
+const OUTPUT_FORMATS: &[(&str, &str)] = &[FORMATS[0], FORMATS[1]];
+
 static SOURCE: Object = Object {
     name: "source",
     doc: "A table that a log of changes describes.",
@@ -302,7 +304,7 @@ static OUTPUT: Object = Object {
         key("connection", Text, "The connection to write to.").required(),
         key("topic", Text, "The topic to write to.").example("tieout.expected_order"),
         key("file", Text, "The file of the connection's folder to write to, one message a line.").example("expected_order.ndjson"),
-        key("format", Word(&[FORMATS[0], FORMATS[1]]), "How messages are written.").default("upsert-json"),
+        key("format", Word(OUTPUT_FORMATS), "How messages are written.").default("upsert-json"),
         COMMENT,
     ],
     rules: &[Rule::ExactlyOne(&["table", "differences"]), Rule::ExactlyOne(&["topic", "file"])],

@@ -87,10 +87,17 @@ impl Scalar {
     /// For each byte of `text`, the byte of `source` (the scalar as the file has it) that it comes from.
     fn places(&self, source: &str) -> Vec<usize> {
         let bytes = source.as_bytes();
-        let mut at = match self.style {
+        // Tags and anchors belong to the span; of a block, the parser's span starts at the first content, or at the `|`.
+        let mut at = 0;
+        while source[at..].starts_with(['!', '&']) {
+            at += source[at..].find(char::is_whitespace).unwrap_or(source.len() - at);
+            at += source[at..].len() - source[at..].trim_start().len();
+        }
+        at += match self.style {
             ScalarStyle::Plain => 0,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
-            ScalarStyle::Literal | ScalarStyle::Folded => source.find('\n').map_or(source.len(), |n| n + 1),
+            ScalarStyle::Literal | ScalarStyle::Folded if !source[at..].starts_with(['|', '>']) => 0,
+            ScalarStyle::Literal | ScalarStyle::Folded => source[at..].find('\n').map_or(source.len() - at, |n| n + 1),
         };
         let mut places = Vec::with_capacity(self.text.len());
         let blank = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_whitespace);
@@ -387,3 +394,6 @@ fn syntax_problem(report: &mut Report, file: usize, text: &str, at: usize, info:
         problem.hint("look at this line and the one before it: indentation, a missing colon or quote, an open bracket");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,9 @@ impl Resolver<'_> {
                 let mut inputs: Vec<String> = plan.inputs.iter().map(|table| input(*table)).collect();
                 inputs.sort_unstable();
                 let _ = writeln!(text, "sql {inputs:?} {}", order::normal(&plan.text));
-                columns.iter().for_each(|c| drop(writeln!(text, "column {} {}", c.name, c.ty)));
+                for column in columns {
+                    let _ = writeln!(text, "column {} {}", column.name, column.ty);
+                }
             }
             Mapping::Fields(fields) => {
                 let names = self.plan.columns(fields.from);
