@@ -5,8 +5,6 @@
 
 pub mod clock;
 pub mod config;
-pub mod config;
-pub mod clock;
 pub mod engine;
 pub mod export;
 pub mod format;
