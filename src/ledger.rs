@@ -302,6 +302,6 @@ impl Ledger {
 }
 
 #[cfg(test)]
-pub mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

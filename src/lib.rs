@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod export;
 pub mod format;
+pub mod http;
 pub mod ledger;
 pub mod log;
 pub mod pipeline;

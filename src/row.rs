@@ -652,6 +652,23 @@ pub fn unpack_key(types: &[Type], key: &[u8]) -> Vec<Value> {
     }).collect()
 }
 
+/// The columns of a key as packed fields at the end of `out`: where each stands, `None` for NULL.
+pub fn repack_key(types: &[Type], key: &[u8], out: &mut Vec<u8>) -> Vec<Option<std::ops::Range<usize>>> {
+    if let ([Type::Varchar(_) | Type::Json | Type::Array | Type::Bytes], [1, text @ ..]) = (types, key) {
+        let start = out.len();
+        pack_bytes(out, text);
+        return vec![Some(start..out.len())];
+    }
+    unpack_key(types, key)
+        .iter()
+        .map(|value| {
+            let start = out.len();
+            pack_value(out, value);
+            (*value != Value::Null).then_some(start..out.len())
+        })
+        .collect()
+}
+
 /// The hash that routes a key to its worker (high bits) and to its slot (low bits).
 #[inline]
 pub fn hash_key(key: &[u8]) -> u64 {

@@ -35,6 +35,11 @@ impl SharedLedger {
         self.ledger.read().expect("the ledger broke an invariant and is not to be read")
     }
 
+    /// Whether [`SharedLedger::read`] can be believed: no invariant was broken while a tick was applied.
+    pub fn is_sound(&self) -> bool {
+        !self.ledger.is_poisoned()
+    }
+
     /// Tells of each closed tick; only the newest is kept, so a slow reader misses news, never the state.
     pub fn closed(&self) -> watch::Receiver<Tick> {
         self.closed.subscribe()

@@ -6,7 +6,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::{Side, SourceReport},
+    engine::{Side, Sides, SourceReport},
     row::source_time_text,
 };
 
@@ -436,4 +436,100 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     assert_eq!(seen, [1, 2, 3]);
     assert_eq!(ledger.read().sources()[CRM].read, 6);
     assert_eq!(*ledger.closed().borrow(), 3);
+}
+
+/// The states once more, from scratch at every tick and without queues: what a difference is follows from its base, the two
+/// side times and whether the comparison is stale. It shares the classification of sides with the ledger, nothing else.
+#[test]
+fn states_equal_those_computed_from_scratch_at_every_tick() {
+    struct Known {
+        unclear: bool,
+        kind: Kind,
+        base: i64,
+        expected: Side,
+    }
+    for seed in 1..=200u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        let (plan, mut bench) = (plan(), Bench::new());
+        let (grace, stale_after) = (30_000, 60_000);
+        let mut known: BTreeMap<i64, Known> = BTreeMap::new();
+        let mut times = [i64::MIN; 2];
+        let mut moved = [0i64; 2];
+        bench.sealed.hydrated = false;
+        for tick in 1..=120u64 {
+            bench.sealed.hydrated |= tick > 20;
+            bench.sealed.wall_ms += if next(12) == 0 { 45_000 } else { 1_000 };
+            let wall_ms = bench.sealed.wall_ms;
+            for source in [CRM, ERP] {
+                bench.sealed.sources[source].trouble = (next(25) == 0).then(|| "gone".to_string());
+                if next(3) > 0 {
+                    let time = times[source].max(0) + 1 + next(12_000) as i64;
+                    bench.read(source, time);
+                    times[source] = times[source].max(time);
+                    moved[source] = wall_ms;
+                }
+            }
+            if times.contains(&i64::MIN) {
+                // Until both have a time the tick stands in; that has a test of its own.
+                [CRM, ERP].into_iter().for_each(|s| { bench.read(s, 0); });
+                times = times.map(|t| t.max(0));
+                moved = [wall_ms; 2];
+            }
+            if tick == 21 {
+                moved = [wall_ms; 2];
+            }
+            let mut touched = std::collections::BTreeSet::new();
+            for _ in 0..next(4) {
+                let id = next(6) as i64;
+                if !touched.insert(id) {
+                    continue;
+                }
+                let mut side = || match next(6) {
+                    0 => Side::Absent,
+                    1 => Side::Rejected,
+                    2 => row("A", None),
+                    n => row(["A", "B", "C"][n as usize % 3], Some(1)),
+                };
+                let (expected, actual) = (side(), side());
+                let mut at = |now: i64| (next(2) == 0).then(|| (now - next(40_000) as i64).max(0));
+                let (expected_time, actual_time) = (at(times[CRM]), at(times[ERP]));
+                let sides = Sides { expected: expected.clone(), actual };
+                let classified = classify(&plan.comparisons[0], &sides);
+                let now = (sides.expected, sides.actual);
+                let before = known.remove(&id);
+                if let Some((kind, unclear)) = classified {
+                    let or_else = |time: Option<i64>| time.unwrap_or(times[CRM]);
+                    let base = match before {
+                        Some(b) if expected_time.is_none() && b.expected == expected => b.base,
+                        Some(_) => or_else(expected_time),
+                        None => or_else(expected_time.max(actual_time)),
+                    };
+                    known.insert(id, Known { unclear: unclear.is_some(), kind, base, expected });
+                }
+                bench.change(id, classified.is_some().then_some(now), expected_time, actual_time);
+            }
+            let trouble = bench.sealed.sources.iter().any(|s| s.trouble.is_some());
+            let stale = trouble || moved.iter().any(|m| wall_ms - m > stale_after);
+            bench.close(tick);
+            let ledger = bench.ledger.read();
+            let shown: Vec<_> = ledger.differences(0, None).map(|d| (d.kind, d.state, d.base)).collect();
+            let want: Vec<_> = known.values().map(|k| {
+                let state = if stale || k.unclear || times[CRM] < k.base {
+                    State::Undetermined
+                } else if times[ERP] < k.base + grace {
+                    State::InFlight
+                } else {
+                    State::Confirmed
+                };
+                (k.kind, state, k.base)
+            }).collect();
+            assert_eq!(shown, if bench.sealed.hydrated { want } else { Vec::new() }, "seed {seed}, tick {tick}");
+        }
+    }
 }

@@ -85,7 +85,8 @@ impl KafkaSink {
                 config.set(name, value);
             }
         }
-        config.set("enable.idempotence", "true").set("acks", "all");
+        // A topic that is created by being written to would have the broker's clean-up policy, not ours.
+        config.set("enable.idempotence", "true").set("acks", "all").set("allow.auto.create.topics", "false");
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(Deliveries::default())
             .map_err(|e| from_log(client::misconfigured(connection, &e)))?;

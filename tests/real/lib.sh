@@ -6,7 +6,8 @@ JARS=${TIEOUT_REAL_JARS:-${XDG_CACHE_HOME:-$HOME/.cache}/tieout/real-jars}
 LOOPBACK=127.0.0.1
 
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }
-say() { printf '%6.1fs  %s\n' "$(echo "$(date +%s.%N) - ${T0:=$(date +%s.%N)}" | bc)" "$*"; }
+# say TEXT: with the seconds since T0 (milliseconds since the epoch).
+say() { local ms=$(($(date +%s%3N) - T0)); printf '%4d.%03d s  %s\n' $((ms / 1000)) $((ms % 1000)) "$*"; }
 
 # What the scripts need beside Rust. `need_packages` installs what is lacking where that is allowed (Debian, root).
 need_packages() {
@@ -17,18 +18,18 @@ need_packages() {
   ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || lacking+=(postgresql)
   command -v curl >/dev/null || lacking+=(curl)
   command -v jq >/dev/null || lacking+=(jq)
-  command -v bc >/dev/null || lacking+=(bc)
+  command -v python3 >/dev/null || lacking+=(python3)
   [ ${#lacking[@]} = 0 ] && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "install ${lacking[*]}"
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" >/dev/null
 }
 
-# need_jars NAME: the class path that NAME.pom.xml describes, in $JARS/NAME.
+# need_jars NAME [FOLDER]: the class path that NAME.pom.xml describes, in $JARS/FOLDER.
 need_jars() {
-  local pom=$HERE/$1.pom.xml to=$JARS/$1
+  local pom=$HERE/$1.pom.xml to=$JARS/${2:-$1}
   cmp -s "$pom" "$to/.complete" && return
   rm -rf "$to"; mkdir -p "$to"
-  mvn -B -q -f "$pom" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+  mvn -B -q -Dstyle.color=never -f "$pom" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DoutputDirectory="$to" -DincludeScope=runtime || die "maven could not bring $1"
   cp "$pom" "$to/.complete"
 }

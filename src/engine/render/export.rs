@@ -10,7 +10,7 @@ use crate::{
         ExportBlock, Total, TotalValue,
         table::{ACTUAL, EXPECTED, Rows, Table},
     },
-    format::encode,
+    format::encode::RowEncoder,
     plan::{Comparison, ComparisonId, Plan},
     row::{self, Field, RowReader, Type},
 };
@@ -23,14 +23,16 @@ pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
     for (target, (home, whole)) in flow.homes.iter().enumerate() {
         let table = &flow.stages[home.table].borrow().table;
         let slots = Arc::clone(sorted.entry(home.table).or_insert_with(|| table.sorted().into()));
-        let columns = &plan.targets[target].columns;
-        let (mut bytes, mut rows) = (Vec::new(), Vec::new());
+        let encoder = RowEncoder::new(&plan.targets[target].columns);
+        let (mut bytes, mut rows, mut row, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for slot in slots.iter() {
             let (key, held) = table.rows_of(*slot, home.side);
             let mut line = |value: &[u8]| {
                 bytes.extend_from_slice(key);
                 let key_end = bytes.len() as u32;
-                encode::encode_row(columns, &whole.row(key, value), &mut bytes);
+                row.clear();
+                whole.write(key, value, &mut keys, &mut row);
+                encoder.row(&row, &mut bytes);
                 bytes.push(b'\n');
                 rows.push((key_end, bytes.len() as u32));
             };

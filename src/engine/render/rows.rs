@@ -39,22 +39,40 @@ pub struct Whole {
 impl Whole {
     /// The row of all columns.
     pub fn row(&self, key: &[u8], value: &[u8]) -> Vec<u8> {
-        let keys = row::unpack_key(&self.key, key);
-        let mut reader = RowReader::new(value, self.values.len());
-        let fields: Vec<Field> = self.values.iter().map(|ty| reader.next(*ty)).collect();
         let mut out = Vec::with_capacity(key.len() + value.len() + 4);
-        let mut writer = RowWriter::new(&mut out, self.places.len());
+        self.write(key, value, &mut Vec::new(), &mut out);
+        out
+    }
+
+    /// Writes the row of all columns to the end of `out`; `keys` is memory to work in.
+    pub fn write(&self, key: &[u8], value: &[u8], keys: &mut Vec<u8>, out: &mut Vec<u8>) {
+        keys.clear();
+        let key_fields = row::repack_key(&self.key, key, keys);
+        let mut reader = RowReader::new(value, self.values.len());
+        let mut next = 0;
+        let mut writer = RowWriter::new(out, self.places.len());
         for place in self.places.iter() {
             match place {
-                Place::Value(at) => writer.field(fields[*at]),
-                Place::Key(at) => match &keys[*at] {
-                    row::Value::Null => writer.null(),
-                    value => row::pack_value(writer.pack(), value),
+                // Values mostly stand in the order of the columns; where they don't, the reader starts again.
+                Place::Value(at) => {
+                    if *at < next {
+                        reader = RowReader::new(value, self.values.len());
+                        next = 0;
+                    }
+                    while next < *at {
+                        reader.next(self.values[next]);
+                        next += 1;
+                    }
+                    next += 1;
+                    writer.field(reader.next(self.values[*at]));
+                }
+                Place::Key(at) => match &key_fields[*at] {
+                    Some(field) => writer.packed(&keys[field.clone()]),
+                    None => writer.null(),
                 },
             }
         }
         writer.finish();
-        out
     }
 }
 

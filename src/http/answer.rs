@@ -1,0 +1,403 @@
+//! The shapes of answers, and how they are made from the ledger. Times are ISO 8601 in UTC; ticks are numbers.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use utoipa::ToSchema;
+
+use crate::{
+    engine::Tick,
+    ledger::{ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
+    plan::{Comparison, ComparisonId, Format, LogSpec, Plan, SourceId, TableRef},
+    row::source_time_text,
+};
+
+/// The wall clock, in milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A time, unless it is the one that stands for none.
+fn time_text(ms: i64) -> Option<String> {
+    (ms != i64::MIN).then(|| source_time_text(ms))
+}
+
+/// Of which tick an answer is.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AsOf {
+    /// The newest closed tick; the answer is right for it.
+    pub as_of: Tick,
+    /// The wall clock when that tick was sealed.
+    pub as_of_time: String,
+    /// False while the backlog that existed at the start is being read: no difference is shown until that is done.
+    pub hydrated: bool,
+}
+
+impl AsOf {
+    pub fn of(ledger: &Ledger) -> AsOf {
+        AsOf { as_of: ledger.as_of(), as_of_time: source_time_text(ledger.wall_ms()), hydrated: ledger.hydrated() }
+    }
+}
+
+/// A comparison without its differences.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ComparisonInfo {
+    pub name: String,
+    /// The dataflow that declares it.
+    pub dataflow: String,
+    pub owner: Option<String>,
+    pub comment: Option<String>,
+    /// `hydrating`, `tied_out`, `in_flight`, `open` or `stale`.
+    pub state: &'static str,
+    /// Why it is stale.
+    pub reason: Option<String>,
+    pub differences: CountsInfo,
+    pub expected: SideInfo,
+    pub actual: SideInfo,
+    pub grace_seconds: f64,
+    pub stale_after_seconds: f64,
+    pub key: Vec<String>,
+    pub fields: Vec<String>,
+    /// The newest tick that changed one of its differences.
+    pub changed: Tick,
+}
+
+/// Counts of differences.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CountsInfo {
+    pub total: u64,
+    pub undetermined: u64,
+    pub in_flight: u64,
+    pub confirmed: u64,
+    /// By kind, then state.
+    pub kinds: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+}
+
+impl CountsInfo {
+    fn of(counts: &Counts) -> CountsInfo {
+        let states = |kind| State::ALL.map(|state| (state.name(), counts.of(kind, state))).into();
+        CountsInfo {
+            total: counts.total(),
+            undetermined: counts.of_state(State::Undetermined),
+            in_flight: counts.of_state(State::InFlight),
+            confirmed: counts.of_state(State::Confirmed),
+            kinds: Kind::ALL.map(|kind| (kind.name(), states(kind))).into(),
+        }
+    }
+}
+
+/// One side of a comparison.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SideInfo {
+    pub table: String,
+    pub rows: u64,
+    /// The side is closed up to this source time; null before its inputs were read.
+    pub source_time: Option<String>,
+    /// Seconds between that and now.
+    pub lag_seconds: Option<f64>,
+    /// The input that is furthest behind.
+    pub held_by: Option<String>,
+    /// The wall clock when the source time last moved.
+    pub moved: Option<String>,
+}
+
+impl SideInfo {
+    fn of(plan: &Plan, table: TableRef, side: &SideStatus, now_ms: i64) -> SideInfo {
+        SideInfo {
+            table: plan.table_name(table).to_string(),
+            rows: side.rows,
+            source_time: time_text(side.time),
+            lag_seconds: (side.time != i64::MIN).then(|| (now_ms - side.time) as f64 / 1000.0),
+            held_by: side.held_by.map(|source| plan.sources[source].name.clone()),
+            moved: time_text(side.moved_ms),
+        }
+    }
+}
+
+impl ComparisonInfo {
+    pub fn of(ledger: &Ledger, id: ComparisonId, now_ms: i64) -> ComparisonInfo {
+        let (plan, status) = (ledger.plan(), ledger.status(id));
+        let comparison = &plan.comparisons[id];
+        ComparisonInfo {
+            name: comparison.name.clone(),
+            dataflow: comparison.dataflow.clone(),
+            owner: comparison.owner.clone(),
+            comment: comparison.comment.clone(),
+            state: status.state.name(),
+            reason: status.state.reason().map(str::to_string),
+            differences: CountsInfo::of(&status.counts),
+            expected: SideInfo::of(plan, comparison.expected, &status.expected, now_ms),
+            actual: SideInfo::of(plan, comparison.actual, &status.actual, now_ms),
+            grace_seconds: comparison.grace.as_secs_f64(),
+            stale_after_seconds: comparison.stale_after.as_secs_f64(),
+            key: comparison.key.iter().map(|k| k.name.clone()).collect(),
+            fields: comparison.fields.iter().map(|f| f.name.clone()).collect(),
+            changed: status.changed,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ComparisonsAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    pub comparisons: Vec<ComparisonInfo>,
+}
+
+impl ComparisonsAnswer {
+    pub fn of(ledger: &Ledger) -> ComparisonsAnswer {
+        let now = now_ms();
+        let comparisons = (0..ledger.plan().comparisons.len()).map(|id| ComparisonInfo::of(ledger, id, now)).collect();
+        ComparisonsAnswer { as_of: AsOf::of(ledger), comparisons }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ComparisonAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    #[serde(flatten)]
+    pub comparison: ComparisonInfo,
+}
+
+/// A difference.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DifferenceInfo {
+    /// The key as text: the value of its one column, or a JSON array of several.
+    pub key: String,
+    /// The key by column.
+    #[schema(value_type = Object)]
+    pub key_columns: Map<String, Json>,
+    /// `missing`, `unexpected`, `mismatched` or `duplicate`.
+    pub kind: &'static str,
+    /// `undetermined`, `in_flight` or `confirmed`.
+    pub state: &'static str,
+    /// The fields that differ: name → `{ expected, actual }`.
+    #[schema(value_type = Object)]
+    pub fields: Json,
+    /// The compared fields of the expected row; null where there is none, an array where several claim the key.
+    #[schema(value_type = Object)]
+    pub expected: Json,
+    /// The same of the actual row.
+    #[schema(value_type = Object)]
+    pub actual: Json,
+    /// The source time at which it opened.
+    pub since: String,
+    /// The tick at which it opened.
+    pub since_tick: Tick,
+    /// While `in_flight`: it is confirmed when the actual side's source time reaches this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// What confirmed it: `deadline`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<&'static str>,
+    /// While `undetermined`: what holds it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_by: Option<String>,
+}
+
+/// What is needed to show differences of one comparison away from the ledger.
+#[derive(Clone)]
+pub struct Shower<'a> {
+    pub plan: &'a Plan,
+    pub id: ComparisonId,
+    pub status: ComparisonStatus,
+}
+
+impl<'a> Shower<'a> {
+    pub fn comparison(&self) -> &'a Comparison {
+        &self.plan.comparisons[self.id]
+    }
+
+    pub fn key(&self, key: &[u8]) -> String {
+        show::key_text(self.plan, self.comparison(), key)
+    }
+
+    pub fn difference(&self, difference: &Difference) -> DifferenceInfo {
+        let comparison = self.comparison();
+        let mut object = show::difference_object(self.plan, comparison, difference);
+        let mut take = |name| object.remove(name).unwrap_or_default();
+        let state = difference.state;
+        let grace = i64::try_from(comparison.grace.as_millis()).unwrap_or(i64::MAX);
+        DifferenceInfo {
+            key: self.key(&difference.key),
+            key_columns: show::key_object(self.plan, comparison, &difference.key),
+            kind: difference.kind.name(),
+            state: state.name(),
+            fields: take("fields"),
+            expected: take("expected"),
+            actual: take("actual"),
+            since: source_time_text(difference.since.source_time),
+            since_tick: difference.since.tick,
+            due: (state == State::InFlight).then(|| source_time_text(difference.base.saturating_add(grace))),
+            evidence: (state == State::Confirmed).then_some("deadline"),
+            held_back_by: (state == State::Undetermined).then(|| self.held_back_by(difference)),
+        }
+    }
+
+    fn held_back_by(&self, difference: &Difference) -> String {
+        if let Some(reason) = self.status.state.reason() {
+            return format!("the comparison is stale: {reason}");
+        }
+        match difference.unclear {
+            Some(Unclear::Rejected { expected }) => {
+                let side = if expected { "expected" } else { "actual" };
+                return format!("the newest record of this key on the {side} side is a reject");
+            }
+            Some(Unclear::UnknownField) => {
+                return "a compared field of this key is unknown: its connector did not send the value".into();
+            }
+            None => {}
+        }
+        let name = |source: Option<SourceId>| source.map_or("an input", |s| self.plan.sources[s].name.as_str());
+        let source = name(self.status.expected.held_by);
+        let needed = source_time_text(difference.base);
+        match time_text(self.status.expected.time) {
+            None => format!("source {source} of the expected side has not been read yet"),
+            Some(time) => format!("source {source} of the expected side is known up to {time} only, and {needed} is needed"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DifferencesAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    pub comparison: String,
+    /// In the order of keys.
+    pub differences: Vec<DifferenceInfo>,
+    /// Pass it as `cursor` for the next page; null on the last one. It stays valid over later ticks.
+    pub next: Option<String>,
+}
+
+/// How far a source is read.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SourceInfo {
+    pub name: String,
+    pub dataflow: String,
+    pub owner: Option<String>,
+    pub connection: String,
+    /// The topic, or the files.
+    pub log: String,
+    pub format: &'static str,
+    pub read: u64,
+    pub applied: u64,
+    pub filtered: u64,
+    pub rejected: u64,
+    /// The greatest source time that its messages had.
+    pub source_time: Option<String>,
+    /// It is known up to this source time: further than its own messages if it is quiet and its connection is not.
+    pub known_to: Option<String>,
+    /// Seconds between `known_to` and now.
+    pub lag_seconds: Option<f64>,
+    /// Everything that the log held when it was last asked is read.
+    pub caught_up: bool,
+    pub behind_bytes: u64,
+    /// Why it is not read now.
+    pub trouble: Option<String>,
+    /// The next position to read, by partition.
+    pub positions: BTreeMap<i32, i64>,
+}
+
+impl SourceInfo {
+    pub fn of(ledger: &Ledger, id: SourceId, now_ms: i64) -> SourceInfo {
+        let (plan, source) = (ledger.plan(), &ledger.sources()[id]);
+        let declared = &plan.sources[id];
+        SourceInfo {
+            name: declared.name.clone(),
+            dataflow: declared.dataflow.clone(),
+            owner: declared.owner.clone(),
+            connection: plan.connections[declared.connection].name.clone(),
+            log: log_text(&declared.log),
+            format: Format::name(declared.format),
+            read: source.read,
+            applied: source.applied,
+            filtered: source.filtered,
+            rejected: source.rejected,
+            source_time: source.time.map(source_time_text),
+            known_to: source.known_to.map(source_time_text),
+            lag_seconds: source.known_to.map(|time| (now_ms - time) as f64 / 1000.0),
+            caught_up: source.caught_up,
+            behind_bytes: source.behind_bytes,
+            trouble: source.trouble.clone(),
+            positions: source.positions.iter().copied().collect(),
+        }
+    }
+}
+
+/// What a source reads, as text.
+pub fn log_text(log: &LogSpec) -> String {
+    match log {
+        LogSpec::Files(files) => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
+        LogSpec::Topic { topic, .. } => topic.clone(),
+        LogSpec::Demo(table) => table.clone(),
+    }
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SourcesAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    pub sources: Vec<SourceInfo>,
+}
+
+impl SourcesAnswer {
+    pub fn of(ledger: &Ledger) -> SourcesAnswer {
+        let now = now_ms();
+        let sources = (0..ledger.plan().sources.len()).map(|id| SourceInfo::of(ledger, id, now)).collect();
+        SourcesAnswer { as_of: AsOf::of(ledger), sources }
+    }
+}
+
+/// A message or row that could not be decoded, mapped or validated, and that no good record of its key has followed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RejectInfo {
+    pub source: String,
+    pub code: String,
+    pub cause: String,
+    pub key: Option<String>,
+    pub partition: i32,
+    pub offset: i64,
+    /// The target whose mapping rejected the row; null: the record could not be decoded.
+    pub target: Option<String>,
+    /// How often it stands.
+    pub count: i64,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RejectsAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    /// All that stand and match, also those that `limit` left off.
+    pub total: i64,
+    /// Sorted by source, code, cause, key and position.
+    pub rejects: Vec<RejectInfo>,
+}
+
+/// A row of a target.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RowAnswerInfo {
+    /// The newest closed tick of the worker that holds the row.
+    pub as_of: Tick,
+    pub target: String,
+    pub key: String,
+    /// `absent`, `row`, `duplicate` or `rejected`.
+    pub state: &'static str,
+    /// All columns of the row; null where there is none, an array where several claim the key.
+    #[schema(value_type = Object)]
+    pub row: Json,
+    /// Why the key's newest record is no row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reject: Option<RejectInfo>,
+}
+
+/// Is it ready to be believed?
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReadyAnswer {
+    #[serde(flatten)]
+    pub as_of: AsOf,
+    pub ready: bool,
+    /// What is in the way.
+    pub reasons: Vec<String>,
+}
