@@ -75,7 +75,7 @@ fn key_object(d: &mut Draw, source: &Source, key: &[Cell]) -> String {
 
 fn key(d: &mut Draw, source: &Source) -> Vec<Cell> {
     // Few keys, so that they meet.
-    source.cols[..source.keys].iter().map(|c| Cell::Is(c.ty.pool()[d.below(3)].0.clone())).collect()
+    source.cols[..source.keys].iter().map(|c| { let pool = c.ty.pool(); Cell::Is(pool[d.below(pool.len().min(3))].0.clone()) }).collect()
 }
 
 fn cells(d: &mut Draw, model: &Model, source: &Source, key: Vec<Cell>) -> Vec<Cell> {

@@ -333,6 +333,9 @@ impl Target {
         if let Some(failed) = cells.iter().find_map(|c| c.as_ref().err().filter(|m| **m == Mapped::Rejected("EVALUATION_FAILED"))) {
             return failed.clone();
         }
+        if cells[..self.keys].contains(&Ok(Cell::Unknown)) {
+            return Mapped::Rejected("VALUE_UNKNOWN");
+        }
         match cells.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(cells) => Mapped::Row(cells),
             Err(other) => other,
@@ -705,7 +708,7 @@ fn pred(d: &mut Draw, cols: &[Col], deep: usize) -> Option<Pred> {
     let c = d.below(cols.len());
     Some(match cols[c].ty {
         T::Text(0) if deep == 2 && d.one_in(5) => Pred::CastAbove(c, 5),
-        T::Int(_) | T::Text(_) | T::Dec(12 | 18, _) if !d.one_in(4) => Pred::Compare(c, d.of(&["<>", ">", "=", "<="]), cols[c].ty.pool()[d.below(4)].0.clone()),
+        T::Int(_) | T::Text(_) | T::Dec(12 | 18, _) if !d.one_in(4) => Pred::Compare(c, ["<>", ">", "=", "<="][d.below(4)], cols[c].ty.pool()[d.below(4)].0.clone()),
         _ => Pred::Null(c, d.one_in(2)),
     })
 }
