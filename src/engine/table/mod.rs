@@ -174,7 +174,7 @@ impl Table {
                 }
             }
             Op::Reject => {
-                if let Some(reject) = change::unpack_reject(change.value) {
+                if let Some(reject) = change::reported(change.value) {
                     self.rejects.push((reject, 1));
                 }
                 self.set(slot, side, Kind::Reject, change.key, change.value);
@@ -242,7 +242,7 @@ impl Table {
         if handle != sides[1 - side] {
             match self.slabs.get(handle) {
                 (Kind::Reject, _, value) => {
-                    if let Some(reject) = change::unpack_reject(value) {
+                    if let Some(reject) = change::reported(value) {
                         self.rejects.push((reject, -1));
                     }
                     self.rows[side] += 1;

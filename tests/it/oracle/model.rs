@@ -521,7 +521,8 @@ impl Model {
             others.len() <= 1 || !others.iter().any(|c| matches!(cols[*c].ty, T::Text(_) | T::Bytes | T::Json | T::Array))
         };
         let distinct = |mut c: Vec<usize>| { c.sort_unstable(); c.dedup(); c };
-        let fused = one_to_one
+        let told: Option<Vec<usize>> = fields[..keys].iter().map(|f| match f.def { Def::Col(c) | Def::Expr(Expr::Prefix(_, c)) => Some(c), _ => None }).collect();
+        let fused = told.is_some_and(|told| distinct(told) == (0..from_keys).collect::<Vec<_>>())
             && matches!(from, Table::Source(_))
             && filter.iter().all(|f| alone(distinct(f.columns())))
             && fields.iter().all(|f| matches!(f.def, Def::Col(_)) || alone(distinct(f.columns())));
