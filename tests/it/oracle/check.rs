@@ -17,7 +17,7 @@ use super::{
     draw::Draw,
     events::{self, Message},
     model::{Comparison, Fmt, Model, Table},
-    truth::{Held, Row, Side, World},
+    truth::{Held, Row, Side, World, alike},
     value::{Cell, same},
 };
 
@@ -80,7 +80,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
             match d.below(24) {
                 0..=15 => {
                     let source = d.below(sources);
-                    let world = World::replay(&run.model, &run.messages, run.tick_start);
+                    let world = World::replay(&run.model, &run.messages);
                     let message = events::draw(&mut d, &run.model, &world, source, offsets[source], run.now);
                     run.push(message, &mut offsets);
                 }
@@ -153,7 +153,8 @@ impl Run {
         self.log += "  -- seal\n";
         self.tick += 1;
         let output = self.scenario.seal();
-        let world = World::replay(&self.model, &self.messages, self.tick_start);
+        let changed = self.changes();
+        let world = World::replay(&self.model, &self.messages);
         self.tick_start = self.messages.len();
         ensure!(self, output.failure.is_none(), "asked to stop: {:?}", output.failure);
         ensure!(self, self.scenario.ledger().as_of() == self.tick, "as_of is {}", self.scenario.ledger().as_of());
@@ -161,9 +162,31 @@ impl Run {
         self.rejects(&world)?;
         self.counts()?;
         for c in 0..self.model.comparisons.len() {
-            self.comparison(c, &world)?;
+            self.comparison(c, &world, &changed[c])?;
         }
         Ok(())
+    }
+
+    /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
+    fn changes(&self) -> Vec<[BTreeMap<String, i64>; 2]> {
+        let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
+        let sides = |world: &World, c: &Comparison| [project(&self.model, c, true, world.side(&self.model, c.expected)), project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual)))];
+        let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
+        for at in self.tick_start..self.messages.len() {
+            let after = World::replay(&self.model, &self.messages[..=at]);
+            for (c, comparison) in self.model.comparisons.iter().enumerate() {
+                for (side, (old, new)) in sides(&before, comparison).iter().zip(&sides(&after, comparison)).enumerate() {
+                    for key in old.keys().chain(new.keys()) {
+                        if old.get(key) != new.get(key) {
+                            let time = found[c][side].entry(key.clone()).or_insert(i64::MIN);
+                            *time = (*time).max(self.messages[at].time);
+                        }
+                    }
+                }
+            }
+            before = after;
+        }
+        found
     }
 
     fn targets(&self, world: &World) -> Result<(), String> {
@@ -217,14 +240,12 @@ impl Run {
         times.min().unwrap()
     }
 
-    fn comparison(&mut self, c: usize, world: &World) -> Result<(), String> {
+    fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, i64>; 2]) -> Result<(), String> {
         let comparison = self.model.comparisons[c].clone();
         let model = &self.model;
         let actual_table = Table::Source(comparison.actual);
         let (expected, actual) = (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
-        let touches = |table: Table| if model.by_record(table) { world.touches(model, table) } else { BTreeMap::new() };
-        let (expected_touches, actual_touches) = (touches(comparison.expected), touches(actual_table));
         let plan = self.scenario.ledger().plan().clone();
         let declared = plan.comparisons.iter().position(|p| p.name == comparison.name).expect("the comparison is in the plan");
         let mut found: BTreeMap<String, _> = BTreeMap::new();
@@ -250,21 +271,26 @@ impl Run {
             let object = show::difference_object(&plan, &plan.comparisons[declared], found);
             ensure!(self, object["kind"] == kind, "{name}: it is {kind}, not {}\n  expected {e:?}\n  actual {a:?}", object["kind"]);
             ensure!(self, object["fields"] == Json::Object(fields.clone()), "{name}: fields should be {fields:?}, not {}", object["fields"]);
-            // Its base: when the expected side last changed the key while it differed.
-            let changed = |before: &Held, now: Option<&Side>| before.get(key) != now;
-            let times = |table: Table, touches: &BTreeMap<String, Vec<i64>>, changed: bool, of_side: i64| -> Vec<Option<i64>> {
-                let mut times: Vec<Option<i64>> = match model.by_record(table) {
-                    true => touches.get(key).map(|t| t.iter().max().copied()).into_iter().collect(),
+            // Its base: when the expected side last changed while it differed. What came and went within the tick, or came
+            // through a collection without changing this row, may or may not count for one that has just opened.
+            let changed = |side: usize, table: Table, now: Option<&Side>, of_side: i64| {
+                let before = if side == 0 { &self.before[c].0 } else { &self.before[c].1 };
+                let net = !alike(before.get(key), now);
+                let mut found: Vec<Option<i64>> = match model.by_record(table) {
+                    true => times[side].get(key).map(|t| Some(*t)).into_iter().collect(),
                     false => vec![Some(of_side)],
                 };
-                if !changed { times.push(None) }
-                times
+                if !net {
+                    found.push(None);
+                }
+                (net, found)
             };
-            let es = times(comparison.expected, &expected_touches, changed(&self.before[c].0, e), expected_time);
-            let as_ = times(actual_table, &actual_touches, changed(&self.before[c].1, a), actual_time);
+            let (expected_net, es) = changed(0, comparison.expected, e, expected_time);
+            let (_, as_) = changed(1, actual_table, a, actual_time);
             let possible: Vec<Standing> = match self.standing[c].get(key) {
                 None => es.iter().flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a))).map(|t| Standing { base: t, since: t }).collect(),
-                Some(before) => es.iter().map(|e| Standing { base: e.unwrap_or(before.base), since: before.since }).collect(),
+                Some(before) if !expected_net => vec![before.clone()],
+                Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since }).collect(),
             };
             ensure!(self, possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
                 "{name}: base {} and since {} are none of {:?} (relative to the start)", found.base - START_MS, found.since.source_time - START_MS,
@@ -286,11 +312,11 @@ impl Run {
 
     /// Kind, differing fields, and whether nobody can judge it.
     fn classify(&self, comparison: &Comparison, expected: Option<&Side>, actual: Option<&Side>) -> Option<(&'static str, Map<String, Json>, bool)> {
-        let rejected = [expected, actual].contains(&Some(&Side::Rejected));
+        let rejected = [expected, actual].iter().any(|s| matches!(s, Some(Side::Rejected(_))));
         let none = Map::new();
         let many = |side: Option<&Side>| matches!(side, Some(Side::Rows(rows)) if rows.len() > 1);
         match (expected, actual) {
-            (None, None) | (None, Some(Side::Rejected)) | (Some(Side::Rejected), None) | (Some(Side::Rejected), Some(Side::Rejected)) => None,
+            (None | Some(Side::Rejected(_)), None | Some(Side::Rejected(_))) => None,
             _ if many(expected) || many(actual) => Some(("duplicate", none, rejected)),
             (_, None) => Some(("missing", none, false)),
             (None, _) => Some(("unexpected", none, false)),
@@ -321,7 +347,7 @@ fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) ->
     let pick = |row: &Row| -> Row { comparison.fields.iter().map(|(e, a)| row[if first { *e } else { *a }].clone().settled()).collect() };
     let side = |side: &Side| match side {
         Side::Rows(rows) => Side::Rows(rows.iter().map(pick).collect()),
-        Side::Rejected => Side::Rejected,
+        Side::Rejected(offset) => Side::Rejected(*offset),
     };
     held.iter().map(|(key, held)| (key.clone(), side(held))).collect()
 }

@@ -15,8 +15,8 @@ pub type Row = Vec<Cell>;
 pub enum Side {
     /// Sorted, one or more.
     Rows(Vec<Row>),
-    /// The newest record of the key is a reject.
-    Rejected,
+    /// The newest record of the key, at this offset, is a reject.
+    Rejected(i64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +44,11 @@ pub struct World {
     pub sources: Vec<Held>,
     pub targets: Vec<Held>,
     pub rejects: Vec<Reject>,
-    /// Records of each source that a key came in, from the message at which the tick began: key, source time.
-    pub touched: Vec<Vec<(Row, i64)>>,
+}
+
+/// The same to a comparison: which reject it is does not matter.
+pub fn alike(a: Option<&Side>, b: Option<&Side>) -> bool {
+    a == b || matches!((a, b), (Some(Side::Rejected(_)), Some(Side::Rejected(_))))
 }
 
 pub fn key_id(cols: &[Col], cells: &[Cell]) -> String {
@@ -65,37 +68,27 @@ impl World {
         }
     }
 
-    /// Replays all messages; those from `tick_start` on belong to the newest tick.
-    pub fn replay(model: &Model, messages: &[Message], tick_start: usize) -> World {
-        let mut world = World { touched: vec![Vec::new(); model.sources.len()], ..World::default() };
+    /// Replays all messages.
+    pub fn replay(model: &Model, messages: &[Message]) -> World {
+        let mut world = World::default();
         let mut slots: Vec<BTreeMap<String, Slot>> = vec![BTreeMap::new(); model.sources.len()];
-        for (at, message) in messages.iter().enumerate() {
+        for message in messages {
             let source = &model.sources[message.source];
             let slots = &mut slots[message.source];
             let cols = &source.cols[..source.keys];
-            let mut touch = |key: &[Cell]| if at >= tick_start { world.touched[message.source].push((key.to_vec(), message.time)) };
             for does in &message.does {
                 match does {
                     Does::Nothing => {}
                     Does::Upsert(new) => {
                         let (key, id) = (new[..source.keys].to_vec(), key_id(cols, new));
-                        touch(&key);
                         let old = slots.get(&id).and_then(|s| s.row.as_ref().ok());
                         let row = new.iter().enumerate().map(|(c, cell)| if *cell == Cell::Unknown { old.map_or(Cell::Unknown, |old| old[c].clone()) } else { cell.clone() });
                         let slot = Slot { key, row: Ok(row.collect()), offset: message.offset };
                         slots.insert(id, slot);
                     }
-                    Does::Delete(key) => {
-                        touch(key);
-                        slots.remove(&key_id(cols, key));
-                    }
-                    Does::Truncate => {
-                        for slot in std::mem::take(slots).into_values() {
-                            touch(&slot.key);
-                        }
-                    }
+                    Does::Delete(key) => _ = slots.remove(&key_id(cols, key)),
+                    Does::Truncate => slots.clear(),
                     Does::Reject(code, Ok(key)) => {
-                        touch(key);
                         slots.insert(key_id(cols, key), Slot { key: key.clone(), row: Err(code), offset: message.offset });
                     }
                     Does::Reject(code, Err(text)) => {
@@ -112,7 +105,7 @@ impl World {
                     Err(code) => {
                         let source = &model.sources[s];
                         world.rejects.push(Reject { source: s, target: None, code, key: Some(key_text(&source.cols[..source.keys], &slot.key)), offset: Some(slot.offset) });
-                        Side::Rejected
+                        Side::Rejected(slot.offset)
                     }
                 });
             }
@@ -137,13 +130,13 @@ impl World {
             for (key, row, offset) in inputs {
                 let mapped = row.as_ref().ok().map(|row| target.map(row));
                 let place = |held: &mut Held, id: String, row: Option<Row>| match row {
-                    None => _ = held.insert(id, Side::Rejected),
+                    None => _ = held.insert(id, Side::Rejected(offset.expect("fused targets know it"))),
                     Some(row) => match held.entry(id).or_insert_with(|| Side::Rows(vec![])) {
                         Side::Rows(rows) => {
                             rows.push(row);
                             *rows = sorted(std::mem::take(rows));
                         }
-                        Side::Rejected => unreachable!("a fused target has one row a key"),
+                        Side::Rejected(_) => unreachable!("a fused target has one row a key"),
                     },
                 };
                 let own_key = || {
@@ -169,24 +162,5 @@ impl World {
         }
         world.rejects.sort();
         world
-    }
-
-    /// Times at which records of this tick touched a key of a table, by key; for tables that records reach by key.
-    pub fn touches(&self, model: &Model, table: Table) -> BTreeMap<String, Vec<i64>> {
-        let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        let source = model.sources_of(table)[0];
-        let cols = model.cols(table);
-        for (key, time) in &self.touched[source] {
-            let id = match table {
-                Table::Source(_) => key_id(&cols[..model.keys(table)], key),
-                Table::Target(t) => {
-                    let mut cells = key.clone();
-                    cells.resize(model.sources[source].cols.len(), Cell::Missing);
-                    key_id(&cols[..model.keys(table)], &model.targets[t].key_of(&cells))
-                }
-            };
-            found.entry(id).or_default().push(*time);
-        }
-        found
     }
 }
