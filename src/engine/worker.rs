@@ -21,7 +21,7 @@ use super::{
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
         ACTUAL, EXPECTED,
-        change::{Op, Parcel, push_with},
+        change::{Op, Parcel, push_with, silence},
     },
 };
 use crate::{
@@ -290,8 +290,13 @@ impl Loop {
                     Some((Op::Truncate, ..)) => runs.iter_mut().for_each(|run| push_with(run, Op::Truncate, time, &[], &[])),
                     Some((op, key, value)) => {
                         let to = if workers == 1 { 0 } else { row::worker_of(row::hash_key(key), workers) };
-                        let value = if op == Op::Reject && !reported { &[] } else { value };
-                        push_with(&mut runs[to], op, time, key, value);
+                        if op == Op::Reject && !reported {
+                            let mut silent = value.to_vec();
+                            silence(&mut silent);
+                            push_with(&mut runs[to], op, time, key, &silent);
+                        } else {
+                            push_with(&mut runs[to], op, time, key, value);
+                        }
                     }
                     None if reported => loose.extend(mapped.reject),
                     None => {}

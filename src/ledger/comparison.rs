@@ -318,8 +318,8 @@ impl LiveComparison {
         let (key, since, base) = match &before {
             None => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
             Some(before) => {
-                let expected_changed = change.expected_time != i64::MIN || before.sides.expected != sides.expected;
-                let base = if expected_changed { or_else(expected_time) } else { before.base };
+                // A row that came again as it was asks nothing new of the actual side.
+                let base = if before.sides.expected != sides.expected { or_else(expected_time) } else { before.base };
                 (before.key.clone(), before.since, base)
             }
         };

@@ -127,6 +127,8 @@ pub fn open(
         // Unless told so, a full queue makes librdkafka pause a partition for a whole second.
         ("fetch.queue.backoff.ms", "5"),
         ("fetch.error.backoff.ms", "100"),
+        // A broker answers one request of a connection at a time: while it waits for messages, questions about ends wait.
+        ("fetch.wait.max.ms", "100"),
     ] {
         if !spec.properties.contains_key(name) {
             config.set(name, value);
@@ -267,7 +269,7 @@ impl Reader<'_> {
             consumer: self.consumer.clone(),
             status: self.feed.status.clone(),
             topic: self.spec.topic.clone(),
-            topic_id: Identity::Unasked,
+            topic_id: Identity::Unasked { tries: 0 },
             heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
             partitions: self.partitions.len(),
             pace,

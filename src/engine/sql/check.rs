@@ -198,6 +198,9 @@ impl Visitor for Checker<'_> {
             Expr::InSubquery { .. } | Expr::Exists { .. } if self.kind == Kind::Expression => {
                 self.refuse(expr, "select", "this expression sees one row, and no other table", "use a target with `sql:`");
             }
+            Expr::Tuple(_) | Expr::Array(_) | Expr::Struct { .. } | Expr::Dictionary(_) | Expr::Map(_) | Expr::Named { .. } | Expr::Lambda(_) | Expr::CompoundFieldAccess { .. } => {
+                self.refuse(expr, "", "lists, tuples and structs are not supported", "compare and compute single values");
+            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 self.refuse(expr, "any", "ANY and ALL are not supported", "use IN, EXISTS, or a comparison with min() or max()");
             }

@@ -115,10 +115,23 @@ pub fn pack_reject(reject: &Reject) -> Vec<u8> {
     out
 }
 
+/// Set in the first byte of a packed reject that another table reports: here it only says that the key is rejected.
+const SILENT: u8 = 0x80;
+
+/// Makes a packed reject one that is kept and not reported.
+pub fn silence(reject: &mut [u8]) {
+    reject[0] |= SILENT;
+}
+
+/// The packed reject, if the table that keeps it reports it.
+pub fn reported(bytes: &[u8]) -> Option<Reject> {
+    if *bytes.first()? & SILENT == 0 { unpack_reject(bytes) } else { None }
+}
+
 /// What [`pack_reject`] packed; `None` when the bytes are something else.
 pub fn unpack_reject(bytes: &[u8]) -> Option<Reject> {
     let mut at = 1;
-    let code = CODES.get(usize::from(*bytes.first()?))?.0;
+    let code = CODES.get(usize::from(*bytes.first()? & !SILENT))?.0;
     let signed = |n: u64| (n >> 1) as i64 ^ -((n & 1) as i64);
     let source = read_varint64(bytes, &mut at) as usize;
     let partition = signed(read_varint64(bytes, &mut at)) as i32;

@@ -159,21 +159,29 @@ impl Table {
                 slot
             }
         };
-        self.touch(slot, side, change.time);
+        // What changes nothing leaves no trace: a record that repeats itself does not make a difference any younger.
         match change.op {
-            Op::Set if row::has_unknown(change.value) => {
-                let value = self.merged(slot, side, change.value);
-                self.set(slot, side, Kind::Row, change.key, &value);
-            }
-            Op::Set => self.set(slot, side, Kind::Row, change.key, change.value),
-            Op::Merge => {
-                if self.kind(slot, side) == Some(Kind::Row) {
-                    let value = self.merged(slot, side, change.value);
-                    self.set(slot, side, Kind::Row, change.key, &value);
+            Op::Set | Op::Merge => {
+                let kind = self.kind(slot, side);
+                if change.op == Op::Merge && kind != Some(Kind::Row) {
+                    return;
                 }
+                let merged = row::has_unknown(change.value).then(|| self.merged(slot, side, change.value));
+                let value = merged.as_deref().unwrap_or(change.value);
+                if kind == Some(Kind::Row) && self.slabs.get(self.slots[slot as usize][side]).2 == value {
+                    return;
+                }
+                self.touch(slot, side, change.time);
+                self.set(slot, side, Kind::Row, change.key, value);
+                return;
             }
+            Op::Clear if self.kind(slot, side).is_none() => return,
+            _ => self.touch(slot, side, change.time),
+        }
+        match change.op {
+            Op::Set | Op::Merge => unreachable!("handled above"),
             Op::Reject => {
-                if let Some(reject) = change::unpack_reject(change.value) {
+                if let Some(reject) = change::reported(change.value) {
                     self.rejects.push((reject, 1));
                 }
                 self.set(slot, side, Kind::Reject, change.key, change.value);
@@ -241,7 +249,7 @@ impl Table {
         if handle != sides[1 - side] {
             match self.slabs.get(handle) {
                 (Kind::Reject, _, value) => {
-                    if let Some(reject) = change::unpack_reject(value) {
+                    if let Some(reject) = change::reported(value) {
                         self.rejects.push((reject, -1));
                     }
                     self.rows[side] += 1;

@@ -9,6 +9,8 @@ use rdkafka::{
 
 use super::*;
 
+mod real;
+
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Seen = (i32, i64, Option<String>, Option<String>);
 

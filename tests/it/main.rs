@@ -1,0 +1,3 @@
+//! The integration tests of tieout, in one binary.
+
+mod oracle;

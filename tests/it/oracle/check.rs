@@ -1,0 +1,387 @@
+//! Runs a random case and compares engine and truth after every closed tick.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::{prelude::*, test_runner::{Config, TestRunner}};
+use serde_json::{Map, Value as Json};
+use tieout::{
+    config::{self, Need},
+    ledger::show,
+    scenario::{START_MS, Scenario},
+};
+
+use super::{
+    draw::Draw,
+    events::{self, Message},
+    model::{Comparison, Fmt, Model, Table},
+    truth::{Held, Row, Side, World, alike},
+    value::{Cell, same},
+};
+
+/// A difference as the truth has it; its base is the engine's once that is among the possible ones.
+#[derive(Clone, Debug)]
+struct Standing {
+    base: i64,
+    since: i64,
+}
+
+struct Run {
+    model: Model,
+    scenario: Scenario,
+    messages: Vec<Message>,
+    tick_start: usize,
+    /// By source: messages that are not handed over yet.
+    pending: Vec<Vec<usize>>,
+    now: i64,
+    tick: u64,
+    /// By connection: the greatest source time of its sources.
+    times: [Option<i64>; 2],
+    /// What each comparison's sides held after the last tick, and its differences.
+    before: Vec<(Held, Held)>,
+    standing: Vec<BTreeMap<String, Standing>>,
+    log: String,
+}
+
+macro_rules! ensure {
+    ($run:expr, $condition:expr, $($format:tt)*) => {
+        if !$condition {
+            return Err(format!("tick {}: {}\n\nevents:\n{}\ndataflow:\n{}", $run.tick, format!($($format)*), $run.log, $run.model.yaml()));
+        }
+    };
+}
+
+/// Runs a case; `Err` is what differs.
+pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
+    let model = Model::draw(&mut Draw::new(setup));
+    let yaml = model.yaml();
+    let plan = config::load_texts(("config.yaml", &model.config()), &[("dataflows/random.yaml", &yaml)], &|_| None, Need::Connections)
+        .map_err(|problems| format!("the dataflow is refused:\n{problems}\n{yaml}"))?;
+    let (sources, comparisons) = (model.sources.len(), model.comparisons.len());
+    let mut run = Run {
+        scenario: Scenario::new(plan),
+        messages: Vec::new(),
+        tick_start: 0,
+        pending: vec![Vec::new(); sources],
+        now: START_MS,
+        tick: 0,
+        times: [None; 2],
+        before: vec![Default::default(); comparisons],
+        standing: vec![BTreeMap::new(); comparisons],
+        log: String::new(),
+        model,
+    };
+    let mut offsets = vec![0i64; sources];
+    let result = (|| {
+        for step in steps {
+            let mut d = Draw::new(step);
+            match d.below(24) {
+                0..=15 => {
+                    let source = d.below(sources);
+                    let world = World::replay(&run.model, &run.messages);
+                    let message = events::draw(&mut d, &run.model, &world, source, offsets[source], run.now);
+                    run.push(message, &mut offsets);
+                }
+                // A range of the log once more.
+                16 => {
+                    let source = d.below(sources);
+                    let seen: Vec<Message> = run.messages.iter().filter(|m| m.source == source).cloned().collect();
+                    let from = seen.len().saturating_sub(1 + d.below(4));
+                    for mut message in seen[from..].to_vec() {
+                        message.offset = offsets[source];
+                        // Without a time of its own it is of now.
+                        if !message.value.as_deref().is_some_and(|v| v.contains("ts_ms")) || message.does.iter().any(|x| matches!(x, events::Does::Reject(_, Err(_)))) {
+                            message.time = run.now;
+                        }
+                        run.push(message, &mut offsets);
+                    }
+                }
+                17 => run.hand_over(d.below(sources)),
+                18 => {
+                    let ms = *d.of(&[100, 1_500, 40_000]);
+                    for source in 0..sources {
+                        run.hand_over(source);
+                    }
+                    run.log += &format!("  advance {ms} ms\n");
+                    run.now += ms;
+                    run.scenario.advance(Duration::from_millis(ms as u64));
+                    for time in &mut run.times {
+                        *time = (*time).max(Some(run.now));
+                    }
+                }
+                _ => run.seal(&mut d)?,
+            }
+        }
+        run.seal(&mut Draw::new(&[]))
+    })();
+    let tick = run.tick;
+    run.scenario.stop();
+    result.map(|()| tick)
+}
+
+impl Run {
+    fn push(&mut self, message: Message, offsets: &mut [i64]) {
+        let source = message.source;
+        offsets[source] += 1;
+        self.log += &format!("  {} @{} key {} value {}\n", self.model.sources[source].name, message.time - START_MS, message.key.as_deref().unwrap_or("-"), message.value.as_deref().unwrap_or("-"));
+        self.pending[source].push(self.messages.len());
+        let connection = self.model.sources[source].connection;
+        self.times[connection] = self.times[connection].max(Some(message.time));
+        self.messages.push(message);
+    }
+
+    /// Hands over what waits of a source, as one chunk.
+    fn hand_over(&mut self, source: usize) {
+        let waiting = std::mem::take(&mut self.pending[source]);
+        if waiting.is_empty() {
+            return;
+        }
+        self.log += &format!("  -- chunk of {}\n", self.model.sources[source].name);
+        let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> = waiting.iter().map(|m| (self.messages[*m].key.as_deref().map(str::as_bytes), self.messages[*m].value.as_deref().map(str::as_bytes))).collect();
+        self.scenario.feed(source, &parts);
+    }
+
+    fn seal(&mut self, d: &mut Draw) -> Result<(), String> {
+        let mut order: Vec<usize> = (0..self.pending.len()).collect();
+        let by = d.below(order.len());
+        order.rotate_left(by);
+        for source in order {
+            self.hand_over(source);
+        }
+        self.log += "  -- seal\n";
+        self.tick += 1;
+        let output = self.scenario.seal();
+        let changed = self.changes();
+        let world = World::replay(&self.model, &self.messages);
+        self.tick_start = self.messages.len();
+        ensure!(self, output.failure.is_none(), "asked to stop: {:?}", output.failure);
+        ensure!(self, self.scenario.ledger().as_of() == self.tick, "as_of is {}", self.scenario.ledger().as_of());
+        self.targets(&world)?;
+        self.rejects(&world)?;
+        self.counts()?;
+        for c in 0..self.model.comparisons.len() {
+            self.comparison(c, &world, &changed[c])?;
+        }
+        Ok(())
+    }
+
+    /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
+    fn changes(&self) -> Vec<[BTreeMap<String, i64>; 2]> {
+        let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
+        let sides = |world: &World, c: &Comparison| [project(&self.model, c, true, world.side(&self.model, c.expected)), project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual)))];
+        let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
+        for at in self.tick_start..self.messages.len() {
+            let after = World::replay(&self.model, &self.messages[..=at]);
+            for (c, comparison) in self.model.comparisons.iter().enumerate() {
+                for (side, (old, new)) in sides(&before, comparison).iter().zip(&sides(&after, comparison)).enumerate() {
+                    for key in old.keys().chain(new.keys()) {
+                        if old.get(key) != new.get(key) {
+                            let time = found[c][side].entry(key.clone()).or_insert(i64::MIN);
+                            *time = (*time).max(self.messages[at].time);
+                        }
+                    }
+                }
+            }
+            before = after;
+        }
+        found
+    }
+
+    fn targets(&self, world: &World) -> Result<(), String> {
+        let actual = self.scenario.targets();
+        for (t, target) in self.model.targets.iter().enumerate() {
+            let cols = target.cols();
+            let text = |row: Vec<(&str, Json)>| row.into_iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ");
+            let mut expected: Vec<String> = Vec::new();
+            for side in world.targets[t].values() {
+                if let Side::Rows(rows) = side {
+                    expected.extend(rows.iter().map(|row| text(cols.iter().zip(row).map(|(c, v)| (c.name.as_str(), c.ty.json(v))).collect())));
+                }
+            }
+            let null = Json::Null;
+            let mut found: Vec<String> = actual[t].iter().map(|row| text(cols.iter().map(|c| (c.name.as_str(), row.get(&c.name).unwrap_or(&null).clone())).collect())).collect();
+            expected.sort();
+            found.sort();
+            ensure!(self, expected == found, "rows of target {}\n  should be {expected:#?}\n  but are {found:#?}", target.name);
+        }
+        Ok(())
+    }
+
+    fn rejects(&self, world: &World) -> Result<(), String> {
+        let mut found = Vec::new();
+        for (reject, weight) in self.scenario.ledger().rejects() {
+            ensure!(self, weight > 0, "weight {weight} of {reject:?}");
+            // Rejects of rows that came through a collection have no offset.
+            let offset = Some(reject.offset).filter(|o| *o >= 0);
+            for _ in 0..weight {
+                found.push(super::truth::Reject { source: reject.source, target: reject.target, code: reject.code, key: reject.key.clone(), offset });
+            }
+        }
+        found.sort();
+        ensure!(self, found == world.rejects, "rejects\n  should be {:#?}\n  but are {found:#?}", world.rejects);
+        Ok(())
+    }
+
+    fn counts(&self) -> Result<(), String> {
+        for (s, state) in self.scenario.ledger().sources().iter().enumerate() {
+            let read = self.messages.iter().filter(|m| m.source == s).count() as u64;
+            ensure!(self, state.read == read, "{} messages of source {s} are read, not {read}", state.read);
+            ensure!(self, state.read == state.applied + state.filtered + state.rejected, "source {s} does not add up: {state:?}");
+            let undecoded = self.messages.iter().filter(|m| m.source == s && m.does.iter().any(|d| matches!(d, events::Does::Reject(..)))).count() as u64;
+            ensure!(self, state.rejected >= undecoded, "source {s}: {} rejected, of which {undecoded} cannot be decoded", state.rejected);
+        }
+        Ok(())
+    }
+
+    fn time_of(&self, table: Table) -> i64 {
+        let times = self.model.sources_of(table).into_iter().map(|s| self.times[self.model.sources[s].connection].unwrap_or(self.tick as i64));
+        times.min().unwrap()
+    }
+
+    fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, i64>; 2]) -> Result<(), String> {
+        let comparison = self.model.comparisons[c].clone();
+        let model = &self.model;
+        let actual_table = Table::Source(comparison.actual);
+        let (expected, actual) = (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
+        let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
+        let plan = self.scenario.ledger().plan().clone();
+        let declared = plan.comparisons.iter().position(|p| p.name == comparison.name).expect("the comparison is in the plan");
+        let mut found: BTreeMap<String, _> = BTreeMap::new();
+        for difference in self.scenario.ledger().differences(declared, None) {
+            let key = show::key_object(&plan, &plan.comparisons[declared], &difference.key);
+            let key = Json::Array(key.into_iter().map(|(_, v)| v).collect()).to_string();
+            ensure!(self, found.insert(key.clone(), difference.clone()).is_none(), "key {key} differs twice in {}", comparison.name);
+        }
+        let keys: BTreeSet<&String> = expected.keys().chain(actual.keys()).chain(found.keys()).collect();
+        let mut standing = BTreeMap::new();
+        for key in keys {
+            let (e, a) = (expected.get(key), actual.get(key));
+            let name = format!("key {key} of {}", comparison.name);
+            let found = found.get(key);
+            let Some((kind, fields, unclear)) = self.classify(&comparison, e, a) else {
+                ensure!(self, found.is_none(), "{name}: the sides agree, but there is {found:?}");
+                continue;
+            };
+            let Some(found) = found else {
+                ensure!(self, false, "{name}: it is {kind}, but there is no difference\n  expected {e:?}\n  actual {a:?}");
+                unreachable!()
+            };
+            let object = show::difference_object(&plan, &plan.comparisons[declared], found);
+            ensure!(self, object["kind"] == kind, "{name}: it is {kind}, not {}\n  expected {e:?}\n  actual {a:?}", object["kind"]);
+            ensure!(self, object["fields"] == Json::Object(fields.clone()), "{name}: fields should be {fields:?}, not {}", object["fields"]);
+            // Its base: when the expected side last changed while it differed. What came and went within the tick, or came
+            // through a collection without changing this row, may or may not count for one that has just opened.
+            let changed = |side: usize, table: Table, now: Option<&Side>, of_side: i64| {
+                let before = if side == 0 { &self.before[c].0 } else { &self.before[c].1 };
+                let net = !alike(before.get(key), now);
+                let mut found: Vec<Option<i64>> = match model.by_record(table) {
+                    true => times[side].get(key).map(|t| Some(*t)).into_iter().collect(),
+                    false => vec![Some(of_side)],
+                };
+                if !net {
+                    found.push(None);
+                }
+                (net, found)
+            };
+            let (expected_net, es) = changed(0, comparison.expected, e, expected_time);
+            let (_, as_) = changed(1, actual_table, a, actual_time);
+            let possible: Vec<Standing> = match self.standing[c].get(key) {
+                None => es.iter().flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a))).map(|t| Standing { base: t, since: t }).collect(),
+                Some(before) if !expected_net => vec![before.clone()],
+                Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since }).collect(),
+            };
+            ensure!(self, possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
+                "{name}: base {} and since {} are none of {:?} (relative to the start)", found.base - START_MS, found.since.source_time - START_MS,
+                possible.iter().map(|p| (p.base - START_MS, p.since - START_MS)).collect::<Vec<_>>());
+            let state = if unclear || expected_time < found.base {
+                "undetermined"
+            } else if actual_time < found.base + comparison.grace_ms {
+                "in_flight"
+            } else {
+                "confirmed"
+            };
+            ensure!(self, object["state"] == state, "{name}: it is {state}, not {}: base {}, sides at {} and {}", object["state"], found.base - START_MS, expected_time - START_MS, actual_time - START_MS);
+            standing.insert(key.clone(), Standing { base: found.base, since: found.since.source_time });
+        }
+        self.standing[c] = standing;
+        self.before[c] = (expected, actual);
+        Ok(())
+    }
+
+    /// Kind, differing fields, and whether nobody can judge it.
+    fn classify(&self, comparison: &Comparison, expected: Option<&Side>, actual: Option<&Side>) -> Option<(&'static str, Map<String, Json>, bool)> {
+        let rejected = [expected, actual].iter().any(|s| matches!(s, Some(Side::Rejected(_))));
+        let none = Map::new();
+        let many = |side: Option<&Side>| matches!(side, Some(Side::Rows(rows)) if rows.len() > 1);
+        match (expected, actual) {
+            (None | Some(Side::Rejected(_)), None | Some(Side::Rejected(_))) => None,
+            _ if many(expected) || many(actual) => Some(("duplicate", none, rejected)),
+            (_, None) => Some(("missing", none, false)),
+            (None, _) => Some(("unexpected", none, false)),
+            (Some(Side::Rows(e)), Some(Side::Rows(a))) => {
+                let (e, a) = (&e[0], &a[0]);
+                let (e_cols, a_cols) = (self.model.cols(comparison.expected), &self.model.sources[comparison.actual].cols);
+                let mut fields = Map::new();
+                let mut unknown = false;
+                for (i, (x, z)) in comparison.fields.iter().enumerate() {
+                    if e[i] == Cell::Unknown || a[i] == Cell::Unknown {
+                        unknown = true;
+                    } else if !same(&e[i], &a[i]) {
+                        let mut both = Map::new();
+                        both.insert("expected".into(), e_cols[*x].ty.json(&e[i]));
+                        both.insert("actual".into(), a_cols[*z].ty.json(&a[i]));
+                        fields.insert(e_cols[*x].name.clone(), Json::Object(both));
+                    }
+                }
+                (!fields.is_empty()).then_some(("mismatched", fields, unknown))
+            }
+            _ => Some(("mismatched", none, true)),
+        }
+    }
+}
+
+/// A side as its comparison sees it: the compared fields only; what is missing is NULL.
+fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) -> Held {
+    let pick = |row: &Row| -> Row { comparison.fields.iter().map(|(e, a)| row[if first { *e } else { *a }].clone().settled()).collect() };
+    let side = |side: &Side| match side {
+        Side::Rows(rows) => Side::Rows(rows.iter().map(pick).collect()),
+        Side::Rejected(offset) => Side::Rejected(*offset),
+    };
+    held.iter().map(|(key, held)| (key.clone(), side(held))).collect()
+}
+
+/// `TIEOUT_ORACLE_CASES` says how many; `TIEOUT_ORACLE_SEED` repeats a run.
+fn cases() -> (u32, [u8; 32]) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let seed = number("TIEOUT_ORACLE_SEED").unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    println!("TIEOUT_ORACLE_SEED={seed}");
+    (number("TIEOUT_ORACLE_CASES").unwrap_or(400) as u32, bytes)
+}
+
+#[test]
+fn random_dataflows_agree_with_the_truth() {
+    let (cases, seed) = cases();
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, max_shrink_time: 60_000, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, proptest::test_runner::TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed));
+    let steps = proptest::collection::vec(proptest::collection::vec(any::<u16>(), 24), 0..40);
+    let case = (proptest::collection::vec(any::<u16>(), 140), steps);
+    let ticks = std::cell::Cell::new(0);
+    let result = runner.run(&case, |(setup, steps)| {
+        let done = run(&setup, &steps).map_err(TestCaseError::fail)?;
+        ticks.set(ticks.get() + done);
+        Ok(())
+    });
+    println!("{cases} cases, {} ticks", ticks.get());
+    if let Err(error) = result {
+        match error {
+            proptest::test_runner::TestError::Fail(reason, (setup, steps)) => panic!("{}\nsetup: {setup:?}\nsteps: {steps:?}", reason.message()),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+const _: Fmt = Fmt::Debezium;

@@ -1,0 +1,22 @@
+//! Correctness by oracle: random dataflows on random events, recomputed from scratch after every closed tick.
+//!
+//! ```text
+//!  choices ─┬─▶ model ── YAML ──▶ config ─▶ engine (1–4 workers) ─▶ ledger ─┐
+//!           └─▶ events ─ bytes ─▶ decode ────▲   random chunks and ticks     ├─ equal?
+//!                  └──── meaning ─▶ truth (all messages so far, plain loops) ┘
+//! ```
+//!
+//! What it can catch: wrong rows, keys, kinds, fields, states, rejects and counts, whatever combination of field rules,
+//! filters, updates, deletes, rejects, chunks, ticks and workers makes them; anything that depends on arrival order.
+//!
+//! What it can't: a misunderstanding that the oracle shares (it was written from the design and the documented rules, not
+//! from the engine's code, but by someone who read both); values outside of the small pools of `value`; messages with a
+//! Connect schema inside; truncations of real connectors beyond `t`; the readers, the clock and Kafka (the script replaces
+//! them); staleness and hydration (no source ever stalls here); large states, where memory layout matters.
+
+mod check;
+mod draw;
+mod events;
+mod model;
+mod truth;
+mod value;
