@@ -16,7 +16,7 @@ use timely::{
 };
 
 use crate::engine::{
-    Tick,
+    Tick, buffers,
     table::{Closed, Table, Value, change::Parcel},
 };
 
@@ -75,9 +75,14 @@ impl Stage {
         }
     }
 
+    fn apply(&mut self, side: InputSide, run: Vec<u8>) {
+        self.table.apply_all(side, &run);
+        buffers::give_back(run);
+    }
+
     fn take(&mut self, parcel: Parcel, sides: &[InputSide]) {
         let side = sides[parcel.input as usize];
-        let Some(seq) = parcel.seq else { return self.table.apply_all(side, &parcel.run) };
+        let Some(seq) = parcel.seq else { return self.apply(side, parcel.run) };
         let input = parcel.input as usize;
         if self.turns.len() <= input {
             self.turns.resize_with(input + 1, Turn::default);
@@ -88,12 +93,12 @@ impl Stage {
             return;
         }
         turn.next += 1;
-        self.table.apply_all(side, &parcel.run);
+        self.apply(side, parcel.run);
         loop {
             let turn = &mut self.turns[input];
             let Some(parcel) = turn.early.remove(&turn.next) else { return };
             turn.next += 1;
-            self.table.apply_all(side, &parcel.run);
+            self.apply(side, parcel.run);
         }
     }
 }
