@@ -53,6 +53,28 @@ pub fn from_workers(plan: &Plan, workers: &Workers, dir: &Path) -> io::Result<()
     Ok(())
 }
 
+/// The first rows of each target, as lines of JSON: by target.
+///
+/// # Errors
+/// A worker has ended.
+pub fn samples(plan: &Plan, workers: &Workers, limit: usize) -> io::Result<Vec<Vec<String>>> {
+    let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count()).map(|_| crossbeam_channel::bounded(2)).unzip();
+    workers.all(&Command::Export { to: Arc::from(to) });
+    let mut samples = Vec::new();
+    for _ in &plan.targets {
+        let (mut lines, mut runs) = (Vec::new(), blocks.iter().map(Run::new).collect::<io::Result<Vec<_>>>()?);
+        while let Some(first) = (0..runs.len()).filter(|r| runs[*r].key().is_some()).min_by(|a, b| runs[*a].key().cmp(&runs[*b].key())) {
+            if lines.len() < limit {
+                lines.push(String::from_utf8_lossy(runs[first].line()).trim_end().to_string());
+            }
+            runs[first].advance()?;
+        }
+        samples.push(lines);
+    }
+    // What follows are totals; nobody waits for them.
+    Ok(samples)
+}
+
 /// A sorted run of one worker's lines of one target.
 struct Run<'a> {
     blocks: &'a Receiver<ExportBlock>,

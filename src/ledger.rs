@@ -24,7 +24,7 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Reject, Report, RowChange, Sealed, TableReport, Tick},
+    engine::{DifferenceChange, Reject, Report, RowChange, Sealed, StageTimes, TableReport, Tick},
     plan::{ComparisonId, Plan, TableRef, TargetId},
 };
 
@@ -112,6 +112,7 @@ struct WorkerState {
     tables: Vec<TableReport>,
     state_bytes: u64,
     difference_changes: u64,
+    times: StageTimes,
 }
 
 impl Ledger {
@@ -164,6 +165,7 @@ impl Ledger {
                 tables: report.tables,
                 state_bytes: report.state_bytes,
                 difference_changes: report.difference_changes,
+                times: report.times,
             };
             seconds = seconds.max(report.seconds);
             self.failure = self.failure.take().or(report.failure);
@@ -283,6 +285,14 @@ impl Ledger {
     /// Changes of differences that the workers made since the start, shown or not.
     pub fn difference_changes(&self) -> u64 {
         self.workers.iter().map(|w| w.difference_changes).sum()
+    }
+
+    /// Where the time of all workers went.
+    pub fn stages(&self) -> StageTimes {
+        self.workers.iter().fold(StageTimes::default(), |mut all, worker| {
+            all += worker.times;
+            all
+        })
     }
 
     /// Why tieout must stop, if a mapping asked for it.

@@ -3,6 +3,7 @@
 //! The arrow of dependencies goes one way: `cli` → `pipeline` → (`log`, `format`, `sink`, `http`, `ledger`) → `engine` →
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod ledger;
 pub mod log;
 pub mod pipeline;
 pub mod plan;
+pub mod reference;
 pub mod row;
 pub mod scenario;
 pub mod sink;

@@ -5,24 +5,32 @@
 //!                   ▲                   └─▶ HTTP
 //!                   └───── look-ups ────────┘
 //! ```
+//!
+//! Taken apart from left to right: the clock seals a last tick, the workers close it, the ledger applies it, the sinks
+//! flush it, and only then the server leaves. `dry` holds what a run without consequences shows instead.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value as Json, json};
 
 use crate::{
     clock::{Ask, Clock, Stopped},
-    engine::worker::Workers,
-    export,
-    ledger::{self, SharedLedger, State},
-    log::{self, Until},
-    plan::Plan,
+    engine::{RowAnswer, Tick, worker::Workers},
+    export, http,
+    ledger::{self, SharedLedger, State, TickOutput},
+    log::{self, LogError, LogHandle, LogStatus, Until},
+    plan::{Plan, TableRef},
+    sink::{SinkError, Writers},
 };
+
+pub mod dry;
 
 /// What a run does beside keeping tables and differences.
 #[derive(Clone, Debug)]
@@ -30,30 +38,67 @@ pub struct Options {
     pub until: Until,
     /// Where the exports go, once the logs have ended.
     pub export: Option<PathBuf>,
-    /// Serve HTTP.
+    /// Serve HTTP, and stop when the process is asked to.
     pub serve: bool,
-    /// Write to the outputs.
-    pub write: bool,
+    pub write: Write,
+}
+
+/// What becomes of the outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    Yes,
+    No,
+    /// Nothing is written, but what would be is counted, and so many records of each output are kept to show.
+    Dry { samples: usize },
 }
 
 /// What stood at the end of a run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub differences: u64,
     pub confirmed: u64,
+    pub seconds: f64,
+    /// What `Write::Dry` has to show.
+    pub dry: dry::Dry,
+}
+
+/// What somebody can do about a failure; the exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The configuration, or what it points to, does not hold: trying again changes nothing.
+    Configuration,
+    /// The surroundings: worth trying again as it is.
+    Surroundings,
+    /// tieout itself.
+    Tieout,
 }
 
 /// Why a run ended before its time.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub message: String,
-    /// Worth trying again as it is.
-    pub retry: bool,
+    pub blame: Blame,
 }
 
 impl Failure {
-    fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), retry: false }
+    fn new(message: impl Into<String>, blame: Blame) -> Failure {
+        Failure { message: message.into(), blame }
+    }
+
+    fn worker(why: Result<(), String>) -> Failure {
+        let why = why.err().unwrap_or_else(|| "it left without a word".into());
+        Failure::new(format!("a worker ended early: {why}; this is a bug in tieout, please report it with the lines above"), Blame::Tieout)
+    }
+
+    fn log(plan: &Plan, source: usize, error: &LogError) -> Failure {
+        let blame = if error.retry { Blame::Surroundings } else { Blame::Configuration };
+        Failure::new(format!("source `{}`: {error}", plan.sources[source].name), blame)
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Failure {
+        Failure::new(error.to_string(), if error.retry { Blame::Surroundings } else { Blame::Configuration })
     }
 }
 
@@ -63,62 +108,58 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Runs a plan. `asks` is given to `ready` once everything is up, to stop the run and to look rows up.
+/// A run that is under way, for those who watch it or stop it.
+#[derive(Clone)]
+pub struct Live {
+    pub ask: Sender<Ask>,
+    pub ledger: SharedLedger,
+    /// How far each source's log is read.
+    pub logs: Vec<Arc<LogStatus>>,
+    /// Where HTTP is served, if it is.
+    pub address: Option<SocketAddr>,
+}
+
+/// Runs a plan; `ready` is told once everything is up.
 ///
 /// # Errors
 /// Why the run could not go on, or could not start.
-pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Sender<Ask>, &SharedLedger)) -> Result<Outcome, Failure> {
+pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let empty = memory().0;
     let plan = Arc::new(plan);
     let ledger = SharedLedger::new(Arc::clone(&plan));
     let (ask, asks) = unbounded();
+    let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
+    let writers = if options.write == Write::Yes { Some(Writers::start(&plan)?) } else { None };
     let logs = (0..plan.sources.len())
-        .map(|source| log::open(&plan, source, options.until).map_err(|e| Failure { message: e.to_string(), retry: e.retry }))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|source| log::open(&plan, source, options.until).map_err(|e| Failure::log(&plan, source, &e)))
+        .collect::<Result<Vec<LogHandle>, _>>()?;
     let (to_ledger, sealed) = unbounded();
     let (to_reports, reports) = unbounded();
     let workers = Workers::start(Arc::clone(&plan), to_reports);
-    let (failed, failures) = unbounded();
-    let keeper = {
-        let (ledger, ask) = (ledger.clone(), ask.clone());
-        spawn("ledger", move || {
-            ledger::run(&ledger, &sealed, &reports, |output| {
-                if let Some(why) = &output.failure {
-                    let _ = failed.send(why.clone());
-                    let _ = ask.send(Ask::Stop);
-                }
-            });
-        })
+    let dry = match options.write {
+        Write::Dry { samples } => Some(dry::Outputs::new(&plan, samples)),
+        Write::Yes | Write::No => None,
     };
-    ready(ask, &ledger);
+    let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry);
+    let statuses = logs.iter().map(|log| Arc::clone(&log.status)).collect();
+    ready(Live { ask, ledger: ledger.clone(), logs: statuses, address: server.as_ref().map(|s| s.address) });
+
     let stopped = Clock::new(logs, &workers, to_ledger, asks, plan.tick, options.until).run();
-    let last = match stopped {
-        Stopped::Done { last } => last,
-        Stopped::Log { source, error } => {
-            let _ = workers.stop();
-            return Err(Failure { message: format!("source `{}`: {error}", plan.sources[source].name), retry: error.retry });
-        }
-        Stopped::Worker => {
-            let why = workers.stop().err().unwrap_or_else(|| "a worker ended".into());
-            return Err(Failure::new(format!("a worker panicked: {why}")));
-        }
+    let ended = match stopped {
+        Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last),
+        Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
+        Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
-    let mut news = ledger.closed();
-    while *news.borrow_and_update() < last {
-        if !workers.is_alive() {
-            return Err(Failure::new(format!("a worker panicked: {}", workers.stop().err().unwrap_or_default())));
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
     let read_seconds = started.elapsed().as_secs_f64();
-    if let Some(why) = failures.try_iter().next() {
-        let _ = workers.stop();
-        return Err(Failure::new(why));
-    }
-    if let Some(dir) = &options.export {
-        let (peak, _) = memory();
-        export::from_workers(&plan, &workers, dir).map_err(|e| Failure::new(e.to_string()))?;
+    let mut outcome = Outcome::default();
+    let ended = ended.and_then(|()| {
+        if let Write::Dry { samples } = options.write {
+            outcome.dry.rows = export::samples(&plan, &workers, samples).map_err(unwritable)?;
+        }
+        let Some(dir) = &options.export else { return Ok(()) };
+        let peak = memory().0;
+        export::from_workers(&plan, &workers, dir).map_err(unwritable)?;
         let extra = json!({
             "seconds": started.elapsed().as_secs_f64(),
             "read_seconds": read_seconds,
@@ -127,18 +168,165 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Sender<Ask>, &Share
             "empty_memory_bytes": empty,
         });
         let Json::Object(extra) = extra else { unreachable!("an object was written") };
-        export::from_ledger(&ledger.read(), dir, extra).map_err(|e| Failure::new(e.to_string()))?;
+        export::from_ledger(&ledger.read(), dir, extra).map_err(unwritable)
+    });
+    let left = workers.stop();
+    let kept = keeper.finish()?;
+    ended?;
+    left.map_err(|why| Failure::worker(Err(why)))?;
+    outcome.dry.outputs = kept;
+    if let Some(server) = server {
+        server.stop()?;
     }
-    workers.stop().map_err(|why| Failure::new(format!("a worker panicked: {why}")))?;
-    keeper.join().map_err(|_| Failure::new("the ledger broke an invariant; see the panic above"))?;
     let held = ledger.read();
-    let mut outcome = Outcome::default();
     for id in 0..plan.comparisons.len() {
         let counts = held.status(id).counts;
         outcome.differences += counts.total();
         outcome.confirmed += counts.of_state(State::Confirmed);
     }
+    if let Write::Dry { samples } = options.write {
+        outcome.dry.differences = (0..plan.comparisons.len()).map(|id| held.differences(id, None).take(samples).cloned().collect()).collect();
+    }
+    outcome.dry.times = held.stages();
+    outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::new(format!("{error}; name a folder that can be written with `--export`"), Blame::Configuration)
+}
+
+/// Waits until the last sealed tick is closed and applied.
+fn until_closed(ledger: &SharedLedger, workers: &Workers, keeper: &Keeper, last: Tick) -> Result<(), Failure> {
+    let mut news = ledger.closed();
+    while *news.borrow_and_update() < last {
+        if !workers.is_alive() {
+            return Err(Failure::new("a worker ended before it had closed the last tick; see the lines above", Blame::Tieout));
+        }
+        if keeper.thread.is_finished() {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+/// The thread that applies closed ticks and hands them to the sinks.
+struct Keeper {
+    thread: JoinHandle<Result<Vec<dry::Output>, Failure>>,
+}
+
+impl Keeper {
+    fn start(
+        ledger: &SharedLedger, sealed: Receiver<crate::engine::Sealed>, reports: Receiver<crate::engine::Report>, ask: Sender<Ask>,
+        mut writers: Option<Writers>, mut dry: Option<dry::Outputs>,
+    ) -> Keeper {
+        let ledger = ledger.clone();
+        let thread = spawn("ledger", move || {
+            let mut failed: Option<Failure> = None;
+            ledger::run(&ledger, &sealed, &reports, |output: &Arc<TickOutput>| {
+                if failed.is_some() {
+                    return;
+                }
+                if let Some(dry) = &mut dry {
+                    dry.take(output);
+                }
+                let written = writers.as_ref().map_or(Ok(()), |w| w.send(output));
+                failed = match (&output.failure, written) {
+                    (Some(why), _) => Some(Failure::new(why.clone(), Blame::Configuration)),
+                    (None, Err(error)) => Some(error.into()),
+                    (None, Ok(())) => None,
+                };
+                if failed.is_some() {
+                    // A clock that has left already has nothing to stop.
+                    let _ = ask.send(Ask::Stop);
+                }
+            });
+            let flushed = writers.take().map_or(Ok(()), Writers::finish);
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
+            flushed?;
+            Ok(dry.map(dry::Outputs::finish).unwrap_or_default())
+        });
+        Keeper { thread }
+    }
+
+    /// Waits until everything that is closed is written.
+    fn finish(self) -> Result<Vec<dry::Output>, Failure> {
+        self.thread.join().unwrap_or_else(|_| {
+            Err(Failure::new("the ledger broke an invariant (see the lines above); this is a bug in tieout, please report it", Blame::Tieout))
+        })
+    }
+}
+
+/// The thread that serves HTTP, and hears when the process is asked to stop.
+struct Server {
+    address: SocketAddr,
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Binds before anything else is started, so that a second process on the same port does no harm.
+    fn start(listen: SocketAddr, ledger: SharedLedger, ask: Sender<Ask>) -> Result<Server, Failure> {
+        let refused = |error: std::io::Error| {
+            let remedy = "`--listen ADDR` or `http.listen` names another address; port 0 takes a free one";
+            let blame = if error.kind() == std::io::ErrorKind::AddrInUse { Blame::Surroundings } else { Blame::Configuration };
+            Failure::new(format!("HTTP can't be served on {listen}: {error}; {remedy}"), blame)
+        };
+        let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build().map_err(refused)?;
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = spawn("http", move || {
+            runtime.block_on(async move {
+                let to_clock = ask.clone();
+                tokio::spawn(async move {
+                    signalled().await;
+                    let _ = to_clock.send(Ask::Stop);
+                    // Whoever asks twice does not want to wait for the last tick.
+                    signalled().await;
+                    std::process::exit(130);
+                });
+                let rows = move |table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer>| {
+                    ask.send(Ask::Row { table, key, reply }).map_err(|_| "tieout is stopping".to_string())
+                };
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                http::serve(listener, http::App::new(ledger, rows), async {
+                    let _ = stopped.await;
+                })
+                .await
+            })
+        });
+        Ok(Server { address, stop, thread })
+    }
+
+    fn stop(self) -> Result<(), Failure> {
+        let _ = self.stop.send(());
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::new(format!("HTTP on {} ended early: {error}", self.address), Blame::Surroundings)),
+            Err(_) => Err(Failure::new("the HTTP server panicked (see the lines above)", Blame::Tieout)),
+        }
+    }
+}
+
+/// Returns when the process is asked to stop: by ctrl-c, or politely by whoever started it.
+async fn signalled() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Peak and current memory of this process in bytes, file mappings included; 0 where the system does not say.
@@ -151,7 +339,6 @@ pub fn memory() -> (u64, u64) {
     (line("VmHWM:"), line("VmRSS:"))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     std::thread::Builder::new().name(name.into()).spawn(body).expect("the operating system starts a thread")
 }
-

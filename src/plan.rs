@@ -47,8 +47,8 @@ pub enum ConnectionKind {
     File { dir: PathBuf },
     /// A Kafka cluster; `properties` are librdkafka's own settings, passed through.
     Kafka { brokers: String, properties: BTreeMap<String, String> },
-    /// The simulated departments of `tieout demo`.
-    Demo,
+    /// The simulated departments of `tieout demo`: changes in a second, and the seed of its chances.
+    Demo { seed: u64, rate: u32 },
 }
 
 /// A table that a log of changes describes.

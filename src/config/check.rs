@@ -29,7 +29,7 @@ fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
     for (key, value) in at.entries() {
         let Some(known) = object.keys.iter().find(|k| k.name == key.key()) else {
             let known = object.keys.iter().filter(|k| applies(k)).map(|k| k.name);
-            report.error(Code::UnknownKey, &key.place(), format!("a {} has no key `{}`", object.name, key.key()))
+            report.error(Code::UnknownKey, &key.place(), format!("{} has no key `{}`", one(object), key.key()))
                 .hint(names::alternatives(key.key(), known.clone(), ""));
             continue;
         };
@@ -50,7 +50,7 @@ fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
     }
     for key in object.keys.iter().filter(|k| k.required && applies(k)) {
         if !at.entries().any(|(k, _)| k.key() == key.name) {
-            report.error(Code::MissingKey, &name, format!("a {} needs `{}`", object.name, key.name)).hint(say(key));
+            report.error(Code::MissingKey, &name, format!("{} needs `{}`", one(object), key.name)).hint(say(key));
         }
     }
     for rule in object.rules {
@@ -58,6 +58,13 @@ fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
     }
 }
 
+/// The object with its article.
+fn one(object: &Object) -> String {
+    let article = if object.name.starts_with(['a', 'e', 'i', 'o', 'h']) { "an" } else { "a" };
+    format!("{article} {}", object.name)
+}
+
+/// A key and what it is for, as a hint.
 fn say(key: &Key) -> String {
     let doc = format!("{}{}", key.doc[..1].to_lowercase(), key.doc[1..].trim_end_matches('.'));
     match key.example {
@@ -79,13 +86,13 @@ fn check_rule(report: &mut Report, at: At, name: &Place, object: &Object, rule: 
         Rule::ExactlyOne(keys) => {
             let found: Vec<(&str, Place)> = keys.iter().filter_map(|k| find(k).map(|place| (*k, place))).collect();
             if found.is_empty() {
-                let problem = report.error(Code::MissingKey, name, format!("a {} needs one of {}", object.name, names::list(keys.iter().copied())));
+                let problem = report.error(Code::MissingKey, name, format!("{} needs one of {}", one(object), names::list(keys.iter().copied())));
                 let docs: Vec<String> = object.keys.iter().filter(|k| keys.contains(&k.name)).map(say).collect();
                 problem.hint(docs.join("\n"));
             }
             for (key, place) in found.iter().skip(1) {
                 let (first, other) = &found[0];
-                report.error_of_two(Code::ConflictingKeys, place, format!("a {} has either `{first}` or `{key}`, not both", object.name), other, "the other one")
+                report.error_of_two(Code::ConflictingKeys, place, format!("{} has either `{first}` or `{key}`, not both", one(object)), other, "the other one")
                     .hint("remove one of the two");
             }
         }
@@ -134,7 +141,9 @@ pub fn describe(shape: &Shape) -> String {
         Shape::Address => "an address and port".into(),
         Shape::Word(words) => format!("one of {}", names::list(words.iter().map(|(w, _)| *w))),
         Shape::WordOr(words, other) => format!("{} or {other}", names::list(words.iter().map(|(w, _)| *w))),
-        Shape::List(of) => format!("a list ({})", describe(of)),
+        Shape::List(Shape::Text) => "a list of texts".into(),
+        Shape::List(Shape::Any) => "a list".into(),
+        Shape::List(of) => format!("a list, each {}", describe(of)),
         Shape::Map(of, value) => format!("a map ({of}: {})", describe(value)),
         Shape::Object(object) => format!("a map ({})", object.keys.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")),
         Shape::Either(shapes) => shapes.iter().map(describe).collect::<Vec<_>>().join(" or "),
@@ -148,7 +157,9 @@ fn check_value(report: &mut Report, at: At, name: Place, shape: &Shape) {
         Shape::Object(object) => check_object(report, at, name, object),
         Shape::List(of) if at.is_list() => at.items().for_each(|item| check_value(report, item, item.place(), of)),
         Shape::Map(_, value) if at.is_map() => at.entries().for_each(|(key, entry)| {
-            if entry.is_null() && !matches!(value, Shape::Sql | Shape::Literal | Shape::Any) && !matches!(value, Shape::Either([Shape::Sql, ..])) {
+            if entry.is_null() && key.key().ends_with(')') && !key.key().contains('(') {
+                // The end of an unquoted `decimal(18,2)`, which has been reported.
+            } else if entry.is_null() && !matches!(value, Shape::Sql | Shape::Literal | Shape::Any) && !matches!(value, Shape::Either([Shape::Sql, ..])) {
                 report.error(Code::MissingKey, &key.place(), format!("`{}` has no value", key.key())).hint(format!("expected is {}", describe(value)));
             } else {
                 check_value(report, entry, key.place(), value);
@@ -208,6 +219,8 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
         Shape::Type => {
             if let Err(why) = Type::parse(text) {
                 let (why, hint) = why.split_once("; ").map_or((why.as_str(), None), |(why, hint)| (why, Some(hint.to_string())));
+                let cut = text.contains('(') && !text.contains(')');
+                let hint = if cut { Some("inside of `{ }`, a type with a comma needs quotes: `\"decimal(18,2)\"`".to_string()) } else { hint };
                 report.error(Code::BadType, &place, why).hint(hint.unwrap_or_else(|| format!("known are {}", Type::NAMES.join(", "))));
             }
         }

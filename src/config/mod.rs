@@ -13,7 +13,9 @@ pub mod codes;
 mod fill;
 mod names;
 pub mod problem;
+mod reference;
 mod resolve;
+mod schema;
 pub mod shape;
 pub mod span;
 mod yaml;
@@ -24,6 +26,8 @@ use std::{
 };
 
 pub use problem::{Problem, Problems, Severity};
+pub use reference::reference;
+pub use schema::{Kind, schema};
 
 use crate::plan::Plan;
 use problem::{File, Place, Report};

@@ -129,6 +129,8 @@ static CONNECTION: Object = Object {
         key("dir", Text, "The folder. A relative path is relative to the working directory.").only("kind", "file").required().example("\"${env:TIEOUT_DATA}\""),
         key("brokers", Text, "The brokers to start from, as `host:port`, separated by commas.").only("kind", "kafka").required().example("broker-1:9092,broker-2:9092"),
         key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.").only("kind", "kafka").example("{ security.protocol: ssl }"),
+        key("rate", Int { min: 1, max: 100_000 }, "Changes in a second, all tables of the simulation together.").only("kind", "demo").default("200"),
+        key("seed", Int { min: 0, max: i64::MAX }, "What the simulation's chances follow from: the same seed is the same world.").only("kind", "demo").default("1"),
         COMMENT,
     ],
     rules: &[],

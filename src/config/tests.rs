@@ -1,5 +1,8 @@
 //! The files of the contract load, and mean what they say.
 
+mod broken;
+mod fuzz;
+
 use super::*;
 use crate::plan::{Action, ConnectionKind, FieldValue, Mapping, NullPolicy, TableRef};
 
@@ -53,6 +56,31 @@ fn the_stand_contract_loads() {
 }
 
 #[test]
+fn the_revenue_contract_loads() {
+    let config = include_str!("../../tests/contract/revenue/config.yaml");
+    let dataflow = include_str!("../../tests/contract/revenue/dataflows/revenue.yaml");
+    // The order of declaration does not matter.
+    let (head, tail) = dataflow.split_once("  won_deal:\n").unwrap();
+    let (won, rest) = tail.split_once("  expected_revenue:\n").unwrap();
+    let (others, comparisons) = rest.split_once("\ncomparisons:").unwrap();
+    let shuffled = format!("{head}  expected_revenue:\n{others}\n  won_deal:\n{won}\ncomparisons:{comparisons}");
+    for text in [dataflow, &shuffled] {
+        let load = |need| check_texts(("config.yaml", config), &[("dataflows/revenue.yaml", text)], &|_| None, need);
+        let checked = load(Need::Mappings);
+        assert!(checked.problems.is_empty(), "{}", checked.problems);
+        let plan = checked.plan.unwrap();
+        let place = |name: &str| plan.targets.iter().position(|t| t.name == name).unwrap();
+        assert!(place("won_deal") < place("expected_revenue"));
+        let target = &plan.targets[place("expected_revenue")];
+        assert_eq!(target.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["region", "currency", "revenue", "orders", "largest"]);
+        let Mapping::Sql(sql) = &target.mapping else { panic!("a query") };
+        assert_eq!(sql.inputs, [TableRef::Target(place("won_deal"))]);
+        assert_eq!(plan.comparisons[0].grace.as_secs(), 300);
+        assert_eq!(plan.comparisons[0].key.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["region", "currency"]);
+    }
+}
+
+#[test]
 fn tests_need_no_connections() {
     let config = include_str!("../../tests/contract/orders/config.yaml");
     let load = |need| load_texts(("config.yaml", config), &[("dataflows/orders.yaml", ORDERS)], &|_| None, need);
@@ -79,4 +107,46 @@ fn problems_point_into_block_scalars() {
     let text = "dataflow: a\nsources:\n  s: { connection: crm, files: [f], format: debezium-json, key: [id], columns: { id: int, a: varchar } }\ntargets:\n  t:\n    key: [id]\n    from: s\n    where: >\n      id > 0\n      and nosuch > 1\n    fields: { id: id }\n";
     let rendered = problems_of(text);
     assert!(rendered.contains("a.yaml:10:11"), "{rendered}");
+}
+
+/// A file that is written by the code: equal, or written again with `TIEOUT_WRITE=1`.
+fn assert_written(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("TIEOUT_WRITE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{} is out of date: run `TIEOUT_WRITE=1 cargo test --lib config`", path.display());
+}
+
+#[test]
+fn the_reference_and_the_schemas_are_up_to_date() {
+    assert_written("docs/reference/settings.md", &reference());
+    for (name, kind) in Kind::ALL {
+        assert_written(&format!("docs/reference/{name}.schema.json"), &format!("{:#}\n", schema(kind)));
+    }
+}
+
+#[test]
+fn the_default_configuration_has_every_setting() {
+    let text = include_str!("../../config/default.yaml");
+    let dataflow = ORDERS.replace("connection: crm", "connection: files").replace("connection: erp", "connection: files");
+    let load = |text: &str| load_texts(("config.yaml", text), &[("orders.yaml", &dataflow)], &env, Need::Connections).unwrap_or_else(|problems| panic!("{problems}"));
+    let (full, bare) = (load(text), load("connections: { files: { kind: file, dir: d } }"));
+    assert_eq!((full.data_dir, full.workers, full.tick, full.listen), (bare.data_dir, bare.workers, bare.tick, bare.listen));
+    for object in shape::objects().into_iter().filter(|o| ["config", "http", "connection"].contains(&o.name)) {
+        for key in object.keys {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{}:", key.name))), "config/default.yaml lacks `{}`", key.name);
+        }
+    }
+}
+
+#[test]
+fn codes_are_listed_once() {
+    let mut names: Vec<&str> = codes::CODES.iter().map(|(_, name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), codes::CODES.len());
+    assert_eq!(codes::Code::Unused as usize + 1, codes::CODES.len(), "every code is in the list");
 }

@@ -80,7 +80,12 @@ impl Scalar {
             return place(self.text.trim_end().len() - last).map_or(at.clone(), |p| p + last..p + last);
         }
         let last = self.text[..part.end.min(self.text.len())].trim_end().char_indices().next_back().filter(|(i, _)| *i >= part.start);
-        let end = last.and_then(|(i, c)| place(i).map(|p| p + c.len_utf8())).unwrap_or(start);
+        let end = last.and_then(|(i, c)| {
+            let here = place(i)?;
+            let escaped = file.get(here..).is_some_and(|rest| rest.starts_with('\\')) && self.style == ScalarStyle::DoubleQuoted;
+            Some(here + if escaped { 2 } else { c.len_utf8() })
+        });
+        let end = end.unwrap_or(start);
         start..end.max(start).min(file.len())
     }
 

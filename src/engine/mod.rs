@@ -155,6 +155,29 @@ pub struct Report {
     pub state_bytes: u64,
     /// Difference changes so far, for the summary.
     pub difference_changes: u64,
+    /// Where this worker's time went so far.
+    pub times: StageTimes,
+}
+
+/// Nanoseconds of one worker by stage, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    pub decode: u64,
+    /// Row by row mappings of decoded records, and packing what changes for the workers that hold it.
+    pub map: u64,
+    /// Keyed tables: applying changes, and publishing the net ones.
+    pub table: u64,
+    /// Everything else of the dataflow: SQL, mappings of collections, exchange between workers and waiting for them.
+    pub flow: u64,
+}
+
+impl std::ops::AddAssign for StageTimes {
+    fn add_assign(&mut self, other: StageTimes) {
+        self.decode += other.decode;
+        self.map += other.map;
+        self.table += other.table;
+        self.flow += other.flow;
+    }
 }
 
 /// The counts of one source in a report.

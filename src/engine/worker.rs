@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, TableReport, Tick,
+    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, StageTimes, TableReport, Tick,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
@@ -134,6 +134,8 @@ struct Loop {
     /// By table: the target whose net changes an output wants.
     watched: Vec<Option<TargetId>>,
     failure: Option<String>,
+    /// Where the time went; `flow` holds the tables' time, too, until it is reported.
+    times: StageTimes,
 }
 
 const QUIET: SourceReport = SourceReport { read: 0, applied: 0, filtered: 0, rejected: 0, source_time: i64::MIN };
@@ -169,6 +171,7 @@ impl Loop {
             difference_changes: 0,
             watched,
             failure: None,
+            times: StageTimes::default(),
         }
     }
 
@@ -178,7 +181,7 @@ impl Loop {
                 Ok(Command::Chunk { chunk, seq }) => {
                     self.ingest(&chunk, seq);
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
-                    worker.step();
+                    self.step(worker);
                 }
                 Ok(Command::Seal(tick)) => {
                     for feed in &mut self.flow.feeds {
@@ -190,7 +193,7 @@ impl Loop {
                         source.filtered = source.read - source.applied - source.rejected;
                     }
                     self.sealed.push_back(SealedTick { tick, at: Instant::now(), sources, loose: std::mem::take(&mut self.loose) });
-                    worker.step();
+                    self.step(worker);
                 }
                 Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
                 Ok(Command::Export { to }) => {
@@ -214,17 +217,30 @@ impl Loop {
                     return;
                 }
                 Err(TryRecvError::Empty) => {
+                    // While a tick is under way this works, or waits for other workers; otherwise it sleeps.
+                    let began = Instant::now();
+                    let under_way = !self.sealed.is_empty();
                     worker.step_or_park(None);
+                    if under_way {
+                        self.times.flow += began.elapsed().as_nanos() as u64;
+                    }
                 }
             }
             self.report();
         }
     }
 
+    fn step(&mut self, worker: &mut timely::worker::Worker) {
+        let began = Instant::now();
+        worker.step();
+        self.times.flow += began.elapsed().as_nanos() as u64;
+    }
+
     /// Decodes a chunk and sends what it changes to the workers that hold the keys.
     fn ingest(&mut self, chunk: &Chunk, seq: u64) {
         let source = &mut self.sources[chunk.source];
         let Some(decoder) = &mut self.decoders[chunk.source] else { return };
+        let began = Instant::now();
         let batch = &mut self.batch;
         batch.clear(self.plan.sources[chunk.source].columns.len());
         match &chunk.payload {
@@ -259,6 +275,8 @@ impl Loop {
         for record in &batch.records {
             source.source_time = source.source_time.max(record.source_time);
         }
+        self.times.decode += began.elapsed().as_nanos() as u64;
+        let began = Instant::now();
         self.fates.clear();
         self.fates.resize(batch.records.len(), None);
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
@@ -305,6 +323,7 @@ impl Loop {
             count(source, fate, 1);
             last = Some((offset, fate));
         }
+        self.times.map += began.elapsed().as_nanos() as u64;
     }
 
     /// Takes a look-up down to the table that can answer it, if this worker holds the key.
@@ -358,6 +377,8 @@ impl Loop {
             report.tables = self.sizes();
             report.seconds = since.elapsed().as_secs_f64();
             report.difference_changes = self.difference_changes;
+            let table = self.flow.stages.iter().map(|stage| stage.borrow().nanos).sum();
+            report.times = StageTimes { table, flow: self.times.flow.saturating_sub(table), ..self.times };
             self.closed = tick;
             let _ = self.reports.send(report);
         }

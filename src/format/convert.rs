@@ -78,7 +78,7 @@ pub fn convert(ty: Type, spelling: Spelling, token: Token, message: &[u8], out: 
         Kind::Text => {
             let text = token.of(message);
             match ty {
-                Type::Varchar(0) if text.len() != UNAVAILABLE.len() => {
+                Type::Varchar(0) if text.len() != UNAVAILABLE.len() && spelling == Spelling::Plain => {
                     pack_text(token, message, out);
                     return Ok(Span::of(start, out.len()));
                 }

@@ -376,4 +376,8 @@ fn envelope_time(value: &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;

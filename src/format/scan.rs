@@ -651,4 +651,4 @@ pub fn is_json(text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

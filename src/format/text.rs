@@ -81,7 +81,8 @@ fn decimal_any(text: &[u8], precision: u8, scale: u8) -> Result<i128, Fault> {
         None => (mantissa, &mantissa[..0]),
     };
     if whole.len() + fraction.len() == 0 || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
-        return Err(Fault::Mismatch);
+        // PostgreSQL's numeric has NaN and infinities, which no decimal of ours has.
+        return Err(if double(text).is_ok_and(|n| !n.is_finite()) { Fault::Range } else { Fault::Mismatch });
     }
     // Zeros at both ends may be more than an integer holds.
     let mut n = 0i128;
@@ -147,19 +148,18 @@ pub fn double(text: &[u8]) -> Result<f64, Fault> {
     }
 }
 
-/// Appends what base64 (the standard alphabet, padded or not) stands for.
+/// Appends what base64 (the standard alphabet, with its padding) stands for.
 ///
 /// # Errors
 /// It is not base64.
 pub fn base64(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-    let body = match text {
-        [rest @ .., b'=', b'='] if text.len() % 4 == 0 => rest,
-        [rest @ .., b'='] if text.len() % 4 == 0 => rest,
-        rest => rest,
-    };
-    if body.len() % 4 == 1 {
+    if text.len() % 4 != 0 {
         return Err(Fault::Mismatch);
     }
+    let body = match text {
+        [rest @ .., b'=', b'='] | [rest @ .., b'='] => rest,
+        rest => rest,
+    };
     for group in body.chunks(4) {
         let mut bits = 0u32;
         for b in group {
@@ -218,18 +218,52 @@ fn two(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days since the epoch of `2026-03-04`, also with a `Z` (Debezium's `isostring`).
+/// PostgreSQL's dates and timestamps beyond all others, which no number of days stands for.
+fn is_infinite(text: &[u8]) -> bool {
+    text == b"infinity" || text == b"-infinity"
+}
+
+/// Days since the epoch of `2026-03-04`, also with a `Z` (Debezium's `isostring`), and with a sign and more digits of the
+/// year.
 ///
 /// # Errors
-/// It is no date.
+/// It is no date, or beyond 32 bits of days.
 #[inline]
 pub fn date(text: &[u8]) -> Result<i32, Fault> {
-    let body = text.strip_suffix(b"Z").unwrap_or(text);
-    let plain = body.iter().all(|b| matches!(b, b'0'..=b'9' | b'-' | b'+'));
-    match std::str::from_utf8(body) {
-        Ok(body) if plain => row::parse_date(body).map_err(|_| Fault::Mismatch),
-        _ => Err(Fault::Mismatch),
+    if is_infinite(text) {
+        return Err(Fault::Range);
     }
+    let day = days(text.strip_suffix(b"Z").unwrap_or(text)).ok_or(Fault::Mismatch)?;
+    i32::try_from(day).map_err(|_| Fault::Range)
+}
+
+/// Days since the epoch of a day in the proleptic Gregorian calendar, which has a year 0.
+fn days(text: &[u8]) -> Option<i64> {
+    let (year, rest) = match text {
+        [y @ .., b'-', _, _, b'-', _, _] => (y, &text[y.len()..]),
+        _ => return None,
+    };
+    let (sign, digits) = match year {
+        [b'+', digits @ ..] => (1, digits),
+        [b'-', digits @ ..] => (-1, digits),
+        digits if digits.len() == 4 => (1, digits),
+        _ => return None,
+    };
+    if !(4..=9).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let year = sign * digits.iter().fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+    let (month, day) = (two(&rest[1..3])?, two(&rest[4..6])?);
+    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let most = [31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31].get(usize::try_from(month - 1).ok()?).copied()?;
+    if !(1..=most).contains(&day) {
+        return None;
+    }
+    // Howard Hinnant, "chrono-compatible low-level date algorithms": years that begin in March.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
 /// Microseconds of `05:06:07.000008`, `-838:59:59`, `24:00`; digits beyond microseconds must be zeros.
@@ -291,9 +325,6 @@ pub fn timestamp(text: &[u8], zone: bool) -> Result<i64, Fault> {
         return i64::from(date(text)?).checked_mul(DAY_US).ok_or(Fault::Range);
     };
     let (day, rest) = (&text[..split], &text[split + 1..]);
-    if day.last() == Some(&b'Z') {
-        return Err(Fault::Mismatch);
-    }
     let (time, offset) = match rest.iter().position(|b| matches!(b, b'Z' | b'+' | b'-')) {
         Some(at) => (&rest[..at], offset(&rest[at..])?),
         None => (rest, 0),
@@ -302,10 +333,10 @@ pub fn timestamp(text: &[u8], zone: bool) -> Result<i64, Fault> {
         return Err(Fault::Mismatch);
     }
     let us = clock(time)?;
-    if us >= DAY_US {
+    if !(0..DAY_US).contains(&us) {
         return Err(Fault::Mismatch);
     }
-    let day = i64::from(date(day)?).checked_mul(DAY_US).ok_or(Fault::Range)?;
+    let day = days(day).ok_or(Fault::Mismatch)?.checked_mul(DAY_US).ok_or(Fault::Range)?;
     day.checked_add(us - offset * 1_000_000).ok_or(Fault::Range)
 }
 

@@ -60,7 +60,7 @@ impl Graph {
             let detail = match &connection.kind {
                 ConnectionKind::File { .. } => "files".to_string(),
                 ConnectionKind::Kafka { .. } => "Kafka".to_string(),
-                ConnectionKind::Demo => "simulation".to_string(),
+                ConnectionKind::Demo { .. } => "simulation".to_string(),
             };
             node("connection", &connection.name, None, detail);
         }

@@ -13,7 +13,7 @@
 //! taken after (or with chunks still in the channel) may speak of chunks that have not been received. [`LogHandle::take`]
 //! keeps this order.
 //!
-//! This file owns the contract and the errors; `kafka` and `file` own one kind of log each. A new kind is one file and one
+//! This file owns the contract and the errors; `kafka`, `file` and `demo` own one kind of log each. A new kind is one file and one
 //! arm in [`open`].
 
 use std::{
@@ -33,6 +33,7 @@ use crate::{
     plan::{ConnectionKind, LogSpec, Plan, SourceId},
 };
 
+pub mod demo;
 pub mod file;
 pub mod kafka;
 
@@ -307,6 +308,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until) -> Result<LogHandle, Lo
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
             Ok(file::open(source, &declared.name, dir, files, until, Box::new(move |message| decoder.source_time(message))))
         }
+        (LogSpec::Demo(table), ConnectionKind::Demo { seed, rate }) => demo::open(source, table, *seed, *rate, until),
         (log, _) => Err(LogError {
             code: "LOG_UNSUPPORTED",
             message: format!("source `{}`: connection `{}` does not hold {log:?}", declared.name, connection.name),

@@ -105,7 +105,7 @@ pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
             Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?)
         }
         ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to))?),
-        ConnectionKind::Demo => {
+        ConnectionKind::Demo { .. } => {
             return Err(SinkError {
                 code: "OUTPUT_UNSUPPORTED",
                 message: format!("connection `{}` is the demo's, and takes no output `{}`", connection.name, output.to),

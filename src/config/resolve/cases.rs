@@ -266,7 +266,7 @@ impl Resolver<'_> {
         if types.len() != parts.len() {
             // Of a reject, or of a comparison that did not resolve.
             if !types.is_empty() {
-                self.report.error(Code::BadTest, &at.place(), format!("the key has {} columns, not {}", types.len(), parts.len()))
+                self.report.error(Code::BadTest, &at.place(), format!("{} values for a key of {}", parts.len(), types.len()))
                     .hint("write a key of several columns as a list: `key: [EU, EUR]`");
                 return None;
             }

@@ -52,8 +52,12 @@ impl Resolver<'_> {
         let text = if scalar.is_null() { "NULL" } else { scalar.text.as_str() };
         let word = text.trim();
         if names::is_plain(word) && !WORDS.contains(&word.to_ascii_lowercase().as_str()) && !input.iter().any(|c| c.name.eq_ignore_ascii_case(word)) {
-            self.report.error(Code::UnknownColumn, &at.place(), format!("{what} has no column `{word}`"))
-                .hint(format!("{}\na text is written in quotes inside of quotes: `\"'{word}'\"`", names::alternatives(word, input.iter().map(|c| c.name.as_str()), "it has no columns")));
+            let known = input.iter().map(|c| c.name.as_str());
+            let mut hint = names::alternatives(word, known.clone(), "it has no columns");
+            if names::near(word, known).is_none() {
+                hint += &format!("\na text is written in quotes inside of quotes: `\"'{word}'\"`");
+            }
+            self.report.error(Code::UnknownColumn, &at.place(), format!("{what} has no column `{word}`")).hint(hint);
             return None;
         }
         match sql::scalar(text, input, want) {

@@ -48,6 +48,8 @@ struct Resolver<'r> {
     blind: bool,
     things: HashMap<String, (Thing, Place)>,
     connections: HashMap<String, usize>,
+    /// By id: is the kind right?
+    connections_known: Vec<bool>,
     /// By id: are the columns right, so that others may build on them?
     sources_known: Vec<bool>,
     targets_known: Vec<bool>,
@@ -64,6 +66,7 @@ pub fn resolve(report: &mut Report, trees: &[Option<Node>]) -> Plan {
         blind,
         things: HashMap::new(),
         connections: HashMap::new(),
+        connections_known: Vec::new(),
         sources_known: Vec::new(),
         targets_known: Vec::new(),
     };
@@ -218,7 +221,10 @@ impl Resolver<'_> {
     /// The key of a table: columns whose types can name a row.
     fn key(&mut self, list: At, columns: &[Column], table: &str) -> Vec<usize> {
         let (key, _) = self.columns_of(list, columns, table);
-        for item in list.items() {
+        for (place, item) in list.items().enumerate() {
+            if list.items().take(place).any(|earlier| earlier.text() == item.text()) {
+                continue;
+            }
             let ty = item.text().and_then(|name| columns.iter().find(|c| c.name == name)).map(|c| c.ty);
             if let Some(ty @ (Type::Double | Type::Json | Type::Array)) = ty {
                 self.report.error(Code::BadKey, &item.place(), format!("a column of type `{ty}` cannot be part of a key")).hint(match ty {

@@ -27,11 +27,14 @@ impl Resolver<'_> {
     }
 
     fn output_kind(&mut self, connection: usize, key: At) {
+        if !self.connections_known[connection] {
+            return;
+        }
         let connection = &self.plan.connections[connection];
         let (kind, wanted) = match connection.kind {
             ConnectionKind::File { .. } => ("file", "file"),
             ConnectionKind::Kafka { .. } => ("kafka", "topic"),
-            ConnectionKind::Demo => ("demo", ""),
+            ConnectionKind::Demo { .. } => ("demo", ""),
         };
         if key.key() != wanted {
             let message = format!("the connection `{}` is of kind `{kind}` and has no `{}`", connection.name, key.key());

@@ -58,11 +58,11 @@ impl Resolver<'_> {
 
     /// What of the connection is read; the connection must be of the kind that has such a thing.
     fn log(&mut self, name: &str, body: At, connection: Option<usize>) -> LogSpec {
-        let kind = connection.map(|id| self.plan.connections[id].kind.clone());
+        let kind = connection.filter(|id| self.connections_known[*id]).map(|id| self.plan.connections[id].kind.clone());
         let wanted = match &kind {
             Some(ConnectionKind::File { .. }) => Some(("file", "files")),
             Some(ConnectionKind::Kafka { .. }) => Some(("kafka", "topic")),
-            Some(ConnectionKind::Demo) => Some(("demo", "table")),
+            Some(ConnectionKind::Demo { .. }) => Some(("demo", "table")),
             None => None,
         };
         for (key, _) in body.entries().filter(|(key, _)| ["files", "topic", "table"].contains(&key.key())) {
@@ -93,16 +93,7 @@ impl Resolver<'_> {
 
     fn start(&mut self, body: At) -> Start {
         let Some(start) = body.get("start") else { return Start::Beginning };
-        if let Some(time) = start.get("time") {
-            let text = time.text().unwrap_or_default();
-            return match parse_timestamp(text, true) {
-                Ok(us) => Start::Time(us.div_euclid(1000)),
-                Err(_) => {
-                    self.report.error(Code::BadValue, &time.place(), format!("`{text}` is not a time")).hint("ISO 8601, for example `2026-03-04T05:06:07Z`");
-                    Start::Beginning
-                }
-            };
-        }
+        let mut found = if start.text() == Some("end") { Start::End } else { Start::Beginning };
         if let Some(offsets) = start.get("offsets") {
             let mut list = BTreeMap::new();
             for (partition, offset) in offsets.entries() {
@@ -115,9 +106,18 @@ impl Resolver<'_> {
                     list.insert(i32::from(number), offset);
                 }
             }
-            return Start::Offsets(list);
+            found = Start::Offsets(list);
         }
-        if start.text() == Some("end") { Start::End } else { Start::Beginning }
+        if let Some(time) = start.get("time") {
+            let text = time.text().unwrap_or_default();
+            match parse_timestamp(text, true) {
+                Ok(us) => found = Start::Time(us.div_euclid(1000)),
+                Err(_) => {
+                    self.report.error(Code::BadValue, &time.place(), format!("`{text}` is not a time")).hint("ISO 8601, for example `2026-03-04T05:06:07Z`");
+                }
+            }
+        }
+        found
     }
 }
 

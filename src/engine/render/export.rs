@@ -1,6 +1,9 @@
 //! Everything that stands in a worker's tables, in the order of keys: rows as lines of JSON, and totals of comparisons.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crossbeam_channel::Sender;
 
@@ -12,7 +15,7 @@ use crate::{
     },
     format::encode::RowEncoder,
     plan::{Comparison, ComparisonId, Plan},
-    row::{self, Field, RowReader, Type},
+    row::{self, Field, RowReader, RowWriter, Type},
 };
 
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -56,65 +59,57 @@ pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum From {
     Key(usize),
     Value(usize),
+}
+
+/// Sums that are grouped by the same fields.
+struct Grouping {
+    by: Vec<From>,
+    /// What is summed, its type, and the measure's name.
+    sums: Vec<(From, Type, String)>,
+    /// By packed group: its rows, and its sums in the order of `sums`.
+    groups: HashMap<Vec<u8>, ([i64; 2], Vec<TotalValue>)>,
 }
 
 /// The totals of one comparison over this worker's keys.
 fn totals(plan: &Plan, id: ComparisonId, table: &Table) -> Vec<Total> {
     let comparison = &plan.comparisons[id];
     let key_types: Vec<Type> = comparison.key.iter().map(|k| k.ty).collect();
-    let place = |name: &str| {
-        let key = comparison.key.iter().position(|k| k.name == name).map(From::Key);
-        key.or_else(|| comparison.fields.iter().position(|f| f.name == name).map(From::Value)).expect("totals name fields of the comparison")
-    };
-    let specs: Vec<(From, Type, String, Vec<From>)> = comparison
-        .totals
-        .iter()
-        .map(|t| {
-            let from = place(&t.sum);
-            (from, type_of(comparison, from), format!("sum({})", t.sum), t.by.iter().map(|by| place(by)).collect())
-        })
-        .collect();
-    let mut found: BTreeMap<(Option<String>, String), TotalValue> = BTreeMap::new();
-    let all: [Option<String>; 1] = [None];
-    let mut counts = [0i64; 2];
-    let mut checksums = [0u128; 2];
-    for slot in table.sorted() {
+    let mut groupings = groupings(comparison);
+    let (mut counts, mut checksums) = ([0i64; 2], [0u128; 2]);
+    let (mut keys, mut group) = (Vec::new(), Vec::new());
+    for slot in table.slots() {
         for side in [EXPECTED, ACTUAL] {
             let (key, rows) = table.rows_of(slot, side);
             let mut add = |value: &[u8]| {
                 counts[side] += 1;
                 checksums[side] = checksums[side].wrapping_add(checksum(key, value));
-                if specs.is_empty() {
+                if groupings.is_empty() {
                     return;
                 }
-                let keys = row::unpack_key(&key_types, key);
+                keys.clear();
+                let key_fields = row::repack_key(&key_types, key, &mut keys);
                 let mut reader = RowReader::new(value, comparison.fields.len());
                 let fields: Vec<Field> = comparison.fields.iter().map(|f| reader.next(f.ty)).collect();
-                let value_of = |from: From| match from {
-                    From::Key(at) => keys[at].clone(),
-                    From::Value(at) => fields[at].value(comparison.fields[at].ty),
+                let field_of = |from: From| match from {
+                    From::Key(at) => key_fields[at].clone().map_or(Field::Null, |range| Field::Packed(&keys[range])),
+                    From::Value(at) => fields[at],
                 };
-                for (sum, ty, measure, by) in &specs {
-                    let group = group_text(comparison, by, &value_of);
-                    let number = value_of(*sum);
-                    for group in all.iter().chain((!by.is_empty()).then_some(&group)) {
-                        let entry = found.entry((group.clone(), measure.clone())).or_insert_with(|| zero(*ty));
-                        add_to(entry, side, &number);
+                for grouping in &mut groupings {
+                    group.clear();
+                    let mut writer = RowWriter::new(&mut group, grouping.by.len());
+                    grouping.by.iter().for_each(|from| writer.field(field_of(*from)));
+                    writer.finish();
+                    if !grouping.groups.contains_key(&group) {
+                        grouping.groups.insert(group.clone(), ([0; 2], grouping.sums.iter().map(|(_, ty, _)| zero(*ty)).collect()));
                     }
-                    if !by.is_empty() {
-                        let entry = found.entry((group, "rows".into())).or_insert(TotalValue::Count(0, 0));
-                        if let TotalValue::Count(e, a) = entry {
-                            // Two sums by the same fields count a row once: the first of them does.
-                            let first = specs.iter().position(|s| s.3.len() == by.len() && s.3.iter().zip(by).all(|(x, y)| same(x, y)));
-                            let this = specs.iter().position(|s| std::ptr::eq(&s.2, measure));
-                            if first == this {
-                                *(if side == EXPECTED { e } else { a }) += 1;
-                            }
-                        }
+                    let (rows, totals) = grouping.groups.get_mut(&group).expect("the group is there");
+                    rows[side] += 1;
+                    for ((from, ty, _), total) in grouping.sums.iter().zip(totals) {
+                        add_to(total, side, &field_of(*from).value(*ty));
                     }
                 }
             };
@@ -125,16 +120,54 @@ fn totals(plan: &Plan, id: ComparisonId, table: &Table) -> Vec<Total> {
             }
         }
     }
+    let mut found: BTreeMap<(Option<String>, String), TotalValue> = BTreeMap::new();
     found.insert((None, "rows".into()), TotalValue::Count(counts[0], counts[1]));
     found.insert((None, "checksum".into()), TotalValue::Checksum(checksums[0], checksums[1]));
-    for (_, ty, measure, _) in &specs {
-        found.entry((None, measure.clone())).or_insert_with(|| zero(*ty));
+    let mut whole: Vec<String> = Vec::new();
+    for grouping in groupings {
+        let seen = whole.len();
+        for (_, ty, measure) in &grouping.sums {
+            found.entry((None, measure.clone())).or_insert_with(|| zero(*ty));
+        }
+        whole.extend(grouping.sums.iter().map(|(_, _, measure)| measure.clone()));
+        for (group, (rows, totals)) in &grouping.groups {
+            let text = group_text(comparison, &grouping.by, group);
+            if let Some(text) = &text {
+                found.insert((Some(text.clone()), "rows".into()), TotalValue::Count(rows[0], rows[1]));
+            }
+            for ((_, _, measure), value) in grouping.sums.iter().zip(totals) {
+                let total = |group| vec![Total { group, measure: measure.clone(), value: value.clone() }];
+                // The whole table is what its groups add up to, in the first grouping that has the sum.
+                if !whole[..seen].contains(measure) {
+                    merge(&mut found, total(None));
+                }
+                if text.is_some() {
+                    merge(&mut found, total(text.clone()));
+                }
+            }
+        }
     }
     found.into_iter().map(|((group, measure), value)| Total { group, measure, value }).collect()
 }
 
-fn same(a: &From, b: &From) -> bool {
-    matches!((a, b), (From::Key(x), From::Key(y)) | (From::Value(x), From::Value(y)) if x == y)
+/// The declared sums, by what they are grouped by; a sum that is declared with several groupings adds to `*` once.
+fn groupings(comparison: &Comparison) -> Vec<Grouping> {
+    let place = |name: &str| {
+        let key = comparison.key.iter().position(|k| k.name == name).map(From::Key);
+        key.or_else(|| comparison.fields.iter().position(|f| f.name == name).map(From::Value)).expect("totals name fields of the comparison")
+    };
+    let mut groupings: Vec<Grouping> = Vec::new();
+    for total in &comparison.totals {
+        let by: Vec<From> = total.by.iter().map(|by| place(by)).collect();
+        let from = place(&total.sum);
+        let sum = (from, type_of(comparison, from), format!("sum({})", total.sum));
+        match groupings.iter_mut().find(|g| g.by == by) {
+            Some(grouping) if grouping.sums.contains(&sum) => {}
+            Some(grouping) => grouping.sums.push(sum),
+            None => groupings.push(Grouping { by, sums: vec![sum], groups: HashMap::new() }),
+        }
+    }
+    groupings
 }
 
 /// The 128-bit hash of a row; the sum of these over a table tells multisets apart in any order.
@@ -153,11 +186,14 @@ fn type_of(comparison: &Comparison, from: From) -> Type {
     }
 }
 
-/// The group's text: the value of its one field, or a JSON array of its several, as keys print.
-fn group_text(comparison: &Comparison, by: &[From], value_of: &impl Fn(From) -> row::Value) -> Option<String> {
-    match by {
-        [one] => Some(row::text_of(type_of(comparison, *one), &value_of(*one))),
-        several => Some(serde_json::Value::Array(several.iter().map(|f| row::json_of(type_of(comparison, *f), &value_of(*f))).collect()).to_string()),
+/// The group's text: the value of its one field, or a JSON array of its several, as keys print. `None`: the whole table.
+fn group_text(comparison: &Comparison, by: &[From], group: &[u8]) -> Option<String> {
+    let mut reader = RowReader::new(group, by.len());
+    let values: Vec<(Type, row::Value)> = by.iter().map(|from| type_of(comparison, *from)).map(|ty| (ty, reader.next(ty).value(ty))).collect();
+    match values.as_slice() {
+        [] => None,
+        [(ty, value)] => Some(row::text_of(*ty, value)),
+        several => Some(serde_json::Value::Array(several.iter().map(|(ty, value)| row::json_of(*ty, value)).collect()).to_string()),
     }
 }
 

@@ -5,7 +5,12 @@
 //!                              └─▶ table (source) ─▶ rows ─▶ fields | SQL ─▶ changes ─▶ table
 //! ```
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use timely::{
     container::CapacityContainerBuilder,
@@ -19,8 +24,14 @@ use timely::{
 use super::{Reject, Tick, mapping::RowProgram, table::{Table, change::Parcel}};
 use crate::plan::{Mapping, Plan, SourceId, TableRef};
 
+pub mod accumulate;
+pub mod arrange;
+pub mod exact_sum;
 pub mod export;
+pub mod group;
+pub mod join;
 pub mod layout;
+pub mod program;
 pub mod rows;
 pub mod sql;
 pub mod table;
@@ -72,7 +83,7 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
         rejects: Rc::default(),
         probe: timely::dataflow::operators::probe::Handle::new(),
     };
-    let mut found: BTreeMap<TableRef, Rows<'scope>> = BTreeMap::new();
+    let mut found: HashMap<TableRef, Rows<'scope>> = HashMap::new();
     // Tables that only records feed come first: collections start from them.
     let (first, last): (Vec<usize>, Vec<usize>) = (0..tables.len()).partition(|t| tables[*t].sides.iter().all(|s| matches!(s, Feed::Records { .. })));
     for at in first {
@@ -95,7 +106,12 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
             continue;
         }
         let (rows, rejects) = match &target.mapping {
-            Mapping::Sql(plan) => sql::render_sql(scope, plan, &found, id),
+            Mapping::Sql(query) => {
+                let (rows, errors) = sql::render_sql(scope, query, &found);
+                let source = plan.sources_of(table)[0];
+                let reject = move |error: sql::RowError| Reject { source, code: error.code, cause: error.cause, key: None, partition: -1, offset: -1, target: Some(id) };
+                (rows, errors.map(reject))
+            }
             Mapping::Fields(mapping) => {
                 let columns = plan.columns(mapping.from).to_vec();
                 let key = target.key.iter().map(|k| (*k, target.columns[*k].ty)).collect();
@@ -116,7 +132,7 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
 
 impl Dataflow {
     /// One table with what feeds it.
-    fn table<'scope>(&mut self, scope: Scope<'scope, u64>, plan: &Plan, spec: &layout::TableSpec, at: usize, found: &BTreeMap<TableRef, Rows<'scope>>, workers: usize) -> Stream<'scope, u64, table::NetRows> {
+    fn table<'scope>(&mut self, scope: Scope<'scope, u64>, plan: &Plan, spec: &layout::TableSpec, at: usize, found: &HashMap<TableRef, Rows<'scope>>, workers: usize) -> Stream<'scope, u64, table::NetRows> {
         let mut parcels = Vec::new();
         for (side, feed) in spec.sides.iter().enumerate() {
             match feed {

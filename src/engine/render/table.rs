@@ -4,7 +4,7 @@
 //! source are decoded by any worker; their parcels are applied in the order of the chunks, so the last change by position
 //! counts whatever the number of workers.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 
 use timely::{
     container::CapacityContainerBuilder,
@@ -27,6 +27,8 @@ pub struct Stage {
     pub closed: BTreeMap<Tick, Closed>,
     /// Look-ups to answer when their tick is closed, before anything of a later tick is applied.
     pub questions: Vec<Question>,
+    /// Nanoseconds that the stage has worked.
+    pub nanos: u64,
     /// Parcels kept until their turn.
     waiting: BTreeMap<Tick, Vec<Parcel>>,
     /// By input: the next chunk, and parcels that came before their turn.
@@ -52,7 +54,7 @@ pub type InputSide = usize;
 
 impl Stage {
     pub fn new(table: Table) -> Self {
-        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), waiting: BTreeMap::new(), turns: Vec::new() }
+        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), nanos: 0, waiting: BTreeMap::new(), turns: Vec::new() }
     }
 
     /// Bytes of parcels that wait.
@@ -105,6 +107,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
     parcels.unary_frontier::<CapacityContainerBuilder<NetRows>, _, _, _>(Exchange::new(|parcel: &Parcel| parcel.to), name, move |_, _| {
         let mut open: BTreeMap<Tick, Capability<u64>> = BTreeMap::new();
         move |(input, frontier), output| {
+            let began = Instant::now();
             let stage = &mut *stage.borrow_mut();
             input.for_each(|cap, data| {
                 let tick = *cap.time();
@@ -139,6 +142,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                 }
                 stage.closed.insert(tick, closed);
             }
+            stage.nanos += began.elapsed().as_nanos() as u64;
         }
     })
 }

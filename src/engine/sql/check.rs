@@ -178,11 +178,11 @@ impl Visitor for Checker<'_> {
                 self.refuse_word("lateral", "LATERAL is not supported", "join a subquery with ON instead");
             }
             TableFactor::Derived { .. } => {}
-            TableFactor::Table { sample: Some(_), .. } => self.refuse(factor, "tablesample", "a sample is another one each time", "filter with WHERE instead"),
+            TableFactor::Table { sample: Some(_), .. } => self.refuse_word("tablesample", "a sample is another one each time", "filter with WHERE instead"),
             other => {
                 let text = other.to_string();
                 let word = text.split([' ', '(']).next().unwrap_or_default().to_string();
-                self.refuse(other, &word, format!("`{word}` is not supported in FROM"), "name a source or a target, or write a subquery");
+                self.refuse_word(&word, format!("`{word}` is not supported in FROM"), "name a source or a target, or write a subquery");
             }
         }
         ControlFlow::Continue(())
@@ -197,6 +197,9 @@ impl Visitor for Checker<'_> {
             }
             Expr::InSubquery { .. } | Expr::Exists { .. } if self.kind == Kind::Expression => {
                 self.refuse(expr, "select", "this expression sees one row, and no other table", "use a target with `sql:`");
+            }
+            Expr::Tuple(_) | Expr::Array(_) | Expr::Struct { .. } | Expr::Dictionary(_) | Expr::Map(_) | Expr::Named { .. } | Expr::Lambda(_) | Expr::CompoundFieldAccess { .. } => {
+                self.refuse(expr, "", "lists, tuples and structs are not supported", "compare and compute single values");
             }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 self.refuse(expr, "any", "ANY and ALL are not supported", "use IN, EXISTS, or a comparison with min() or max()");

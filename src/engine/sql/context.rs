@@ -32,6 +32,12 @@ pub const AGGREGATES: [&str; 8] = ["sum", "count", "min", "max", "avg", "mean", 
 pub const WINDOW_FUNCTIONS: [&str; 11] =
     ["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
 
+/// Functions over values that no column can hold.
+const NESTED: [&str; 12] = [
+    "struct", "row", "named_struct", "get_field", "union_extract", "union_tag", "arrow_metadata", "with_metadata", "arrow_field", "arrow_cast",
+    "arrow_try_cast", "cast_to_type",
+];
+
 /// Functions that read the clock or chance, known to other databases but not to DataFusion.
 pub const FOREIGN_VOLATILE: [&str; 12] = [
     "rand", "gen_random_uuid", "newid", "sysdate", "getdate", "localtime", "localtimestamp", "clock_timestamp", "statement_timestamp",
@@ -42,7 +48,9 @@ pub static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     let mut scalars = HashMap::new();
     for function in datafusion_functions::all_default_functions() {
         for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
-            scalars.insert(name.to_string(), function.clone());
+            if !NESTED.contains(&name) && !NESTED.contains(&function.name()) {
+                scalars.insert(name.to_string(), function.clone());
+            }
         }
     }
     let mut aggregates = HashMap::new();

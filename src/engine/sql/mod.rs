@@ -10,8 +10,10 @@
 //! | `types` | packed fields to Arrow arrays and back |
 //! | `compute`, `checked` | one expression over a batch; arithmetic that fails instead of wrapping |
 //! | `scalar` | expressions of field mappings |
+//! | `query`, `lower` | a query's way through DataFusion, and from its logical plan to ours |
+//! | `rel` | the relational plan |
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     format::Span,
@@ -21,13 +23,19 @@ use crate::{
 
 mod check;
 mod checked;
-mod compute;
+pub mod compute;
 mod context;
+mod lower;
 mod place;
 mod problems;
+mod query;
+pub mod rel;
 mod scalar;
-mod types;
+pub mod types;
 
+use rel::Rel;
+
+pub use query::plan;
 pub use scalar::{Scalar, evaluate, scalar};
 
 /// A problem of a SQL text: the place in the text, what is wrong, and a way out.
@@ -53,14 +61,29 @@ pub struct SqlPlan {
     /// The tables it reads.
     pub inputs: Vec<TableRef>,
     pub columns: Vec<Column>,
+    rel: Arc<Rel>,
+    meaning: String,
 }
 
-/// Plans a query over the tables of `catalog`.
-///
-/// # Errors
-/// The problems of the text, among them what can't be kept incrementally.
-pub fn plan(_sql: &str, _catalog: &[CatalogTable]) -> Result<SqlPlan, Vec<SqlProblem>> {
-    todo!()
+impl SqlPlan {
+    /// The operators.
+    pub fn rel(&self) -> &Rel {
+        &self.rel
+    }
+
+    /// The plan as text: one operator a line, its inputs indented below it.
+    pub fn explain(&self) -> String {
+        let mut out = String::new();
+        self.rel.explain(&mut out, 0);
+        out
+    }
+
+    /// What a version is the hash of: the query without the accidents of its spelling (white space, comments), and the
+    /// columns it gives.
+    pub fn meaning(&self) -> String {
+        let columns = self.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect::<Vec<_>>().join(", ");
+        format!("{} -> {columns}", self.meaning)
+    }
 }
 
 /// Results of scalars: `spans[i * scalars + j]` is scalar `j` of the `i`-th row asked for, its packed field in `bytes`.

@@ -138,8 +138,7 @@ impl Table {
 
     fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
         self.index.find(hash, |slot| {
-            let [expected, actual] = self.slots[slot as usize];
-            self.slabs.key(if expected != 0 { expected } else { actual }) == key
+            self.key_of(slot) == key
         })
     }
 
@@ -385,8 +384,7 @@ impl Table {
             self.flags[slot as usize] &= !TRACKED;
             let after = self.value(slot, EXPECTED);
             if before != after {
-                let [expected, actual] = self.slots[slot as usize];
-                closed.rows.push((self.slabs.key(if expected != 0 { expected } else { actual }).into(), before, after));
+                closed.rows.push((self.key_of(slot).into(), before, after));
             }
         }
         let mut log = std::mem::take(&mut self.log);
@@ -397,8 +395,7 @@ impl Table {
                 let published = self.flags[slot as usize] & PUBLISHED != 0;
                 let differs = self.compare && self.differs(slot);
                 if differs || published {
-                    let [expected, actual] = self.slots[slot as usize];
-                    let key = self.slabs.key(if expected != 0 { expected } else { actual }).into();
+                    let key = self.key_of(slot).into();
                     let now = differs.then(|| Sides { expected: self.side(slot, EXPECTED), actual: self.side(slot, ACTUAL) });
                     place.insert(slot, closed.differences.len());
                     closed.differences.push(DifferenceChange { key, now, expected_time: i64::MIN, actual_time: i64::MIN });
@@ -435,15 +432,32 @@ impl Table {
         self.find(row::hash_key(key) as u32, key).map_or(Value::Absent, |slot| self.value(slot, side))
     }
 
+    /// The slots that have a value on some side, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.slots.len() as u32).filter(|slot| self.kind(*slot, EXPECTED).is_some() || self.kind(*slot, ACTUAL).is_some())
+    }
+
+    fn key_of(&self, slot: u32) -> &[u8] {
+        let [expected, actual] = self.slots[slot as usize];
+        self.slabs.key(if expected != 0 { expected } else { actual })
+    }
+
     /// The slots that have a value on some side, in the order of keys.
     pub fn sorted(&self) -> Vec<u32> {
-        let key = |slot: &u32| {
-            let [expected, actual] = self.slots[*slot as usize];
-            self.slabs.key(if expected != 0 { expected } else { actual })
+        // Keys are far apart in memory, so what mostly decides stands beside the slot: eight bytes of the key from where
+        // the keys begin to differ.
+        let mut keys = self.slots().map(|slot| self.key_of(slot));
+        let Some(first) = keys.next() else { return Vec::new() };
+        let common = keys.fold(first.len(), |common, key| first[..common].iter().zip(key).take_while(|(a, b)| a == b).count());
+        let head = |key: &[u8]| {
+            let (mut head, rest) = ([0; 8], &key[common..]);
+            let len = rest.len().min(8);
+            head[..len].copy_from_slice(&rest[..len]);
+            u64::from_be_bytes(head)
         };
-        let mut slots: Vec<u32> = (0..self.slots.len() as u32).filter(|slot| self.kind(*slot, EXPECTED).is_some() || self.kind(*slot, ACTUAL).is_some()).collect();
-        slots.sort_unstable_by(|a, b| key(a).cmp(key(b)));
-        slots
+        let mut slots: Vec<(u64, u32)> = self.slots().map(|slot| (head(self.key_of(slot)), slot)).collect();
+        slots.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.key_of(a.1).cmp(self.key_of(b.1))));
+        slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Key and rows of a side of a slot; a key with several rows has each as often as it counts.

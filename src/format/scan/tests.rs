@@ -4,16 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Does `serde_json` take it? A number beyond doubles is all that it may refuse and we may not.
-fn serde_accepts(text: &[u8]) -> bool {
-    match serde_json::from_slice::<serde_json::Value>(text) {
-        Ok(_) => true,
-        Err(e) => e.to_string().starts_with("number out of range"),
-    }
-}
-
+/// Does `serde_json` say the same? It stops at a number beyond doubles, which we take, so it says nothing of such a text.
 fn agree(text: &[u8]) {
-    assert_eq!(is_json(text), serde_accepts(text), "{}", String::from_utf8_lossy(text));
+    let theirs = serde_json::from_slice::<serde_json::Value>(text);
+    if !theirs.as_ref().is_err_and(|e| e.to_string().starts_with("number out of range")) {
+        assert_eq!(is_json(text), theirs.is_ok(), "{}", String::from_utf8_lossy(text));
+    }
 }
 
 #[test]

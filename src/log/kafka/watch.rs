@@ -44,7 +44,7 @@ pub enum Seen {
 
 /// What is known of the topic's id.
 pub enum Identity {
-    Unasked,
+    Unasked { tries: u8 },
     /// The cluster gives none.
     None,
     Is(String),
@@ -78,6 +78,7 @@ impl Watch {
     fn run(mut self, poked: &Receiver<()>, tell: &Sender<Seen>) {
         let mut refreshed = Instant::now();
         let mut lost = 0;
+        self.identify(tell);
         loop {
             match poked.recv_timeout(self.pace.ask_every) {
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -95,9 +96,10 @@ impl Watch {
     /// Compares the topic's id with the first one. A cluster that gives none at first is not asked again.
     fn identify(&mut self, tell: &Sender<Seen>) {
         match &self.topic_id {
-            Identity::Unasked => {
+            Identity::Unasked { tries } => {
                 let id = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE / 4);
-                self.topic_id = id.map_or(Identity::None, Identity::Is);
+                let none = if *tries < 3 { Identity::Unasked { tries: tries + 1 } } else { Identity::None };
+                self.topic_id = id.map_or(none, Identity::Is);
             }
             Identity::Is(was) => {
                 if let Some(is) = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE)

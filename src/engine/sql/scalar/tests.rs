@@ -77,7 +77,7 @@ fn types_follow_the_columns() {
     assert_eq!(ty("doc"), "json");
     assert_eq!(ty("instant"), "timestamp(3) with time zone");
     assert_eq!(ty("lower(name)"), "varchar");
-    assert_eq!(ty("amount * 0.1"), "decimal(21,3)");
+    assert_eq!(ty("amount * 0.1"), "decimal(20,3)");
     assert_eq!(ty("small + 1"), "bigint");
     assert_eq!(ty("CASE WHEN open THEN 'y' ELSE 'n' END"), "varchar");
     assert_eq!(ty("amount > 1.5 AND open"), "bool");
@@ -192,7 +192,7 @@ fn problems_have_places() {
     for (text, expected) in [
         ("lower(nmae)", "\"nmae\": there is no column `nmae` (did you mean `name`?)"),
         ("lwer(name)", "\"lwer\": there is no function `lwer` (did you mean `lower`?)"),
-        ("id + ", "\"\": expected: an expression, found: EOF"),
+        ("id + ", "\"id +\": expected: an expression, found: EOF"),
         ("id name", "\"name\": the expression should end before `name`"),
         ("sum(id)", "\"sum\": `sum` needs all rows, and this expression sees one (use a target with `sql:` and GROUP BY)"),
         ("now()", "\"now\": `now()` gives another value each time it is asked, so its rows could never be kept (use a column of the source instead, e.g. its time of update)"),
@@ -205,7 +205,7 @@ fn problems_have_places() {
     assert!(refused("(SELECT 1)", None).contains("one value"));
     assert!(refused("name + day", None).starts_with("\"name + day\""), "{}", refused("name + day", None));
     assert!(refused("lower(id, id)", None).starts_with("\"lower\""), "{}", refused("lower(id, id)", None));
-    assert!(refused("day - day", None).contains("interval") || refused("day - day", None).contains("CAST"), "{}", refused("day - day", None));
+    assert!(refused("at - at", None).contains("of type interval"), "{}", refused("at - at", None));
 }
 
 #[test]

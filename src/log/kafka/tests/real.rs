@@ -1,0 +1,250 @@
+//! What only a real broker does: offsets by time, growth, deletion, retention, transactions, topics created by us.
+//!
+//! Run by `tests/real/run` (`KAFKA_BOOTSTRAP=… cargo test --lib real -- --ignored`). Topics get names of their own, so runs
+//! on one broker do not meet.
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+};
+
+use super::*;
+use crate::sink::kafka::KafkaSink;
+
+struct Broker {
+    brokers: String,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(WAIT))
+}
+
+impl Broker {
+    fn new() -> Broker {
+        let brokers = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP names a broker");
+        let admin = client::config(&brokers, &BTreeMap::new()).create().unwrap();
+        Broker { brokers, admin, runtime: tokio::runtime::Builder::new_current_thread().build().unwrap() }
+    }
+
+    fn create(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.runtime.block_on(self.admin.create_topics([&new], &options())).unwrap()[0].as_ref().unwrap();
+    }
+
+    /// A new topic of a name of its own.
+    fn topic(&self, name: &str, partitions: i32) -> String {
+        let topic = format!("{name}.{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos());
+        self.create(&topic, partitions);
+        topic
+    }
+
+    fn config(&self) -> ClientConfig {
+        client::config(&self.brokers, &BTreeMap::new())
+    }
+
+    fn put(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = (i64, String)>) {
+        let producer: BaseProducer = self.config().create().unwrap();
+        for (ms, value) in values {
+            producer.send(BaseRecord::<str, str>::to(topic).partition(partition).timestamp(ms).payload(&value)).unwrap();
+        }
+        producer.flush(WAIT).unwrap();
+    }
+
+    fn spec(&self, topic: &str, start: Start) -> TopicSpec {
+        TopicSpec {
+            connection: "bus".into(),
+            brokers: self.brokers.clone(),
+            properties: BTreeMap::new(),
+            topic: topic.into(),
+            start,
+            heartbeat: Heartbeat::None,
+        }
+    }
+}
+
+fn numbers(from: i64, to: i64) -> impl Iterator<Item = (i64, String)> {
+    (from..to).map(|n| (1_700_000_000_000 + 1_000 * n, n.to_string()))
+}
+
+/// As `start`, with what the mock can't answer.
+fn begin(spec: TopicSpec, until: Until) -> LogHandle {
+    open(7, spec, until, Box::new(|_| None), Pace { identify: true, ..pace() }).unwrap()
+}
+
+fn offsets(log: LogHandle) -> Vec<i64> {
+    read_all(log).0.iter().map(|m| m.1).collect()
+}
+
+/// Waits until the log has ended; it must.
+fn ended(log: &LogHandle) {
+    let begun = Instant::now();
+    while !matches!(log.chunks.recv_timeout(WAIT), Err(crossbeam_channel::RecvTimeoutError::Disconnected)) {
+        assert!(begun.elapsed() < WAIT, "still {:?}", log.status.view());
+    }
+}
+
+fn ends_with(log: LogHandle, code: &str) -> LogError {
+    ended(&log);
+    let error = log.finish().unwrap_err();
+    assert_eq!((error.code, error.retry), (code, false), "{error}");
+    error
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_start_at_a_time() {
+    let broker = Broker::new();
+    let topic = broker.topic("time", 1);
+    broker.put(&topic, 0, numbers(0, 10));
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Time(1_700_000_006_500)), Until::End)), [7, 8, 9]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Time(1_700_000_099_000)), Until::End)), Vec::<i64>::new());
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_new_partitions_are_read_from_their_beginning() {
+    let broker = Broker::new();
+    let topic = broker.topic("grown", 1);
+    broker.put(&topic, 0, numbers(0, 3));
+    let log = begin(broker.spec(&topic, Start::End), Until::Forever);
+    until(&log, |view| view.caught_up);
+    broker.runtime.block_on(broker.admin.create_partitions([&NewPartitions::new(&topic, 2)], &options())).unwrap()[0].as_ref().unwrap();
+    broker.put(&topic, 1, numbers(0, 2));
+    let (mut got, begun) = (Vec::new(), Instant::now());
+    while got.len() < 2 {
+        assert!(begun.elapsed() < WAIT);
+        if let Ok(chunk) = log.chunks.recv_timeout(WAIT) {
+            got.extend(messages(&chunk).into_iter().map(|m| (m.0, m.1)));
+        }
+    }
+    assert_eq!(got, [(1, 0), (1, 1)]);
+    until(&log, |view| view.caught_up && view.positions() == [(0, 3), (1, 2)]);
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_a_topic_that_was_created_again_is_a_named_stop() {
+    let broker = Broker::new();
+    let topic = broker.topic("again", 1);
+    broker.put(&topic, 0, numbers(0, 3));
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
+    until(&log, |view| view.caught_up);
+    // The id is known once it has been asked for.
+    std::thread::sleep(pace().refresh_every * 4);
+    broker.runtime.block_on(broker.admin.delete_topics(&[&topic], &options())).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    broker.create(&topic, 1);
+    broker.put(&topic, 0, numbers(0, 50));
+    ended(&log);
+    let error = log.finish().unwrap_err();
+    assert!(["TOPIC_REPLACED", "LOG_SHRUNK"].contains(&error.code), "{error}");
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_a_topic_that_was_deleted_is_a_named_stop() {
+    let broker = Broker::new();
+    let topic = broker.topic("gone", 1);
+    broker.put(&topic, 0, numbers(0, 3));
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
+    until(&log, |view| view.caught_up);
+    broker.runtime.block_on(broker.admin.delete_topics(&[&topic], &options())).unwrap();
+    ends_with(log, "TOPIC_GONE");
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_messages_gone_from_retention_are_a_named_stop() {
+    let broker = Broker::new();
+    let topic = broker.topic("retention", 1);
+    broker.put(&topic, 0, numbers(0, 10));
+    let mut upto = TopicPartitionList::new();
+    upto.add_partition_offset(&topic, 0, Offset::Offset(6)).unwrap();
+    broker.runtime.block_on(broker.admin.delete_records(&upto, &options())).unwrap();
+    let from = Start::Offsets(BTreeMap::from([(0, 2)]));
+    let error = ends_with(begin(broker.spec(&topic, from), Until::Forever), "OFFSET_GONE");
+    assert!(error.message.contains("partition 0 begins at 6"), "{error}");
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [6, 7, 8, 9]);
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_transactions_are_read_when_committed_and_their_markers_passed() {
+    let broker = Broker::new();
+    let topic = broker.topic("transactions", 1);
+    let mut config = broker.config();
+    let producer: BaseProducer = config.set("transactional.id", &topic).create().unwrap();
+    producer.init_transactions(WAIT).unwrap();
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
+    for (n, commit) in [(0, true), (1, false), (2, true), (3, false)] {
+        producer.begin_transaction().unwrap();
+        put(&producer, &topic, 0, None, Some(&n.to_string()));
+        producer.flush(WAIT).unwrap();
+        if commit { producer.commit_transaction(WAIT).unwrap() } else { producer.abort_transaction(WAIT).unwrap() }
+    }
+    // Four messages and four markers; the last visible message is the fifth offset.
+    until(&log, |view| view.caught_up && view.positions() == [(0, 8)]);
+    let mut values = Vec::new();
+    log.take(100, |chunk| values.extend(messages(&chunk).into_iter().map(|m| m.3.unwrap())));
+    assert_eq!(values, ["0", "2"]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
+    // An open transaction holds the end back, and what is read once does not wait for it.
+    producer.begin_transaction().unwrap();
+    put(&producer, &topic, 0, None, Some("open"));
+    producer.flush(WAIT).unwrap();
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
+    producer.abort_transaction(WAIT).unwrap();
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_an_output_topic_is_created_compacted() {
+    let broker = Broker::new();
+    let topic = format!("out.{}", wall_ms());
+    KafkaSink::open("bus", &broker.brokers, &BTreeMap::new(), &topic).unwrap();
+    let of = [ResourceSpecifier::Topic(&topic)];
+    let found = broker.runtime.block_on(broker.admin.describe_configs(&of, &options())).unwrap();
+    assert_eq!(found[0].as_ref().unwrap().get("cleanup.policy").unwrap().value.as_deref(), Some("compact"));
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_speed_and_latency() {
+    let broker = Broker::new();
+    let topic = broker.topic("speed", 4);
+    let value = "x".repeat(500);
+    let producer: BaseProducer = broker.config().set("linger.ms", "20").set("compression.type", "lz4").create().unwrap();
+    for n in 0..1_000_000 {
+        while producer.send(BaseRecord::<str, str>::to(&topic).partition(n % 4).payload(&value)).is_err() {
+            producer.poll(Duration::from_millis(10));
+        }
+    }
+    producer.flush(WAIT * 3).unwrap();
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::End);
+    let (mut first, mut count, begun) = (None, 0, Instant::now());
+    while let Ok(chunk) = log.chunks.recv() {
+        first.get_or_insert_with(Instant::now);
+        count += match &chunk.payload { Payload::Messages { index, .. } => index.len(), _ => 0 };
+    }
+    let seconds = first.unwrap().elapsed().as_secs_f64();
+    println!("{count} messages of 500 B in {seconds:.2} s ({:.2} M/s), {:.2} s with the start", count as f64 / seconds / 1e6, begun.elapsed().as_secs_f64());
+
+    let log = begin(broker.spec(&topic, Start::End), Until::Forever);
+    until(&log, |view| view.caught_up);
+    let producer: BaseProducer = broker.config().set("linger.ms", "0").create().unwrap();
+    let mut micros: Vec<u128> = (0..200)
+        .map(|n| {
+            std::thread::sleep(Duration::from_millis(5));
+            let sent = Instant::now();
+            producer.send(BaseRecord::<str, str>::to(&topic).partition(n % 4).payload(&value)).unwrap();
+            producer.poll(Duration::ZERO);
+            log.chunks.recv_timeout(WAIT).unwrap();
+            sent.elapsed().as_micros()
+        })
+        .collect();
+    micros.sort_unstable();
+    println!("produce to chunk: median {} µs, p99 {} µs", micros[100], micros[198]);
+}
