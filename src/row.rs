@@ -5,7 +5,8 @@
 //! ```text
 //! header  ceil((columns + 1) / 8) bytes, least significant bit first: bit 0 says that a second bitmap follows,
 //!         bit c + 1 says that column c has no value (it is NULL, or unknown)
-//! unknown only when bit 0 is set: the same number of bytes; bit c + 1 says that column c is unknown, not NULL
+//! marks   only when bit 0 is set: the same number of bytes; bit c + 1 says that column c is unknown, not NULL, or (where
+//!         the header's bit is clear) that the message lacked it, which only rows of source tables tell from NULL
 //! fields  the columns that have a value, each as `pack_*` below writes it
 //! ```
 //!
@@ -415,7 +416,8 @@ pub struct RowWriter<'a> {
     start: usize,
     header: usize,
     column: usize,
-    unknown: Vec<usize>,
+    /// Columns that are unknown or missing.
+    marked: Vec<usize>,
 }
 
 impl<'a> RowWriter<'a> {
@@ -424,7 +426,7 @@ impl<'a> RowWriter<'a> {
     pub fn new(out: &'a mut Vec<u8>, columns: usize) -> Self {
         let (start, header) = (out.len(), columns / 8 + 1);
         out.resize(start + header, 0);
-        RowWriter { out, start, header, column: 0, unknown: Vec::new() }
+        RowWriter { out, start, header, column: 0, marked: Vec::new() }
     }
 
     /// The next column is NULL.
@@ -437,7 +439,13 @@ impl<'a> RowWriter<'a> {
     /// The next column is unknown.
     pub fn unknown(&mut self) {
         self.null();
-        self.unknown.push(self.column);
+        self.marked.push(self.column);
+    }
+
+    /// The next column was not in the message; it reads as NULL.
+    pub fn missing(&mut self) {
+        self.column += 1;
+        self.marked.push(self.column);
     }
 
     /// The next column has this packed value.
@@ -467,10 +475,10 @@ impl<'a> RowWriter<'a> {
     /// Ends the row.
     #[inline]
     pub fn finish(self) {
-        if !self.unknown.is_empty() {
+        if !self.marked.is_empty() {
             self.out[self.start] |= 1;
             let mut bitmap = vec![0u8; self.header];
-            for column in self.unknown {
+            for column in self.marked {
                 bitmap[column / 8] |= 1 << (column % 8);
             }
             let at = self.start + self.header;
@@ -505,10 +513,20 @@ impl<'a> RowReader<'a> {
         if self.row[byte] & bit != 0 {
             return if self.row[0] & 1 != 0 && self.row[self.header + byte] & bit != 0 { Field::Unknown } else { Field::Null };
         }
+        if self.row[0] & 1 != 0 && self.row[self.header + byte] & bit != 0 {
+            return Field::Null;
+        }
         let len = field_len(ty, self.row, self.at);
         let field = &self.row[self.at..self.at + len];
         self.at += len;
         Field::Packed(field)
+    }
+
+    /// Was the next column not in the message?
+    #[inline]
+    pub fn is_missing(&self) -> bool {
+        let (byte, bit) = ((self.column + 1) / 8, 1u8 << ((self.column + 1) % 8));
+        self.row[0] & 1 != 0 && self.row[byte] & bit == 0 && self.row[self.header + byte] & bit != 0
     }
 }
 
@@ -539,7 +557,7 @@ pub fn pack_row(values: &[Value]) -> Vec<u8> {
     out
 }
 
-/// Does the row have a column whose value is unknown?
+/// Does the row have a column whose value is unknown (or, in a source table, missing)?
 #[inline]
 pub fn has_unknown(row: &[u8]) -> bool {
     row.first().is_some_and(|b| b & 1 != 0)

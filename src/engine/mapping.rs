@@ -49,6 +49,17 @@ struct Rule {
     required: bool,
 }
 
+impl Rule {
+    /// May a row be dropped or rejected for what this field has?
+    fn may_refuse(&self) -> bool {
+        let refuses = |policy: &Policy| matches!(policy, Policy::Drop | Policy::Reject | Policy::Fail);
+        self.required
+            || [Some(&self.on_null), self.on_missing.as_ref(), self.on_empty.as_ref()].into_iter().flatten().any(refuses)
+            || matches!(&self.case, Some((_, None)))
+            || (self.case.is_none() && !row::same_packing(self.from, self.ty))
+    }
+}
+
 #[derive(Clone)]
 enum Policy {
     Pass,
@@ -71,8 +82,13 @@ pub struct RowProgram {
     /// Rule and type of the key's columns and of the value's.
     key: Vec<(usize, Type)>,
     values: Vec<(usize, Type)>,
+    /// Rules to run first, for what they refuse: all, where some that may refuse a row are not among the values, or are
+    /// there in another order.
+    checks: Vec<usize>,
     /// No declared key: the position is the key.
     by_position: bool,
+    /// Rows tell what the message lacked from NULL; see [`RowProgram::keep_missing`].
+    keeps_missing: bool,
     work: Work,
 }
 
@@ -145,13 +161,20 @@ impl RowProgram {
             late: Vec::new(),
             key,
             values,
+            checks: Vec::new(),
             by_position: false,
+            keeps_missing: false,
             work: Work::default(),
         };
         for (place, rule) in mapping.fields.iter().enumerate() {
             let in_key = program.key.iter().any(|(k, _)| *k == place);
             let rule = program.rule(rule, &target[place], mapping.require.contains(&place), in_key);
             program.rules.push(rule);
+        }
+        let refusing = (0..program.rules.len()).filter(|r| program.rules[*r].may_refuse() && !program.key.iter().any(|(k, _)| k == r));
+        let done: Vec<usize> = program.values.iter().map(|(r, _)| *r).collect();
+        if !done.is_sorted() || refusing.clone().any(|r| !done.contains(&r)) {
+            program.checks = refusing.collect();
         }
         program
     }
@@ -166,6 +189,11 @@ impl RowProgram {
         };
         let by_position = key.is_empty();
         RowProgram { by_position, ..Self::mapping(origin, columns, columns, &plain, key, values) }
+    }
+
+    /// Rows keep what the message lacked apart from NULL, for mappings that read them with an `on_missing`.
+    pub fn keep_missing(self, keep: bool) -> Self {
+        RowProgram { keeps_missing: keep, ..self }
     }
 
     fn rule(&mut self, rule: &FieldRule, target: &Column, required: bool, in_key: bool) -> Rule {
@@ -217,13 +245,8 @@ impl RowProgram {
                 wanted[*c] = true;
             }
         }
-        for (rule, _) in self.key.iter().chain(&self.values) {
+        for rule in self.key.iter().chain(&self.values).map(|(rule, _)| rule).chain(&self.checks) {
             if let Input::Column(c) = self.rules[*rule].input {
-                wanted[c] = true;
-            }
-        }
-        for rule in self.rules.iter().filter(|r| r.required) {
-            if let Input::Column(c) = rule.input {
                 wanted[c] = true;
             }
         }
@@ -306,12 +329,12 @@ impl RowProgram {
                 for (i, (rule, ty)) in self.key.iter().enumerate() {
                     scratch.clear();
                     match field(*rule, scratch).and_then(|f| convert(f, self.rules[*rule].ty, *ty, scratch, &self.rules[*rule].name)) {
-                        Ok(Out::Null) if meta.op == format::Op::Upsert => {
+                        Ok(Out::Null | Out::Missing) if meta.op == format::Op::Upsert => {
                             key.push(0);
                         }
                         Ok(Out::Packed) => push_key(key, *ty, Field::Packed(scratch), i + 1 == self.key.len()),
                         Ok(Out::Unknown) => bad_key = Some(Stop::Reject("VALUE_UNKNOWN", format!("the key field `{}` needs a value that was never seen", self.rules[*rule].name))),
-                        Ok(Out::Null) => bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name))),
+                        Ok(Out::Null | Out::Missing) => bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name))),
                         Err(stop) => bad_key = Some(stop),
                     }
                 }
@@ -363,18 +386,22 @@ impl RowProgram {
                 continue;
             }
             value.clear();
-            let mut stop = None;
+            let mut stop = self.checks.iter().find_map(|rule| {
+                scratch.clear();
+                field(*rule, scratch).err()
+            });
             let mut writer = RowWriter::new(value, self.values.len());
             for (rule, ty) in &self.values {
+                if stop.is_some() {
+                    break;
+                }
                 scratch.clear();
                 match field(*rule, scratch).and_then(|f| convert(f, self.rules[*rule].ty, *ty, scratch, &self.rules[*rule].name)) {
                     Ok(Out::Null) => writer.null(),
                     Ok(Out::Unknown) => writer.unknown(),
+                    Ok(Out::Missing) => writer.missing(),
                     Ok(Out::Packed) => writer.packed(scratch),
-                    Err(other) => {
-                        stop = Some(other);
-                        break;
-                    }
+                    Err(other) => stop = Some(other),
                 }
             }
             writer.finish();
@@ -412,6 +439,7 @@ impl RowProgram {
         }
         let mut policy = match span.lack() {
             Some(Lack::Unknown) => return Ok(Out::Unknown),
+            Some(Lack::Missing) if self.keeps_missing => return Ok(Out::Missing),
             Some(Lack::Missing) => Some((rule.on_missing.as_ref().unwrap_or(&rule.on_null), "is lacking in the message")),
             Some(Lack::Null) => Some((&rule.on_null, "is null")),
             None => None,
@@ -465,6 +493,7 @@ impl RowProgram {
 enum Out {
     Null,
     Unknown,
+    Missing,
     Packed,
 }
 

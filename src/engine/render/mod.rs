@@ -138,7 +138,8 @@ impl Dataflow {
             match feed {
                 Feed::Records { source, mapping, key, values, reports } => {
                     let (handle, stream) = scope.new_input::<Vec<Parcel>>();
-                    let program = layout::program(plan, *source, *mapping, key, values);
+                    let keep_missing = matches!(spec.of, TableOf::Source(_)) && layout::tells_missing(plan, *source);
+                    let program = layout::program(plan, *source, *mapping, key, values).keep_missing(keep_missing);
                     self.feeds.push(RecordFeed { source: *source, program, reports: *reports, handle, input: side as u32 });
                     parcels.push(stream);
                 }

@@ -177,7 +177,9 @@ pub fn fill<'a>(batch: &mut Batch, columns: &[Column], rows: impl Iterator<Item 
         batch.bytes.extend_from_slice(packed);
         let mut reader = RowReader::new(packed, columns.len());
         for column in columns {
+            let missing = reader.is_missing();
             batch.spans.push(match reader.next(column.ty) {
+                _ if missing => Span::MISSING,
                 Field::Null => Span::NULL,
                 Field::Unknown => Span::UNKNOWN,
                 Field::Packed(field) => {

@@ -230,8 +230,11 @@ impl Table {
         let mut out = Vec::new();
         let mut writer = RowWriter::new(&mut out, self.types.len());
         for ty in &self.types {
+            let (old_missing, new_missing) = (old.is_missing(), new.is_missing());
             match (old.next(*ty), new.next(*ty)) {
+                (_, Field::Unknown) if old_missing => writer.missing(),
                 (old, Field::Unknown) => writer.field(old),
+                _ if new_missing => writer.missing(),
                 (_, new) => writer.field(new),
             }
         }
