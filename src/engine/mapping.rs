@@ -35,6 +35,9 @@ enum Input {
     Late(usize),
 }
 
+/// What a packed value becomes; `None`: NULL.
+type CaseRules = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 struct Rule {
     name: String,
     ty: Type,
@@ -42,7 +45,7 @@ struct Rule {
     /// The type of what `input` gives.
     from: Type,
     /// A case map: packed input to packed output (`None`: NULL).
-    case: Option<(Vec<(Vec<u8>, Option<Vec<u8>>)>, Option<Option<Vec<u8>>>)>,
+    case: Option<(CaseRules, Option<Option<Vec<u8>>>)>,
     on_null: Policy,
     on_missing: Option<Policy>,
     on_empty: Option<Policy>,

@@ -1,4 +1,5 @@
 //! The integration tests of tieout, in one binary.
 
 mod oracle;
+mod seeds;
 mod tidy;

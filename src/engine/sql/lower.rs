@@ -130,7 +130,7 @@ impl Lowering<'_> {
             LogicalPlan::Projection(projection)
                 if projection.expr.iter().all(|e| matches!(strip(e), Expr::Column(_) | Expr::Literal(..))) || (filters.is_empty() && outputs.iter().all(|e| matches!(strip(e), Expr::Column(_)))) =>
             {
-                let names: Vec<String> = outputs.iter().map(|e| strip_name(e)).collect();
+                let names: Vec<String> = outputs.iter().map(strip_name).collect();
                 let inline = |expr: Expr| replaced(expr, plan.schema(), &|at| strip(&projection.expr[at]).clone());
                 let (filters, outputs) = (filters.into_iter().map(inline).collect(), outputs.into_iter().map(inline).collect());
                 let (rel, program, mut columns) = self.program(&projection.input, filters, outputs)?;
