@@ -1,4 +1,4 @@
-//! How fast messages become packed fields: our decoder, and `serde_json` typed as a peer.
+//! How fast messages become packed fields: our decoder, and `serde_json` typed as a peer; and rows JSON text again.
 //!
 //! The events are those of the reference workload: half a snapshot, half changes with both images, of a source table with
 //! nine columns (eight wanted) and a target table with seven. One thread. `cargo bench --bench decode [-- FILTER]`.
@@ -7,9 +7,9 @@ use std::{hint::black_box, time::Instant};
 
 use serde::Deserialize;
 use tieout::{
-    format::{Batch, Message, decoder},
+    format::{Batch, Message, decoder, encode::RowEncoder},
     plan::{Format, LogSpec, Source, Wire},
-    row::{self, Column, Type},
+    row::{self, Column, RowWriter, Type},
 };
 
 const EVENTS: usize = 400_000;
@@ -169,6 +169,45 @@ fn peer(events: &[String]) {
     }
 }
 
+/// The packed rows of events, to be written as JSON.
+fn packed(source: &Source, events: &[String]) -> Vec<Vec<u8>> {
+    let mut decoder = decoder(source, &vec![true; source.columns.len()]);
+    let mut batch = Batch::default();
+    batch.clear(source.columns.len());
+    for event in events {
+        decoder.decode(Message { value: Some(event.as_bytes()), ..Message::default() }, &mut batch);
+    }
+    let rows = (0..batch.records.len()).map(|r| {
+        let mut out = Vec::new();
+        let mut row = RowWriter::new(&mut out, source.columns.len());
+        batch.row(r).iter().for_each(|span| row.field(span.field(&batch.bytes)));
+        row.finish();
+        out
+    });
+    rows.collect()
+}
+
+/// The best round of writing rows as JSON lines.
+fn measure_rows(source: &Source, rows: &[Vec<u8>]) {
+    let encoder = RowEncoder::new(&source.columns);
+    let mut out = Vec::new();
+    let seconds = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            for rows in rows.chunks(2048) {
+                out.clear();
+                for row in rows {
+                    encoder.row(row, &mut out);
+                    out.push(b'\n');
+                }
+                black_box(&out);
+            }
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::MAX, f64::min);
+    println!("{:<44} {:6.2} M rows/s", "rows of seven columns as JSON", rows.len() as f64 / seconds / 1e6);
+}
+
 fn main() {
     let crm = source(
         &[
@@ -195,6 +234,7 @@ fn main() {
     measure("source, all with both images", &both, ours(&crm, &wanted));
     measure("source, both images, key only", &both, ours(&crm, &[false; 9]));
     measure("target, half with both images", &target, ours(&erp, &[true; 7]));
+    measure_rows(&erp, &packed(&erp, &target));
     measure("peer: serde_json typed, source half both", &mix, peer);
     measure("peer: serde_json typed, source both", &both, peer);
 }

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod log;
 pub mod pipeline;
 pub mod plan;
+pub mod reference;
 pub mod row;
 pub mod scenario;
 pub mod sink;

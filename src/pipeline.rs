@@ -184,6 +184,9 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         outcome.differences += counts.total();
         outcome.confirmed += counts.of_state(State::Confirmed);
     }
+    if let Write::Dry { samples } = options.write {
+        outcome.dry.differences = (0..plan.comparisons.len()).map(|id| held.differences(id, None).take(samples).cloned().collect()).collect();
+    }
     outcome.dry.times = held.stages();
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)

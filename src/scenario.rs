@@ -113,7 +113,15 @@ impl Scenario {
     pub fn actual(&self, of: Expectation) -> Vec<Map<String, Json>> {
         match of {
             Expectation::Target(target) => self.targets().swap_remove(target),
-            Expectation::Comparison(id) => self.ledger.differences(id, None).map(|d| show::difference_object(&self.plan, &self.plan.comparisons[id], d)).collect(),
+            Expectation::Comparison(id) => {
+                let comparison = &self.plan.comparisons[id];
+                let object = |d| {
+                    let mut object = show::difference_object(&self.plan, comparison, d);
+                    object.shift_insert(0, "key".into(), show::key_text(&self.plan, comparison, &d.key).into());
+                    object
+                };
+                self.ledger.differences(id, None).map(|d| object(d)).collect()
+            }
             Expectation::Rejects => self
                 .ledger
                 .rejects()

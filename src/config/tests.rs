@@ -56,6 +56,31 @@ fn the_stand_contract_loads() {
 }
 
 #[test]
+fn the_revenue_contract_loads() {
+    let config = include_str!("../../tests/contract/revenue/config.yaml");
+    let dataflow = include_str!("../../tests/contract/revenue/dataflows/revenue.yaml");
+    // The order of declaration does not matter.
+    let (head, tail) = dataflow.split_once("  won_deal:\n").unwrap();
+    let (won, rest) = tail.split_once("  expected_revenue:\n").unwrap();
+    let (others, comparisons) = rest.split_once("\ncomparisons:").unwrap();
+    let shuffled = format!("{head}  expected_revenue:\n{others}\n  won_deal:\n{won}\ncomparisons:{comparisons}");
+    for text in [dataflow, &shuffled] {
+        let load = |need| check_texts(("config.yaml", config), &[("dataflows/revenue.yaml", text)], &|_| None, need);
+        let checked = load(Need::Mappings);
+        assert!(checked.problems.is_empty(), "{}", checked.problems);
+        let plan = checked.plan.unwrap();
+        let place = |name: &str| plan.targets.iter().position(|t| t.name == name).unwrap();
+        assert!(place("won_deal") < place("expected_revenue"));
+        let target = &plan.targets[place("expected_revenue")];
+        assert_eq!(target.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["region", "currency", "revenue", "orders", "largest"]);
+        let Mapping::Sql(sql) = &target.mapping else { panic!("a query") };
+        assert_eq!(sql.inputs, [TableRef::Target(place("won_deal"))]);
+        assert_eq!(plan.comparisons[0].grace.as_secs(), 300);
+        assert_eq!(plan.comparisons[0].key.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["region", "currency"]);
+    }
+}
+
+#[test]
 fn tests_need_no_connections() {
     let config = include_str!("../../tests/contract/orders/config.yaml");
     let load = |need| load_texts(("config.yaml", config), &[("dataflows/orders.yaml", ORDERS)], &|_| None, need);

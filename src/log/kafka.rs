@@ -93,6 +93,8 @@ pub struct Pace {
     pub refresh_every: Duration,
     /// How long a log that is read once is tried when no broker answers.
     pub give_up_after: Duration,
+    /// Whether to ask for the topic's id. Only the mock cluster, which never answers that, is better not asked.
+    pub identify: bool,
 }
 
 impl Default for Pace {
@@ -101,6 +103,7 @@ impl Default for Pace {
             ask_every: Duration::from_millis(500),
             refresh_every: Duration::from_secs(5),
             give_up_after: Duration::from_secs(30),
+            identify: true,
         }
     }
 }
@@ -269,7 +272,7 @@ impl Reader<'_> {
             consumer: self.consumer.clone(),
             status: self.feed.status.clone(),
             topic: self.spec.topic.clone(),
-            topic_id: Identity::Unasked { tries: 0 },
+            topic_id: if pace.identify { Identity::Unasked { tries: 0 } } else { Identity::None },
             heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
             partitions: self.partitions.len(),
             pace,

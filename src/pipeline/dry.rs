@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     engine::StageTimes,
     format::{self, Batch, Message, Op},
-    ledger::TickOutput,
+    ledger::{Difference, TickOutput},
     log::{self, Until},
     engine::Payload,
     plan::{OutputOf, Plan, SourceId},
@@ -24,6 +24,8 @@ pub struct Dry {
     pub outputs: Vec<Output>,
     /// By target: the first rows, as lines of JSON.
     pub rows: Vec<Vec<String>>,
+    /// By comparison: the first differences that stand.
+    pub differences: Vec<Vec<Arc<Difference>>>,
     pub times: StageTimes,
 }
 

@@ -1,3 +1,4 @@
 //! The integration tests of tieout, in one binary.
 
 mod oracle;
+mod tidy;

@@ -178,11 +178,11 @@ impl Visitor for Checker<'_> {
                 self.refuse_word("lateral", "LATERAL is not supported", "join a subquery with ON instead");
             }
             TableFactor::Derived { .. } => {}
-            TableFactor::Table { sample: Some(_), .. } => self.refuse(factor, "tablesample", "a sample is another one each time", "filter with WHERE instead"),
+            TableFactor::Table { sample: Some(_), .. } => self.refuse_word("tablesample", "a sample is another one each time", "filter with WHERE instead"),
             other => {
                 let text = other.to_string();
                 let word = text.split([' ', '(']).next().unwrap_or_default().to_string();
-                self.refuse(other, &word, format!("`{word}` is not supported in FROM"), "name a source or a target, or write a subquery");
+                self.refuse_word(&word, format!("`{word}` is not supported in FROM"), "name a source or a target, or write a subquery");
             }
         }
         ControlFlow::Continue(())

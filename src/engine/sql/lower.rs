@@ -22,6 +22,7 @@ use super::{
     compute::Compiled,
     context::{AGGREGATES, Context, plain_name},
     place::{of_word, problem, whole},
+    problems::shown,
     problems,
     rel::{Aggregate, AggregateFunction, Group, Join, JoinKind, JoinSide, Pick, PlanColumn, Program, Rel, Slot, Source},
     scalar::strip,
@@ -40,19 +41,6 @@ pub struct Lowering<'a> {
 
 fn column(schema: &DFSchema, at: usize) -> Expr {
     Expr::Column(NamedColumn::from(schema.qualified_field(at)))
-}
-
-/// The expression as SQL people write it.
-pub fn shown(expr: &Expr) -> String {
-    let unqualified = expr.clone().transform(|e| match e {
-        Expr::Column(mut c) => {
-            c.relation = None;
-            Ok(Transformed::yes(Expr::Column(c)))
-        }
-        other => Ok(Transformed::no(other)),
-    });
-    let expr = unqualified.data().unwrap_or_else(|_| expr.clone());
-    expr.human_display().to_string()
 }
 
 impl Lowering<'_> {

@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use datafusion_common::{
-    DataFusionError, SchemaError,
+    DataFusionError, ScalarValue, SchemaError,
     diagnostic::Diagnostic,
-    tree_node::{TreeNode, TreeNodeRecursion},
+    tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
 };
 use datafusion_expr::Expr;
 use datafusion_sql::sqlparser::{
@@ -18,6 +18,23 @@ use super::{
     context::{AGGREGATES, SHARED},
     place::{of_message, of_span, of_word, problem, suggest, whole},
 };
+
+/// An expression as people write it.
+pub fn shown(expr: &Expr) -> String {
+    let plain = expr.clone().transform(|e| {
+        Ok(match e {
+            Expr::Column(mut column) => {
+                column.relation = None;
+                Transformed::yes(Expr::Column(column))
+            }
+            Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), metadata) => {
+                Transformed::yes(Expr::Literal(ScalarValue::Utf8(Some(format!("'{}'", text.replace('\'', "''")))), metadata))
+            }
+            other => Transformed::no(other),
+        })
+    });
+    plain.data().unwrap_or_else(|_| expr.clone()).human_display().to_string()
+}
 
 /// The problem of a text that does not parse.
 pub fn of_parser(text: &str, error: &ParserError) -> SqlProblem {
@@ -139,10 +156,20 @@ fn of_message_text(text: &str, said: &str) -> SqlProblem {
     if let Some(name) = between(short, "Invalid function '", "'") {
         return problem(of_word(text, name), format!("there is no function `{name}`"), suggest(name, SHARED.function_names(), "known are"));
     }
-    if let Some(name) = short.split("must appear in the GROUP BY clause").next().filter(|s| s.len() < short.len()).and_then(|s| between(s, "Column in SELECT ", " ").or(between(s, "\"", "\""))) {
+    if let Some((head, _)) = short.split_once(" must appear in the GROUP BY") {
+        let name = head.trim_end_matches('"').rsplit(['"', ' ']).next().unwrap_or(head);
         let column = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
         let hint = format!("add it to GROUP BY, or wrap it in an aggregate ({})", AGGREGATES[..5].join(", "));
         return problem(of_word(text, column), format!("`{column}` is neither grouped nor aggregated"), Some(hint));
+    }
+    let typed = in_our_types(short);
+    let short = typed.as_str();
+    if let Some(name) = between(short, "'", "' failed to match any signature").or_else(|| between(short, "call to '", "' failed")) {
+        let message = match between(short, "but received ", " (DataType").or_else(|| between(short, "but received ", ".")) {
+            Some(found) => format!("`{name}` does not take {}", if found == "String" { "text" } else { found }),
+            None => format!("`{name}` does not take these arguments"),
+        };
+        return problem(of_word(text, name), message, Some("cast the value".into()));
     }
     // A function that does not take these arguments: the place is its name.
     let at = between(short, "call to '", "'")
@@ -151,6 +178,15 @@ fn of_message_text(text: &str, said: &str) -> SqlProblem {
         .map_or_else(|| whole(text), |name| of_word(text, name));
     let short = short.split(" No function matches the given name").next().unwrap_or(short);
     problem(at, lower_first(short), None)
+}
+
+/// Names of Arrow types as the types that people declare.
+fn in_our_types(said: &str) -> String {
+    let names = [
+        ("Utf8View", "varchar"), ("LargeUtf8", "varchar"), ("Utf8", "varchar"), ("UInt64", "unsigned bigint"), ("Int64", "bigint"), ("Int32", "int"), ("Int16", "smallint"),
+        ("Int8", "tinyint"), ("Float64", "double"), ("Decimal128(", "decimal("), ("Boolean", "bool"), ("Date32", "date"), ("Binary", "bytes"),
+    ];
+    names.iter().fold(said.to_string(), |said, (arrow, ours)| said.replace(arrow, ours))
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {

@@ -225,7 +225,7 @@ impl Rel {
                 };
                 let _ = writeln!(out, " → {}", join.outputs.iter().map(pick).collect::<Vec<_>>().join(", "));
                 for side in [&join.left, &join.right] {
-                    let _ = write!(out, "{indent}  Key: {}; values: {}", side.program.describe_all(&side.program.outputs[..join.keys]), side.program.describe_all(&side.program.outputs[join.keys..]));
+                    let _ = write!(out, "{indent}  {}{}; values: {}", if join.keys == 0 { "No key" } else { "Key: " }, side.program.describe_all(&side.program.outputs[..join.keys]), side.program.describe_all(&side.program.outputs[join.keys..]));
                     explain_filters(out, &side.program);
                     side.rel.explain(out, depth + 2);
                 }

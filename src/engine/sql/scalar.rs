@@ -226,7 +226,7 @@ pub fn constants_hold(text: &str, expr: &Expr, schema: &DFSchema) -> Result<(), 
         if let Ok(compiled) = Compiled::new(part, schema, Fit::Any, part.to_string())
             && let Err(why) = compiled.constant()
         {
-            problems.push(problem(whole(text), format!("{why} in the constant `{part}`"), None));
+            problems.push(problem(whole(text), format!("{why} in the constant `{}`", problems::shown(part)), None));
         }
         Ok(TreeNodeRecursion::Jump)
     });

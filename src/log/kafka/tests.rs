@@ -48,7 +48,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
 }
 
 fn pace() -> Pace {
-    Pace { ask_every: Duration::from_millis(50), refresh_every: Duration::from_millis(200), give_up_after: Duration::from_millis(1500) }
+    Pace { ask_every: Duration::from_millis(50), refresh_every: Duration::from_millis(200), give_up_after: Duration::from_millis(1500), identify: false }
 }
 
 fn start(spec: TopicSpec, until: Until) -> LogHandle {

@@ -69,6 +69,11 @@ fn numbers(from: i64, to: i64) -> impl Iterator<Item = (i64, String)> {
     (from..to).map(|n| (1_700_000_000_000 + 1_000 * n, n.to_string()))
 }
 
+/// As `start`, with what the mock can't answer.
+fn begin(spec: TopicSpec, until: Until) -> LogHandle {
+    open(7, spec, until, Box::new(|_| None), Pace { identify: true, ..pace() }).unwrap()
+}
+
 fn offsets(log: LogHandle) -> Vec<i64> {
     read_all(log).0.iter().map(|m| m.1).collect()
 }
@@ -94,8 +99,8 @@ fn real_start_at_a_time() {
     let broker = Broker::new();
     let topic = broker.topic("time", 1);
     broker.put(&topic, 0, numbers(0, 10));
-    assert_eq!(offsets(start(broker.spec(&topic, Start::Time(1_700_000_006_500)), Until::End)), [7, 8, 9]);
-    assert_eq!(offsets(start(broker.spec(&topic, Start::Time(1_700_000_099_000)), Until::End)), Vec::<i64>::new());
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Time(1_700_000_006_500)), Until::End)), [7, 8, 9]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Time(1_700_000_099_000)), Until::End)), Vec::<i64>::new());
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn real_new_partitions_are_read_from_their_beginning() {
     let broker = Broker::new();
     let topic = broker.topic("grown", 1);
     broker.put(&topic, 0, numbers(0, 3));
-    let log = start(broker.spec(&topic, Start::End), Until::Forever);
+    let log = begin(broker.spec(&topic, Start::End), Until::Forever);
     until(&log, |view| view.caught_up);
     broker.runtime.block_on(broker.admin.create_partitions([&NewPartitions::new(&topic, 2)], &options())).unwrap()[0].as_ref().unwrap();
     broker.put(&topic, 1, numbers(0, 2));
@@ -125,7 +130,7 @@ fn real_a_topic_that_was_created_again_is_a_named_stop() {
     let broker = Broker::new();
     let topic = broker.topic("again", 1);
     broker.put(&topic, 0, numbers(0, 3));
-    let log = start(broker.spec(&topic, Start::Beginning), Until::Forever);
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
     until(&log, |view| view.caught_up);
     // The id is known once it has been asked for.
     std::thread::sleep(pace().refresh_every * 4);
@@ -144,7 +149,7 @@ fn real_a_topic_that_was_deleted_is_a_named_stop() {
     let broker = Broker::new();
     let topic = broker.topic("gone", 1);
     broker.put(&topic, 0, numbers(0, 3));
-    let log = start(broker.spec(&topic, Start::Beginning), Until::Forever);
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
     until(&log, |view| view.caught_up);
     broker.runtime.block_on(broker.admin.delete_topics(&[&topic], &options())).unwrap();
     ends_with(log, "TOPIC_GONE");
@@ -160,9 +165,9 @@ fn real_messages_gone_from_retention_are_a_named_stop() {
     upto.add_partition_offset(&topic, 0, Offset::Offset(6)).unwrap();
     broker.runtime.block_on(broker.admin.delete_records(&upto, &options())).unwrap();
     let from = Start::Offsets(BTreeMap::from([(0, 2)]));
-    let error = ends_with(start(broker.spec(&topic, from), Until::Forever), "OFFSET_GONE");
+    let error = ends_with(begin(broker.spec(&topic, from), Until::Forever), "OFFSET_GONE");
     assert!(error.message.contains("partition 0 begins at 6"), "{error}");
-    assert_eq!(offsets(start(broker.spec(&topic, Start::Beginning), Until::End)), [6, 7, 8, 9]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [6, 7, 8, 9]);
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn real_transactions_are_read_when_committed_and_their_markers_passed() {
     let mut config = broker.config();
     let producer: BaseProducer = config.set("transactional.id", &topic).create().unwrap();
     producer.init_transactions(WAIT).unwrap();
-    let log = start(broker.spec(&topic, Start::Beginning), Until::Forever);
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
     for (n, commit) in [(0, true), (1, false), (2, true), (3, false)] {
         producer.begin_transaction().unwrap();
         put(&producer, &topic, 0, None, Some(&n.to_string()));
@@ -185,12 +190,12 @@ fn real_transactions_are_read_when_committed_and_their_markers_passed() {
     let mut values = Vec::new();
     log.take(100, |chunk| values.extend(messages(&chunk).into_iter().map(|m| m.3.unwrap())));
     assert_eq!(values, ["0", "2"]);
-    assert_eq!(offsets(start(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
     // An open transaction holds the end back, and what is read once does not wait for it.
     producer.begin_transaction().unwrap();
     put(&producer, &topic, 0, None, Some("open"));
     producer.flush(WAIT).unwrap();
-    assert_eq!(offsets(start(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
+    assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [0, 4]);
     producer.abort_transaction(WAIT).unwrap();
 }
 
@@ -218,7 +223,7 @@ fn real_speed_and_latency() {
         }
     }
     producer.flush(WAIT * 3).unwrap();
-    let log = start(broker.spec(&topic, Start::Beginning), Until::End);
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::End);
     let (mut first, mut count, begun) = (None, 0, Instant::now());
     while let Ok(chunk) = log.chunks.recv() {
         first.get_or_insert_with(Instant::now);
@@ -227,7 +232,7 @@ fn real_speed_and_latency() {
     let seconds = first.unwrap().elapsed().as_secs_f64();
     println!("{count} messages of 500 B in {seconds:.2} s ({:.2} M/s), {:.2} s with the start", count as f64 / seconds / 1e6, begun.elapsed().as_secs_f64());
 
-    let log = start(broker.spec(&topic, Start::End), Until::Forever);
+    let log = begin(broker.spec(&topic, Start::End), Until::Forever);
     until(&log, |view| view.caught_up);
     let producer: BaseProducer = broker.config().set("linger.ms", "0").create().unwrap();
     let mut micros: Vec<u128> = (0..200)

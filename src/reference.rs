@@ -1,0 +1,111 @@
+//! The reference pages that are written by the code: metrics, codes, and (`cli`) the command line. `docs/reference/` holds
+//! them; a test says when they are out of date, and `TIEOUT_WRITE=1` makes it write them again. Settings are `config`'s.
+
+use std::fmt::Write as _;
+
+use crate::{config::codes::CODES as PROBLEMS, engine::table::change::CODES as REJECTS, telemetry};
+
+/// What a process says with its exit code.
+pub const EXITS: &[(u8, &str)] = &[
+    (0, "all went well, whatever differs"),
+    (1, "the answer is no: `--fail-on` found such differences, or a test failed"),
+    (2, "the command line asks for what does not go"),
+    (70, "tieout itself is at fault; please report it"),
+    (74, "the output can't be written"),
+    (75, "a failure of the surroundings that is worth trying again"),
+    (78, "the configuration, or what it points to, does not hold: trying again changes nothing"),
+    (130, "asked to stop twice, so the last tick was not waited for"),
+];
+
+/// Why a log or a sink stops: the code, whether trying again may help (exit code 75) or not (78), and what it means.
+pub const STOPS: &[(&str, bool, &str)] = &[
+    ("ACCESS_REFUSED", false, "the broker refuses this user what was tried"),
+    ("BROKER_UNREACHABLE", true, "no broker answers; a reader that runs keeps trying and shows it as trouble"),
+    ("CLIENT_FAILED", true, "librdkafka gave up"),
+    ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
+    ("FILE_NOT_WRITTEN", false, "an output file can't be created or written"),
+    ("FILE_TRUNCATED", false, "a file is shorter than what was read of it"),
+    ("FILE_UNREADABLE", false, "a file can't be opened or read"),
+    ("LINE_TOO_LONG", false, "a file has no line end where a message must have ended"),
+    ("LOG_SHRUNK", false, "a partition ends before the position that it was read up to"),
+    ("LOG_UNSUPPORTED", false, "the connection's kind does not hold such a log"),
+    ("NOT_DELIVERED", true, "a topic did not take a record; one that is too large will not be taken later either"),
+    ("OFFSET_GONE", false, "messages that were not read yet are gone from the topic's retention"),
+    ("OFFSET_OUT_OF_RANGE", true, "the broker refused a position that it holds"),
+    ("OUTPUT_UNSUPPORTED", false, "the connection's kind can't be written to"),
+    ("PARTITIONS_FEWER", false, "a topic has fewer partitions than before"),
+    ("PARTITION_UNKNOWN", false, "`start` names a partition that the topic does not have"),
+    ("POSITION_BEYOND_END", false, "`start` names a position after the partition's end"),
+    ("TABLE_UNKNOWN", false, "the simulation has no such table"),
+    ("TOPIC_GONE", false, "a topic that was read does not exist any more"),
+    ("TOPIC_NOT_CREATED", false, "an output topic does not exist and could not be created"),
+    ("TOPIC_REPLACED", false, "a topic was deleted and created again under its name"),
+    ("TOPIC_UNKNOWN", false, "there is no such topic; without `--once` tieout waits for it"),
+];
+
+/// Codes of answers over HTTP that are problems (`application/problem+json`).
+pub const HTTP: &[(u16, &str, &str)] = &[
+    (400, "bad_parameter", "a parameter of the query does not hold"),
+    (404, "unknown_comparison", "no comparison of that name is declared"),
+    (404, "unknown_target", "no target of that name is declared"),
+    (404, "unknown_path", "there is nothing at this path"),
+    (405, "method_not_allowed", "the path is only to be read"),
+    (500, "broken_invariant", "the ledger broke an invariant, so no answer can be believed"),
+    (503, "hydrating", "the backlog is still read; ask again when `/readyz` answers 200"),
+    (503, "no_worker", "no worker answers; tieout may be stopping"),
+    (503, "timeout", "the worker that holds the row did not answer in time"),
+];
+
+const WRITTEN: &str = "`TIEOUT_WRITE=1 cargo test --test it tidy` writes it again.\n\n";
+
+/// `docs/reference/metrics.md`.
+pub fn metrics() -> String {
+    let intro = "`GET /metrics` answers in Prometheus' text format. All numbers that tell what stands are of one closed tick.\n\n";
+    format!("# Metrics\n\nWritten by the code (`src/telemetry.rs`); {WRITTEN}{intro}{}", telemetry::reference())
+}
+
+/// `docs/reference/codes.md`.
+pub fn codes() -> String {
+    let mut out = format!("# Codes\n\nWritten by the code (`src/reference.rs`); {WRITTEN}");
+    out += "## Exit codes\n\n| code | meaning |\n| --- | --- |\n";
+    for (code, meaning) in EXITS {
+        let _ = writeln!(out, "| {code} | {meaning} |");
+    }
+    out += "\n## Rejects\n\nA message or row that could not be decoded, mapped or validated is a reject: counted, shown, exported, and taken back when a \
+        good record of its key follows. It never stops the others.\n\n| code | meaning |\n| --- | --- |\n";
+    for (code, meaning) in REJECTS {
+        let _ = writeln!(out, "| `{code}` | {meaning} |");
+    }
+    out += "\n## Stops\n\nWhat ends a run with a name, so that a log or a sink never goes wrong silently.\n\n| code | try again | meaning |\n| --- | --- | --- |\n";
+    for (code, retry, meaning) in STOPS {
+        let _ = writeln!(out, "| `{code}` | {} | {meaning} |", if *retry { "yes (75)" } else { "no (78)" });
+    }
+    out += "\n## Problems over HTTP\n\n| status | code | meaning |\n| --- | --- | --- |\n";
+    for (status, code, meaning) in HTTP {
+        let _ = writeln!(out, "| {status} | `{code}` | {meaning} |");
+    }
+    out += "\n## Problems of files\n\n`tieout check` prints them all, each with its place.\n\n| code | meaning |\n| --- | --- |\n";
+    for (_, name, meaning) in PROBLEMS {
+        let _ = writeln!(out, "| `{name}` | {meaning} |");
+    }
+    out
+}
+
+/// `docs/reference/cli.md`: the help of every command.
+pub fn cli(command: clap::Command) -> String {
+    let mut out = format!("# Command line\n\nWritten by the code (`src/cli/`); {WRITTEN}");
+    let mut command = command.term_width(100);
+    command.build();
+    let mut section = |title: String, command: &mut clap::Command| {
+        let help = command.render_long_help().to_string();
+        let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+        let _ = writeln!(out, "## `{title}`\n\n```text\n{}\n```\n", lines.join("\n"));
+    };
+    section("tieout".into(), &mut command.clone());
+    for sub in command.get_subcommands_mut().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        section(format!("tieout {}", sub.get_name()), sub);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
