@@ -243,6 +243,7 @@ fn is_code(word: &str) -> bool {
 fn the_reference_is_up_to_date() {
     assert_written("docs/reference/metrics.md", &reference::metrics());
     assert_written("docs/reference/codes.md", &reference::codes());
+    assert_written("docs/reference/cli.md", &reference::cli(tieout::cli::command()));
 }
 
 /// A page that is written by the code: equal, or written again with `TIEOUT_WRITE=1`.
