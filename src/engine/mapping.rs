@@ -71,6 +71,8 @@ pub struct RowProgram {
     /// Rule and type of the key's columns and of the value's.
     key: Vec<(usize, Type)>,
     values: Vec<(usize, Type)>,
+    /// By value: the column of the input whose packed bytes it is as they stand, when it has some.
+    plain: Vec<Option<usize>>,
     /// No declared key: the position is the key.
     by_position: bool,
     work: Work,
@@ -145,6 +147,7 @@ impl RowProgram {
             late: Vec::new(),
             key,
             values,
+            plain: Vec::new(),
             by_position: false,
             work: Work::default(),
         };
@@ -153,6 +156,15 @@ impl RowProgram {
             let rule = program.rule(rule, &target[place], mapping.require.contains(&place), in_key);
             program.rules.push(rule);
         }
+        let plain = |(rule, ty): &(usize, Type)| {
+            let rule = &program.rules[*rule];
+            let as_it_is = rule.case.is_none() && rule.on_empty.is_none() && row::same_packing(rule.from, rule.ty) && row::same_packing(rule.ty, *ty);
+            match rule.input {
+                Input::Column(c) if as_it_is => Some(c),
+                _ => None,
+            }
+        };
+        program.plain = program.values.iter().map(plain).collect();
         program
     }
 
@@ -365,7 +377,11 @@ impl RowProgram {
             value.clear();
             let mut stop = None;
             let mut writer = RowWriter::new(value, self.values.len());
-            for (rule, ty) in &self.values {
+            for ((rule, ty), plain) in self.values.iter().zip(&self.plain) {
+                if let Some(c) = plain && let Field::Packed(field) = batch.row(record)[*c].field(&batch.bytes) {
+                    writer.packed(field);
+                    continue;
+                }
                 scratch.clear();
                 match field(*rule, scratch).and_then(|f| convert(f, self.rules[*rule].ty, *ty, scratch, &self.rules[*rule].name)) {
                     Ok(Out::Null) => writer.null(),

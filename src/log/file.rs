@@ -12,7 +12,7 @@ use std::{
 
 use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
 use crate::{
-    engine::{Chunk, Payload},
+    engine::{Chunk, Payload, buffers::CHUNKS},
     format::Message,
     plan::SourceId,
 };
@@ -100,7 +100,7 @@ impl Reader<'_> {
                     let rest = buffer[end..].to_vec();
                     buffer.truncate(end);
                     // What is kept for the next read grows to a chunk anyway.
-                    let mut next = Vec::with_capacity(CHUNK_BYTES + rest.len());
+                    let mut next = CHUNKS.take(CHUNK_BYTES + rest.len());
                     next.extend_from_slice(&rest);
                     let chunk = std::mem::replace(&mut buffer, next);
                     self.send(place, &mut position, chunk, &file)?;
