@@ -97,7 +97,8 @@ pub fn cli(command: clap::Command) -> String {
     let mut command = command.term_width(100);
     command.build();
     let mut section = |title: String, command: &mut clap::Command| {
-        let help = command.render_long_help().to_string();
+        // The page must not depend on who writes it.
+        let help = command.clone().mut_args(|arg| arg.hide_env_values(true)).render_long_help().to_string();
         let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
         let _ = writeln!(out, "## `{title}`\n\n```text\n{}\n```\n", lines.join("\n"));
     };

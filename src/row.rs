@@ -902,7 +902,7 @@ pub fn rescale(n: i128, by: i64, precision: u8) -> Option<i128> {
     if n == 0 {
         return Some(0);
     }
-    if by > 38 || by < -38 {
+    if !(-38..=38).contains(&by) {
         return None;
     }
     if by >= 0 {

@@ -9,6 +9,7 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
+pub use prometheus::TEXT_FORMAT;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::{

@@ -103,6 +103,6 @@ fn verdict(fail_on: Option<FailOn>, outcome: &Outcome) -> Result<(), Fail> {
     if count == 0 {
         return Ok(());
     }
-    eprintln!("{count} {what} stand");
+    let _ = writeln!(std::io::stderr(), "{count} {what} stand");
     Err(Fail::No)
 }

@@ -224,15 +224,11 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
                 report.error(Code::BadType, &place, why).hint(hint.unwrap_or_else(|| format!("known are {}", Type::NAMES.join(", "))));
             }
         }
-        Shape::Address => {
-            if address(text).is_none() {
-                report.error(Code::BadValue, &place, format!("`{text}` is not an address and port")).hint("for example `127.0.0.1:7171`, or `0.0.0.0:7171` for all interfaces");
-            }
+        Shape::Address if address(text).is_none() => {
+            report.error(Code::BadValue, &place, format!("`{text}` is not an address and port")).hint("for example `127.0.0.1:7171`, or `0.0.0.0:7171` for all interfaces");
         }
-        Shape::Word(words) => {
-            if !words.iter().any(|(word, _)| *word == text) {
-                report.error(Code::BadValue, &place, format!("`{text}` is not known here")).hint(names::alternatives(text, words.iter().map(|(w, _)| *w), ""));
-            }
+        Shape::Word(words) if !words.iter().any(|(word, _)| *word == text) => {
+            report.error(Code::BadValue, &place, format!("`{text}` is not known here")).hint(names::alternatives(text, words.iter().map(|(w, _)| *w), ""));
         }
         _ => {}
     }

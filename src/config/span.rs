@@ -26,5 +26,5 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// As people write it: the largest unit that divides it.
 pub fn text(ms: u64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
-    units.iter().find(|(unit, _)| ms >= *unit && ms % unit == 0).map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
+    units.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)).map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }

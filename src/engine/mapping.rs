@@ -35,6 +35,9 @@ enum Input {
     Late(usize),
 }
 
+/// What a packed value becomes; `None`: NULL.
+type CaseRules = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 struct Rule {
     name: String,
     ty: Type,
@@ -42,7 +45,7 @@ struct Rule {
     /// The type of what `input` gives.
     from: Type,
     /// A case map: packed input to packed output (`None`: NULL).
-    case: Option<(Vec<(Vec<u8>, Option<Vec<u8>>)>, Option<Option<Vec<u8>>>)>,
+    case: Option<(CaseRules, Option<Option<Vec<u8>>>)>,
     on_null: Policy,
     on_missing: Option<Policy>,
     on_empty: Option<Policy>,
@@ -85,6 +88,8 @@ pub struct RowProgram {
     /// Rules to run first, for what they refuse: all, where some that may refuse a row are not among the values, or are
     /// there in another order.
     checks: Vec<usize>,
+    /// By value: the column of the input whose packed bytes it is as they stand, when it has some.
+    plain: Vec<Option<usize>>,
     /// No declared key: the position is the key.
     by_position: bool,
     /// Rows tell what the message lacked from NULL; see [`RowProgram::keep_missing`].
@@ -163,6 +168,7 @@ impl RowProgram {
             key,
             values,
             checks: Vec::new(),
+            plain: Vec::new(),
             by_position: false,
             keeps_missing: false,
             work: Work::default(),
@@ -177,6 +183,15 @@ impl RowProgram {
         if !done.is_sorted() || refusing.clone().any(|r| !done.contains(&r)) {
             program.checks = refusing.collect();
         }
+        let plain = |(rule, ty): &(usize, Type)| {
+            let rule = &program.rules[*rule];
+            let as_it_is = rule.case.is_none() && rule.on_empty.is_none() && row::same_packing(rule.from, rule.ty) && row::same_packing(rule.ty, *ty);
+            match rule.input {
+                Input::Column(c) if as_it_is => Some(c),
+                _ => None,
+            }
+        };
+        program.plain = program.values.iter().map(plain).collect();
         program
     }
 
@@ -400,9 +415,15 @@ impl RowProgram {
                 field(*rule, scratch).err()
             });
             let mut writer = RowWriter::new(value, self.values.len());
-            for (rule, ty) in &self.values {
+            for ((rule, ty), plain) in self.values.iter().zip(&self.plain) {
                 if stop.is_some() {
                     break;
+                }
+                if let Some(c) = plain
+                    && let Field::Packed(field) = batch.row(record)[*c].field(&batch.bytes)
+                {
+                    writer.packed(field);
+                    continue;
                 }
                 scratch.clear();
                 match field(*rule, scratch).and_then(|f| convert(f, self.rules[*rule].ty, *ty, scratch, &self.rules[*rule].name)) {

@@ -11,9 +11,11 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `buffers` | large buffers that go from thread to thread, used again |
 //! | `worker` | the loop of a worker: commands in, steps, reports out |
 //! | `render` | wires a plan into one dataflow; `render/*.rs` one file a stage |
 //! | `table` | the compact keyed table, both sides of a comparison in one |
+//! | `buffers` | memory of chunks and runs, used again |
 //! | `mapping` | row-by-row mappings over decoded batches |
 //! | `sql` | DataFusion's planner in, a relational plan out; scalar expressions over batches |
 
@@ -23,6 +25,7 @@ use crossbeam_channel::Sender;
 
 use crate::plan::{ComparisonId, SourceId, TableRef, TargetId};
 
+pub mod buffers;
 pub mod mapping;
 pub mod render;
 pub mod sql;

@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, StageTimes, TableReport, Tick,
+    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, StageTimes, TableReport, Tick, buffers,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
@@ -180,6 +180,9 @@ impl Loop {
             match commands.try_recv() {
                 Ok(Command::Chunk { chunk, seq }) => {
                     self.ingest(&chunk, seq);
+                    if let Some(Chunk { payload: Payload::Lines { bytes, .. }, .. }) = Arc::into_inner(chunk) {
+                        buffers::CHUNKS.give(bytes);
+                    }
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
                     self.step(worker);
                 }
@@ -280,7 +283,7 @@ impl Loop {
         self.fates.clear();
         self.fates.resize(batch.records.len(), None);
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
-            let mut runs: Vec<Vec<u8>> = vec![Vec::with_capacity(batch.bytes.len() / self.workers + 64); self.workers];
+            let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.workers + 64)).collect();
             let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
             let result = feed.program.run(batch, chunk.partition, |mapped| {
                 fates[mapped.record] = fates[mapped.record].max(Some(mapped.fate));

@@ -292,7 +292,7 @@ fn push_time(out: &mut Vec<u8>, us: i64, precision: u8) {
     let us = us as u64 % 1_000_000;
     if us != 0 {
         out.push(b'.');
-        if precision == 3 && us % 1000 == 0 { push_digits(out, us / 1000, 3, 0) } else { push_digits(out, us, 6, 0) }
+        if precision == 3 && us.is_multiple_of(1000) { push_digits(out, us / 1000, 3, 0) } else { push_digits(out, us, 6, 0) }
     }
 }
 

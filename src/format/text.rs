@@ -153,7 +153,7 @@ pub fn double(text: &[u8]) -> Result<f64, Fault> {
 /// # Errors
 /// It is not base64.
 pub fn base64(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return Err(Fault::Mismatch);
     }
     let body = match text {

@@ -149,7 +149,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, content_type = "text/plain", body = String)))]
 pub async fn metrics(State(app): State<App>) -> Response {
     let page = telemetry::page(&app.ledger.read(), now_ms());
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response()
+    ([(header::CONTENT_TYPE, telemetry::TEXT_FORMAT)], page).into_response()
 }
 
 /// The page for people.

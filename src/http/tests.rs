@@ -1,3 +1,5 @@
+//! Answers over HTTP without a socket, over a ledger that the tests feed.
+
 use std::collections::BTreeSet;
 
 use axum::{

@@ -70,7 +70,9 @@ impl Ledger {
         let mut csv = csv::Writer::from_writer(to);
         csv.write_record(REJECT_COLUMNS)?;
         for (reject, weight) in self.rejects() {
-            let (partition, offset) = (reject.partition.to_string(), reject.offset.to_string());
+            // A row that was computed from several records has no position.
+            let position = |n: i64| if n < 0 { String::new() } else { n.to_string() };
+            let (partition, offset) = (position(reject.partition.into()), position(reject.offset));
             let source = self.plan.sources[reject.source].name.as_str();
             let key = reject.key.as_deref().unwrap_or("");
             for _ in 0..weight {

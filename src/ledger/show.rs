@@ -221,8 +221,9 @@ pub fn reject_object(plan: &Plan, reject: &crate::engine::Reject) -> Map<String,
     object.insert("code".into(), reject.code.into());
     object.insert("cause".into(), reject.cause.clone().into());
     object.insert("key".into(), reject.key.clone().into());
-    object.insert("partition".into(), reject.partition.into());
-    object.insert("offset".into(), reject.offset.into());
+    // A row that was computed from several records has no position.
+    object.insert("partition".into(), (reject.partition >= 0).then_some(reject.partition).into());
+    object.insert("offset".into(), (reject.offset >= 0).then_some(reject.offset).into());
     object.insert("target".into(), reject.target.map(|t| plan.targets[t].name.clone()).into());
     object
 }

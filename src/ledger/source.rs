@@ -28,11 +28,11 @@ pub struct SourceState {
 
 impl SourceState {
     /// The source time up to which it is closed at `tick`. The tick stands in for it while a source that is being read
-    /// shows no source times; `i64::MIN`: nothing was read yet.
+    /// shows no source times. `i64::MIN`: nothing was read yet; a log that is empty tells nothing of its system's time.
     pub fn closed_to(&self, tick: Tick) -> i64 {
         match self.known_to {
             Some(time) => time,
-            None if self.caught_up || self.read > 0 => tick as i64,
+            None if self.read > 0 => tick as i64,
             None => i64::MIN,
         }
     }

@@ -1,3 +1,5 @@
+//! The ledger as a script: ticks go in, states and counts are expected.
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{

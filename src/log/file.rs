@@ -12,13 +12,13 @@ use std::{
 
 use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
 use crate::{
-    engine::{Chunk, Payload},
+    engine::{Chunk, Payload, buffers::CHUNKS},
     format::Message,
     plan::SourceId,
 };
 
 /// Bytes of a chunk while there is a backlog.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 128 * 1024;
 /// A line longer than this is not a line.
 const LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How often a file is looked at: soon after something came, and when it has been quiet for a while.
@@ -93,6 +93,8 @@ impl Reader<'_> {
         loop {
             let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
             let had = buffer.len();
+            // With room for a probe behind the last byte, so that reading does not grow the buffer beyond what it needs.
+            buffer.reserve(want as usize + 64);
             let got = if want == 0 { 0 } else { (&mut file).take(want).read_to_end(&mut buffer).map_err(|e| Some(unreadable(path, &e)))? };
             if got > 0 {
                 busy = Instant::now();
@@ -100,7 +102,7 @@ impl Reader<'_> {
                     let rest = buffer[end..].to_vec();
                     buffer.truncate(end);
                     // What is kept for the next read grows to a chunk anyway.
-                    let mut next = Vec::with_capacity(CHUNK_BYTES + rest.len());
+                    let mut next = CHUNKS.take(CHUNK_BYTES + rest.len());
                     next.extend_from_slice(&rest);
                     let chunk = std::mem::replace(&mut buffer, next);
                     self.send(place, &mut position, chunk, &file)?;

@@ -305,7 +305,7 @@ impl Reader<'_> {
                 let found = asked(watch::ask(&consumer, &topic, count, Offset::Offset((*ms).max(0)), PATIENCE))?;
                 found.iter().zip(&ends).map(|(at, end)| if *at < 0 { *end } else { *at }).collect()
             }
-            Start::Offsets(offsets) => self.from_offsets(offsets, &lows, &ends)?,
+            Start::Offsets(offsets) => self.at_offsets(offsets, &lows, &ends)?,
         };
         self.partitions = (0..count)
             .map(|p| Partition { next: starts[p], start_end: ends[p], ..Partition::default() })
@@ -320,7 +320,7 @@ impl Reader<'_> {
     }
 
     /// Positions to start from, checked against what the topic holds.
-    fn from_offsets(&self, offsets: &BTreeMap<i32, i64>, lows: &[i64], ends: &[i64]) -> Result<Vec<i64>, LogError> {
+    fn at_offsets(&self, offsets: &BTreeMap<i32, i64>, lows: &[i64], ends: &[i64]) -> Result<Vec<i64>, LogError> {
         let mut starts = lows.to_vec();
         for (&partition, &offset) in offsets {
             let Some(start) = starts.get_mut(partition as usize) else {

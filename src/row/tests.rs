@@ -1,3 +1,5 @@
+//! Packed values and keys: text and back, and the order of bytes.
+
 use super::*;
 
 fn check(ty: &str, text: &str, shown: &str) {

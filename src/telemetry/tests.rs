@@ -1,3 +1,5 @@
+//! The page of metrics is one that Prometheus takes.
+
 use super::*;
 
 #[test]

@@ -17,6 +17,7 @@ use timely::{
 
 use crate::engine::{
     Tick,
+    buffers::RUNS,
     table::{Closed, Table, Value, change::Parcel},
 };
 
@@ -77,7 +78,7 @@ impl Stage {
 
     fn take(&mut self, parcel: Parcel, sides: &[InputSide]) {
         let side = sides[parcel.input as usize];
-        let Some(seq) = parcel.seq else { return self.table.apply_all(side, &parcel.run) };
+        let Some(seq) = parcel.seq else { return self.apply(side, parcel) };
         let input = parcel.input as usize;
         if self.turns.len() <= input {
             self.turns.resize_with(input + 1, Turn::default);
@@ -88,13 +89,18 @@ impl Stage {
             return;
         }
         turn.next += 1;
-        self.table.apply_all(side, &parcel.run);
+        self.apply(side, parcel);
         loop {
             let turn = &mut self.turns[input];
             let Some(parcel) = turn.early.remove(&turn.next) else { return };
             turn.next += 1;
-            self.table.apply_all(side, &parcel.run);
+            self.apply(side, parcel);
         }
+    }
+
+    fn apply(&mut self, side: usize, parcel: Parcel) {
+        self.table.apply_all(side, &parcel.run);
+        RUNS.give(parcel.run);
     }
 }
 

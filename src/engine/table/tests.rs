@@ -1,3 +1,5 @@
+//! The table against maps: upserts, weights, both sides.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -78,7 +80,7 @@ proptest! {
                         prop_assert_eq!(held, model[0].get(&k).cloned());
                     }
                     prop_assert_eq!(&shown, &expected);
-                    for s in 0..2 { prop_assert_eq!(table.rows(s), model[s].values().flatten().count() as u64); }
+                    for (s, rows) in model.iter().enumerate() { prop_assert_eq!(table.rows(s), rows.values().flatten().count() as u64); }
                 }
             }
         }

@@ -41,8 +41,9 @@ fn slow_value(ty: Type, json: &Json) -> Option<String> {
         (Type::Json, _) => return Some("json".into()),
         _ => return None,
     };
+    // There is one zero: the negative one becomes it.
     let value = match value {
-        row::Value::Double(0.0) => row::Value::Double(0.0),
+        row::Value::Double(n) => row::Value::Double(n + 0.0),
         value => value,
     };
     Some(row::text_of(ty, &value))

@@ -367,7 +367,7 @@ impl World {
         }
         deal.stage = next;
         let closed = matches!(next, Stage::Won | Stage::Lost);
-        deal.closed_day = closed.then(|| (self.now_ms / DAY_MS) as i32);
+        deal.closed_day = closed.then_some((self.now_ms / DAY_MS) as i32);
         let stay = self.dice.around(if closed { CLOSED_MS } else { STAGE_MS });
         self.set_deal(id, Some(deal));
         self.plan(stay, Happening::Advance(id));

@@ -39,6 +39,7 @@ pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) ->
 
 /// Safety: `event` must be a live event.
 unsafe fn read(event: *mut c::rd_kafka_event_t) -> Option<String> {
+    // Safety: what is asked of a live event belongs to it, and lives as long.
     unsafe {
         let result = c::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
