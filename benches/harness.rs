@@ -144,6 +144,8 @@ pub struct Measured {
     /// Anonymous memory above the start of the process: when everything was closed, and at its peak until then.
     pub held: f64,
     pub peak: f64,
+    /// Of it, what loading the configuration and planning left behind.
+    pub planned: f64,
     /// What the tables say they hold.
     pub state: f64,
     pub difference_changes: f64,
@@ -170,6 +172,7 @@ pub fn measure(job: &Job) -> Measured {
         cpu: number("cpu"),
         held: number("held"),
         peak: number("peak"),
+        planned: number("planned"),
         state: number("state"),
         difference_changes: number("difference_changes"),
         others: ((busy - number("cpu")) / wall).max(0.0),
@@ -184,8 +187,9 @@ pub fn is_child() -> bool {
     let text = |name: &str| job[name].as_str().expect("a text").to_string();
     let (empty, out) = (anonymous(), PathBuf::from(text("out")));
     let plan = plan(&text("dataflow"), Path::new(&text("dir")), job["workers"].as_u64().expect("a number") as usize, &text("tick"));
+    let planned = anonymous();
     let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::<(f64, u64, f64)>::new())));
-    let sampler = std::thread::spawn({
+    let sampler = std::thread::Builder::new().name("sampler".into()).spawn({
         let (done, seen, began) = (Arc::clone(&done), Arc::clone(&seen), Instant::now());
         move || {
             while !done.load(Ordering::Relaxed) {
@@ -194,6 +198,7 @@ pub fn is_child() -> bool {
             }
         }
     });
+    let sampler = sampler.expect("a thread starts");
     let options = Options { until: Until::End, export: Some(out.clone()), serve: false, write: Write::No };
     let outcome = pipeline::run(plan, &options, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     let cpu = cpu_seconds();
@@ -211,6 +216,7 @@ pub fn is_child() -> bool {
         json!({
             "closed": closed, "exported": outcome.seconds, "cpu_closed": cpu_closed, "cpu": cpu,
             "held": held.saturating_sub(empty), "peak": peak.saturating_sub(empty), "state": summary["state_bytes"],
+            "planned": planned.saturating_sub(empty),
             "difference_changes": summary["difference_changes"],
             "stages": [times.decode as f64 / 1e9, times.map as f64 / 1e9, times.table as f64 / 1e9, times.flow as f64 / 1e9],
         })

@@ -26,8 +26,8 @@ fn main() {
     let workload = generate::workload(size);
     println!("{}; {runs} runs each, medians; {} deal events, {} order events, {} keys", harness::load(), workload.deals, workload.orders, workload.keys);
     println!(
-        "{:<12} {:>7} {:>12} {:>12} {:>9} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}   CPU s: decode, map, table, flow",
-        "dataflow", "workers", "closed ev/s", "exports ev/s", "closed s", "export s", "CPU s", "B/key", "peak", "tables", "changes", "others"
+        "{:<12} {:>7} {:>12} {:>12} {:>9} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7}   CPU s: decode, map, table, flow",
+        "dataflow", "workers", "closed ev/s", "exports ev/s", "closed s", "export s", "CPU s", "B/key", "peak", "tables", "plan MB", "changes", "others"
     );
     let revenue_events = workload.deals + workload.orders + workload.accounts;
     let cases = [
@@ -50,7 +50,7 @@ fn main() {
             let mid = |of: &dyn Fn(&Measured) -> f64| median(all.iter().map(of).collect());
             let keys = workload.keys as f64;
             println!(
-                "{name:<12} {workers:>7} {:>12.0} {:>12.0} {:>9.2} {:>9.2} {:>7.2} {:>9.1} {:>9.1} {:>9.1} {:>9.0} {:>7.2}   {:.2} {:.2} {:.2} {:.2}",
+                "{name:<12} {workers:>7} {:>12.0} {:>12.0} {:>9.2} {:>9.2} {:>7.2} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.0} {:>7.2}   {:.2} {:.2} {:.2} {:.2}",
                 events as f64 / mid(&|m| m.closed),
                 events as f64 / mid(&|m| m.exported),
                 mid(&|m| m.closed),
@@ -59,6 +59,7 @@ fn main() {
                 mid(&|m| m.held) / keys,
                 mid(&|m| m.peak) / keys,
                 mid(&|m| m.state) / keys,
+                mid(&|m| m.planned) / 1e6,
                 mid(&|m| m.difference_changes),
                 mid(&|m| m.others),
                 mid(&|m| m.stages[0]),

@@ -27,6 +27,9 @@ const IDLE_SEAL: Duration = Duration::from_millis(100);
 /// Chunks under way per worker; more wait in their readers' channels.
 const CHUNKS_PER_WORKER: u64 = 4;
 
+/// How long the clock waits for a credit: about what a worker takes for a chunk.
+const CREDIT_WAIT: Duration = Duration::from_micros(150);
+
 /// What others ask of the clock.
 pub enum Ask {
     /// The row of a table as of a tick that is closed after the asking.
@@ -150,7 +153,7 @@ impl<'a> Clock<'a> {
             }
             if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
                 self.seal_if_due();
-                std::thread::sleep(Duration::from_micros(50));
+                std::thread::sleep(CREDIT_WAIT);
                 continue;
             }
             if let Some(lane) = self.next() {

@@ -78,7 +78,7 @@ pub struct RowProgram {
     columns: Vec<Column>,
     rules: Vec<Rule>,
     filter: Option<Scalar>,
-    /// Scalars that every record needs: first the filter, then those of the key.
+    /// Scalars of the key, which every record needs.
     early: Vec<Scalar>,
     /// Scalars that only rows in the target need.
     late: Vec<Scalar>,
@@ -88,6 +88,8 @@ pub struct RowProgram {
     /// Rules to run first, for what they refuse: all, where some that may refuse a row are not among the values, or are
     /// there in another order.
     checks: Vec<usize>,
+    /// By value: the column of the input whose packed bytes it is as they stand, when it has some.
+    plain: Vec<Option<usize>>,
     /// No declared key: the position is the key.
     by_position: bool,
     /// Rows tell what the message lacked from NULL; see [`RowProgram::keep_missing`].
@@ -97,6 +99,7 @@ pub struct RowProgram {
 
 #[derive(Default)]
 struct Work {
+    filter: Evaluated,
     early: Evaluated,
     late: Evaluated,
     rows: Vec<u32>,
@@ -160,11 +163,12 @@ impl RowProgram {
             columns: columns.to_vec(),
             rules: Vec::new(),
             filter: mapping.filter.clone(),
-            early: mapping.filter.iter().cloned().collect(),
+            early: Vec::new(),
             late: Vec::new(),
             key,
             values,
             checks: Vec::new(),
+            plain: Vec::new(),
             by_position: false,
             keeps_missing: false,
             work: Work::default(),
@@ -179,6 +183,15 @@ impl RowProgram {
         if !done.is_sorted() || refusing.clone().any(|r| !done.contains(&r)) {
             program.checks = refusing.collect();
         }
+        let plain = |(rule, ty): &(usize, Type)| {
+            let rule = &program.rules[*rule];
+            let as_it_is = rule.case.is_none() && rule.on_empty.is_none() && row::same_packing(rule.from, rule.ty) && row::same_packing(rule.ty, *ty);
+            match rule.input {
+                Input::Column(c) if as_it_is => Some(c),
+                _ => None,
+            }
+        };
+        program.plain = program.values.iter().map(plain).collect();
         program
     }
 
@@ -243,7 +256,7 @@ impl RowProgram {
         for c in &self.origin.key {
             wanted[*c] = true;
         }
-        for scalar in self.early.iter().chain(&self.late) {
+        for scalar in self.filter.iter().chain(&self.early).chain(&self.late) {
             for c in scalar.columns() {
                 wanted[*c] = true;
             }
@@ -286,13 +299,14 @@ impl RowProgram {
     }
 
     fn run_with(&self, batch: &Batch, partition: i32, work: &mut Work, emit: &mut impl FnMut(Mapped)) -> Result<(), String> {
-        let Work { early, late, rows, passing, key, value, scratch } = work;
+        let Work { filter, early, late, rows, passing, key, value, scratch } = work;
         rows.clear();
         rows.extend((0..batch.records.len() as u32).filter(|r| matches!(batch.records[*r as usize].op, format::Op::Upsert | format::Op::Delete | format::Op::Reject)));
+        evaluate(self.filter.as_slice(), batch, &self.columns, rows, filter);
         evaluate(&self.early, batch, &self.columns, rows, early);
         let keeps = |at: usize| -> Option<bool> {
-            let span = self.filter.as_ref().map(|_| early.spans[at * self.early.len()])?;
-            Some(matches!(span.field(&early.bytes), Field::Packed([1])))
+            let span = self.filter.as_ref().map(|_| filter.spans[at])?;
+            Some(matches!(span.field(&filter.bytes), Field::Packed([1])))
         };
         passing.clear();
         for (at, record) in rows.iter().enumerate() {
@@ -302,7 +316,8 @@ impl RowProgram {
         }
         evaluate(&self.late, batch, &self.columns, passing, late);
 
-        let (mut rejects, mut early_errors, mut late_errors) = (batch.rejects.iter().peekable(), early.errors.iter().peekable(), late.errors.iter().peekable());
+        let (mut rejects, mut filter_errors) = (batch.rejects.iter().peekable(), filter.errors.iter().peekable());
+        let (mut early_errors, mut late_errors) = (early.errors.iter().peekable(), late.errors.iter().peekable());
         let (mut at_row, mut at_passing) = (0, 0);
         for (record, meta) in batch.records.iter().enumerate() {
             if meta.op == format::Op::Truncate {
@@ -314,7 +329,8 @@ impl RowProgram {
             }
             let at = at_row;
             at_row += 1;
-            let error = early_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
+            let filter_error = filter_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
+            let key_error = early_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
             while early_errors.next_if(|(row, _)| *row == at).is_some() {}
             let passed = (passing.get(at_passing) == Some(&(record as u32))).then_some(at_passing);
             at_passing += usize::from(passed.is_some());
@@ -342,7 +358,7 @@ impl RowProgram {
                     }
                 }
             }
-            let usable = bad_key.is_none() && error.is_none() && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
+            let usable = bad_key.is_none() && key_error.is_none() && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
             let mut refuse = |code: &'static str, cause: String, text: Option<String>, decoded: bool| {
                 let mut reject = self.reject(batch, record, partition, code, cause, text);
                 if !decoded {
@@ -362,7 +378,7 @@ impl RowProgram {
             match bad_key {
                 Some(Stop::Fail(why)) => return Err(why),
                 // A row that is not in the target need not have a key.
-                Some(_) if meta.op == format::Op::Upsert && passed.is_none() && error.is_none() => {
+                Some(_) if meta.op == format::Op::Upsert && passed.is_none() && filter_error.is_none() => {
                     emit(Mapped { record, fate: Fate::Filtered, change: None, reject: None });
                     continue;
                 }
@@ -380,11 +396,16 @@ impl RowProgram {
                 emit(Mapped { record, fate: Fate::Applied, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
-            if let Some(cause) = error.or(late_error) {
+            let error = filter_error.or(passed.and(key_error)).or(late_error);
+            if let Some(cause) = error {
                 refuse("EVALUATION_FAILED", cause.clone(), None, true);
                 continue;
             }
             if passed.is_none() {
+                if key_error.is_some() {
+                    emit(Mapped { record, fate: Fate::Filtered, change: None, reject: None });
+                    continue;
+                }
                 emit(Mapped { record, fate: Fate::Filtered, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
@@ -394,9 +415,15 @@ impl RowProgram {
                 field(*rule, scratch).err()
             });
             let mut writer = RowWriter::new(value, self.values.len());
-            for (rule, ty) in &self.values {
+            for ((rule, ty), plain) in self.values.iter().zip(&self.plain) {
                 if stop.is_some() {
                     break;
+                }
+                if let Some(c) = plain
+                    && let Field::Packed(field) = batch.row(record)[*c].field(&batch.bytes)
+                {
+                    writer.packed(field);
+                    continue;
                 }
                 scratch.clear();
                 match field(*rule, scratch).and_then(|f| convert(f, self.rules[*rule].ty, *ty, scratch, &self.rules[*rule].name)) {
@@ -544,7 +571,6 @@ pub fn is_one_to_one(mapping: &FieldMapping, target_key: &[usize], columns: &[Co
             FieldValue::Column(c) => told.push(*c),
             FieldValue::Expression(expression) => match expression.injective_in() {
                 Some(c) => told.push(c),
-                None if expression.columns().iter().all(|c| source_key.contains(c)) => {}
                 None => return false,
             },
             FieldValue::Case { .. } => return false,

@@ -11,6 +11,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `buffers` | large buffers that go from thread to thread, used again |
 //! | `worker` | the loop of a worker: commands in, steps, reports out |
 //! | `render` | wires a plan into one dataflow; `render/*.rs` one file a stage |
 //! | `table` | the compact keyed table, both sides of a comparison in one |

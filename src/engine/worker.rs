@@ -180,8 +180,8 @@ impl Loop {
             match commands.try_recv() {
                 Ok(Command::Chunk { chunk, seq }) => {
                     self.ingest(&chunk, seq);
-                    if let Some(Chunk { payload: Payload::Lines { bytes, .. } | Payload::Messages { bytes, .. }, .. }) = Arc::into_inner(chunk) {
-                        buffers::give_back(bytes);
+                    if let Some(Chunk { payload: Payload::Lines { bytes, .. }, .. }) = Arc::into_inner(chunk) {
+                        buffers::CHUNKS.give(bytes);
                     }
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
                     self.step(worker);
@@ -283,7 +283,7 @@ impl Loop {
         self.fates.clear();
         self.fates.resize(batch.records.len(), None);
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
-            let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::take()).collect();
+            let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.workers + 64)).collect();
             let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
             let result = feed.program.run(batch, chunk.partition, |mapped| {
                 fates[mapped.record] = fates[mapped.record].max(Some(mapped.fate));

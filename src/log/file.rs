@@ -12,7 +12,7 @@ use std::{
 
 use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
 use crate::{
-    engine::{Chunk, Payload, buffers},
+    engine::{Chunk, Payload, buffers::CHUNKS},
     format::Message,
     plan::SourceId,
 };
@@ -101,7 +101,8 @@ impl Reader<'_> {
                 if let Some(end) = memchr::memrchr(b'\n', &buffer[had..]).map(|at| had + at + 1) {
                     let rest = buffer[end..].to_vec();
                     buffer.truncate(end);
-                    let mut next = buffers::take();
+                    // What is kept for the next read grows to a chunk anyway.
+                    let mut next = CHUNKS.take(CHUNK_BYTES + rest.len());
                     next.extend_from_slice(&rest);
                     let chunk = std::mem::replace(&mut buffer, next);
                     self.send(place, &mut position, chunk, &file)?;

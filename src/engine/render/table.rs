@@ -16,7 +16,8 @@ use timely::{
 };
 
 use crate::engine::{
-    Tick, buffers,
+    Tick,
+    buffers::RUNS,
     table::{Closed, Table, Value, change::Parcel},
 };
 
@@ -75,14 +76,9 @@ impl Stage {
         }
     }
 
-    fn apply(&mut self, side: InputSide, run: Vec<u8>) {
-        self.table.apply_all(side, &run);
-        buffers::give_back(run);
-    }
-
     fn take(&mut self, parcel: Parcel, sides: &[InputSide]) {
         let side = sides[parcel.input as usize];
-        let Some(seq) = parcel.seq else { return self.apply(side, parcel.run) };
+        let Some(seq) = parcel.seq else { return self.apply(side, parcel) };
         let input = parcel.input as usize;
         if self.turns.len() <= input {
             self.turns.resize_with(input + 1, Turn::default);
@@ -93,13 +89,18 @@ impl Stage {
             return;
         }
         turn.next += 1;
-        self.apply(side, parcel.run);
+        self.apply(side, parcel);
         loop {
             let turn = &mut self.turns[input];
             let Some(parcel) = turn.early.remove(&turn.next) else { return };
             turn.next += 1;
-            self.apply(side, parcel.run);
+            self.apply(side, parcel);
         }
+    }
+
+    fn apply(&mut self, side: usize, parcel: Parcel) {
+        self.table.apply_all(side, &parcel.run);
+        RUNS.give(parcel.run);
     }
 }
 

@@ -103,8 +103,8 @@ impl Table {
 
     /// Applies the changes of one packed run, in order, to one side.
     pub fn apply_all(&mut self, side: usize, run: &[u8]) {
-        // Two passes per stretch of changes: the first brings index and slots near (the loads do not depend on each
-        // other, so the processor overlaps them), the second works on them.
+        // Several passes per stretch of changes: one each to bring index, slots and entries near (the loads of a pass do
+        // not depend on each other, so the processor overlaps them), the last works on them.
         const STRETCH: usize = 32;
         let mut changes = change::read(run);
         let mut stretch: [(Change, u64); STRETCH] = [(Change::EMPTY, 0); STRETCH];
@@ -121,12 +121,18 @@ impl Table {
             if n == 0 {
                 return;
             }
-            let mut near = 0u32;
-            for (_, hash) in &stretch[..n] {
+            let mut handles = [[0; 2]; STRETCH];
+            for ((_, hash), handles) in stretch[..n].iter().zip(&mut handles) {
                 let place = self.index.touch(*hash as u32);
-                if place != 0 {
-                    let slot = self.slots[place as u32 as usize - 1];
-                    near ^= slot[0] ^ slot[1];
+                if place != 0 && (place >> 32) as u32 == *hash as u32 {
+                    *handles = self.slots[place as u32 as usize - 1];
+                }
+            }
+            let mut near = 0u8;
+            for [expected, actual] in &handles[..n] {
+                near ^= self.slabs.touch(*expected);
+                if actual != expected {
+                    near ^= self.slabs.touch(*actual);
                 }
             }
             std::hint::black_box(near);
@@ -420,8 +426,10 @@ impl Table {
                 self.free.push(slot);
             }
         }
+        // The next tick is likely to be as large as this one; a much smaller one gives the memory back.
+        let keep = log.capacity() <= 1 << 16 || log.len() >= log.capacity() / 8;
         log.clear();
-        if log.capacity() <= 1 << 16 {
+        if keep {
             self.log = log;
         }
         closed
@@ -458,6 +466,12 @@ impl Table {
         let mut slots: Vec<(u64, u32)> = self.slots().map(|slot| (head(self.key_of(slot)), slot)).collect();
         slots.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.key_of(a.1).cmp(self.key_of(b.1))));
         slots.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// Do both sides of a slot have one row in common?
+    pub fn is_tied(&self, slot: u32) -> bool {
+        let [expected, actual] = self.slots[slot as usize];
+        expected != 0 && expected == actual
     }
 
     /// Key and rows of a side of a slot; a key with several rows has each as often as it counts.
