@@ -68,7 +68,11 @@ fn records() -> Vec<Record> {
 
 /// Adds one round: build, serialise, view, owned.
 fn round<C>(
-    codec: &mut Codec, parcels: &[&[Record]], build: impl Fn(&[Record]) -> C, serialise: impl Fn(&C, &mut Vec<u8>), view: impl Fn(&[u8]) -> u64,
+    codec: &mut Codec,
+    parcels: &[&[Record]],
+    build: impl Fn(&[Record]) -> C,
+    serialise: impl Fn(&C, &mut Vec<u8>),
+    view: impl Fn(&[u8]) -> u64,
     owned: impl Fn(&mut Vec<u8>) -> Vec<Record>,
 ) {
     let per_record = |began: Instant| began.elapsed().as_nanos() as f64 / RECORDS as f64;
@@ -161,7 +165,9 @@ fn main() {
             <[Record]>::to_vec,
             |records, out| bincode::serialize_into(out, records).expect("memory takes it"),
             // There is no view; what there is is the owned form.
-            |bytes| bincode::deserialize::<Vec<Record>>(bytes).expect("it was written so").iter().map(|(op, time, key, value)| touch(*op, *time, key, value)).sum(),
+            |bytes| {
+                bincode::deserialize::<Vec<Record>>(bytes).expect("it was written so").iter().map(|(op, time, key, value)| touch(*op, *time, key, value)).sum()
+            },
             |bytes| bincode::deserialize(bytes).expect("it was written so"),
         );
         round(

@@ -149,7 +149,9 @@ impl Deal {
         let (units, cents, stage) = (cents / 100, cents % 100, STAGES[*stage].0);
         let _ = write!(out, r#"{{"id":{id},"account_id":{account},"owner":"User{owner}","amount":"{units}.{cents:02}","currency":"#);
         match self.currency {
-            Some(currency) => { let _ = write!(out, "\"{currency}\""); }
+            Some(currency) => {
+                let _ = write!(out, "\"{currency}\"");
+            }
             None => out.push_str("null"),
         }
         let _ = write!(out, r#","stage":"{stage}","probability":{probability},"closed_at":"#);
@@ -162,7 +164,10 @@ impl Order {
     fn json(&self, out: &mut String) {
         let Order { id, customer, status, cents, currency, .. } = self;
         let (units, cents) = (cents / 100, cents % 100);
-        let _ = write!(out, r#"{{"order_id":"SO-{id}","customer":{customer},"status":"{status}","amount":"{units}.{cents:02}","currency":"{currency}","closed_on":"#);
+        let _ = write!(
+            out,
+            r#"{{"order_id":"SO-{id}","customer":{customer},"status":"{status}","amount":"{units}.{cents:02}","currency":"{currency}","closed_on":"#
+        );
         day(out, self.closed, true);
         let _ = write!(out, r#","owner":"{}"}}"#, self.owner());
     }
@@ -174,7 +179,14 @@ impl Order {
     fn fields(&self) -> [(&'static str, String); 6] {
         let mut closed = String::new();
         day(&mut closed, self.closed, false);
-        [("customer", self.customer.to_string()), ("status", self.status.into()), ("amount", amount(self.cents)), ("currency", self.currency.into()), ("closed_on", closed), ("owner", self.owner())]
+        [
+            ("customer", self.customer.to_string()),
+            ("status", self.status.into()),
+            ("amount", amount(self.cents)),
+            ("currency", self.currency.into()),
+            ("closed_on", closed),
+            ("owner", self.owner()),
+        ]
     }
 
     /// What a careless system makes of it.
@@ -233,7 +245,10 @@ impl<W: Write> Journal<W> {
         }
         let (db, lsn, sent) = (if self.table == "sales_order" { "erp" } else { "crm" }, self.lsn, ms + 3);
         let table = self.table;
-        let _ = write!(self.line, r#","source":{{"connector":"postgresql","db":"{db}","schema":"public","table":"{table}","ts_ms":{ms},"lsn":{lsn}}},"op":"{op}","ts_ms":{sent}}}"#);
+        let _ = write!(
+            self.line,
+            r#","source":{{"connector":"postgresql","db":"{db}","schema":"public","table":"{table}","ts_ms":{ms},"lsn":{lsn}}},"op":"{op}","ts_ms":{sent}}}"#
+        );
         self.line.push('\n');
         self.out.write_all(self.line.as_bytes())
     }
@@ -288,7 +303,15 @@ pub fn workload(size: Size) -> Workload {
     let made: serde_json::Value = serde_json::from_slice(&fs::read(&done).expect("it was written")).expect("it is JSON");
     let number = |name: &str| made[name].as_u64().expect("a number");
     let lines = |name: &str| made[name].as_array().expect("an array").iter().map(|l| l.as_str().expect("a line").to_string()).collect();
-    Workload { deals: number("deals"), orders: number("orders"), accounts: number("accounts"), keys: number("keys"), orders_truth: lines("orders_truth"), revenue_truth: lines("revenue_truth"), dir }
+    Workload {
+        deals: number("deals"),
+        orders: number("orders"),
+        accounts: number("accounts"),
+        keys: number("keys"),
+        orders_truth: lines("orders_truth"),
+        revenue_truth: lines("revenue_truth"),
+        dir,
+    }
 }
 
 fn make(size: Size, dir: &Path) -> io::Result<serde_json::Value> {
@@ -376,7 +399,9 @@ fn make(size: Size, dir: &Path) -> io::Result<serde_json::Value> {
     erp.out.flush()?;
     let (orders_truth, keys) = orders_truth(&world);
     let revenue_truth = revenue_truth(&world);
-    Ok(serde_json::json!({ "deals": crm.messages, "orders": erp.messages, "accounts": accounts, "keys": keys, "orders_truth": orders_truth, "revenue_truth": revenue_truth }))
+    Ok(
+        serde_json::json!({ "deals": crm.messages, "orders": erp.messages, "accounts": accounts, "keys": keys, "orders_truth": orders_truth, "revenue_truth": revenue_truth }),
+    )
 }
 
 fn orders_truth(world: &World) -> (Vec<String>, u64) {
@@ -420,7 +445,11 @@ fn revenue_truth(world: &World) -> Vec<String> {
         let key = format!("[\"{}\",\"{}\"]", group.0, group.1);
         match (expected.get(group), actual.get(group)) {
             (Some(e), Some(a)) => {
-                let mut line = |field: &str, e: String, a: String| if e != a { lines.push(format!("{key},mismatched,{field},{e},{a}")) };
+                let mut line = |field: &str, e: String, a: String| {
+                    if e != a {
+                        lines.push(format!("{key},mismatched,{field},{e},{a}"))
+                    }
+                };
                 line("revenue", amount(e.sum), amount(a.sum));
                 line("orders", e.count.to_string(), a.count.to_string());
                 line("largest", amount(e.largest), amount(a.largest));

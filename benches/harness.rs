@@ -160,7 +160,11 @@ pub fn measure(job: &Job) -> Measured {
     let _ = fs::remove_dir_all(&job.out);
     let text = json!({ "dataflow": job.dataflow, "dir": job.dir, "out": job.out, "workers": job.workers, "tick": job.tick }).to_string();
     let (busy, began) = (busy_seconds(), Instant::now());
-    let output = Command::new(std::env::current_exe().expect("the bench knows itself")).env(CHILD, text).stderr(std::process::Stdio::inherit()).output().expect("the bench can run itself");
+    let output = Command::new(std::env::current_exe().expect("the bench knows itself"))
+        .env(CHILD, text)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("the bench can run itself");
     assert!(output.status.success(), "the run failed: {}", output.status);
     let (wall, busy) = (began.elapsed().as_secs_f64(), busy_seconds() - busy);
     let said: Json = serde_json::from_slice(&output.stdout).expect("the child speaks JSON");

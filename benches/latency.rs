@@ -52,7 +52,10 @@ fn main() {
     let tick = harness::argument("tick").unwrap_or("10ms".into());
     let lag = harness::number("lag", 0);
     println!("{}; tick {tick}, {workers} workers, {seconds} s a rate after {WARM_UP} s of warming up, the ERP follows after {lag} ms", harness::load());
-    println!("{:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>11} {:>7} {:>7}", "changes/s", "probes", "p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms", "late p99", "shown/s", "CPU", "others");
+    println!(
+        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>11} {:>7} {:>7}",
+        "changes/s", "probes", "p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms", "late p99", "shown/s", "CPU", "others"
+    );
     for rate in rates.split(',').map(|rate| rate.parse::<u64>().expect("a rate is a number")) {
         run(rate, seconds, workers, &tick, lag);
     }
@@ -79,7 +82,13 @@ impl Systems {
         for name in ["src.changes.ndjson", "tgt.changes.ndjson"] {
             create(name);
         }
-        let mut systems = Systems { crm: Journal::new(Vec::new(), "opportunity"), erp: Journal::new(Vec::new(), "sales_order"), files, deals: Vec::new(), random: Random::new(7) };
+        let mut systems = Systems {
+            crm: Journal::new(Vec::new(), "opportunity"),
+            erp: Journal::new(Vec::new(), "sales_order"),
+            files,
+            deals: Vec::new(),
+            random: Random::new(7),
+        };
         for id in 0..ROWS + PROBED {
             let mut deal = Deal::random(&mut systems.random, id, ACCOUNTS, now_ms()).won();
             if id >= ROWS {

@@ -18,7 +18,10 @@ fn main() {
     }
     let (runs, max) = (number("runs", 3), number("max", 1_000_000));
     println!("{}; {runs} runs each, medians; tables are read and closed, nothing is exported yet", harness::load());
-    println!("{:>10} {:>7} {:>10} {:>9} {:>12} {:>12} {:>10} {:>9} {:>9} {:>9} {:>7}", "rows", "workers", "events", "closed s", "ev/s", "wall us/ev", "CPU us/ev", "speed-up", "B/key", "tables", "others");
+    println!(
+        "{:>10} {:>7} {:>10} {:>9} {:>12} {:>12} {:>10} {:>9} {:>9} {:>9} {:>7}",
+        "rows", "workers", "events", "closed s", "ev/s", "wall us/ev", "CPU us/ev", "speed-up", "B/key", "tables", "others"
+    );
     for rows in [10_000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|rows| *rows <= max) {
         let workload = generate::workload(generate::Size { rows, ..generate::Size::default() });
         let events = (workload.deals + workload.orders) as f64;

@@ -124,13 +124,14 @@ pub struct Wire {
     pub times: WireTimes,
 }
 
-/// A string that is no number is taken as base64 of the unscaled value at the declared scale only under `Precise`.
+/// How decimals stand in messages without a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WireDecimals {
     /// Text or numbers (`decimal.handling.mode` `string` or `double`).
     #[default]
     Text,
-    /// Base64 of the unscaled value (`precise`, which is the connector's default).
+    /// Every string is base64 of the unscaled value at the declared scale (`precise`, which is the connector's default);
+    /// "1234" is base64, too.
     Precise,
 }
 

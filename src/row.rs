@@ -744,8 +744,8 @@ pub fn date_text(days: i32) -> String {
 }
 
 fn time_text(us: i64, ty: Type) -> String {
-    let (seconds, fraction) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
-    let (sign, seconds) = if seconds < 0 { ("-", -seconds) } else { ("", seconds) };
+    let (sign, us) = if us < 0 { ("-", us.unsigned_abs() as i64) } else { ("", us) };
+    let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
     let mut text = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     push_fraction(&mut text, fraction, match ty { Type::Time(p) => p, _ => 6 });
     text
