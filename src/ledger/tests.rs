@@ -225,7 +225,7 @@ fn a_quiet_source_that_is_read_to_its_end_is_known_as_far_as_its_connection() {
 fn without_source_times_the_tick_stands_in() {
     let mut bench = Bench::new();
     bench.report.sources[CRM].read = 1;
-    bench.sealed.sources[ERP].caught_up = true;
+    bench.report.sources[ERP].read = 1;
     bench.change(1, Some((side("A"), Side::Absent)), None, None);
     bench.close(5_000);
     let state = |bench: &Bench| bench.ledger.read().differences(0, None).map(|d| (d.state, d.base)).collect::<Vec<_>>();
