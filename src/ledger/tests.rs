@@ -508,7 +508,7 @@ fn states_equal_those_computed_from_scratch_at_every_tick() {
                 if let Some((kind, unclear)) = classified {
                     let or_else = |time: Option<i64>| time.unwrap_or(times[CRM]);
                     let base = match before {
-                        Some(b) if expected_time.is_none() && b.expected == expected => b.base,
+                        Some(b) if b.expected == expected => b.base,
                         Some(_) => or_else(expected_time),
                         None => or_else(expected_time.max(actual_time)),
                     };
