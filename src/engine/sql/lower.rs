@@ -263,7 +263,11 @@ impl Lowering<'_> {
                 "min" | "bool_and" => AggregateFunction::Least,
                 "max" | "bool_or" => AggregateFunction::Greatest,
                 _ => {
-                    return self.refuse(&name, format!("the aggregate `{name}` is not kept incrementally"), &format!("supported are {}", AGGREGATES.join(", ")));
+                    return self.refuse(
+                        &name,
+                        format!("the aggregate `{name}` is not kept incrementally"),
+                        &format!("supported are {}", AGGREGATES.join(", ")),
+                    );
                 }
             };
             if call.params.args.len() != 1 {
