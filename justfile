@@ -14,7 +14,7 @@ test:
     cargo test
 
 # The tests written in a folder of dataflows.
-case dir="dataflows/rules":
+case dir="dataflows/orders":
     cargo run --release -- test --config {{dir}}/config.yaml
 
 # Speed and memory; see docs/performance.md.

@@ -66,7 +66,7 @@ impl Random {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (u128::from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)) * u128::from(n) >> 64) as u64
+        ((u128::from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)) * u128::from(n)) >> 64) as u64
     }
 
     pub fn chance(&mut self, p: f64) -> bool {

@@ -193,7 +193,7 @@ pub fn is_child() -> bool {
     let plan = plan(&text("dataflow"), Path::new(&text("dir")), job["workers"].as_u64().expect("a number") as usize, &text("tick"));
     let planned = anonymous();
     let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::<(f64, u64, f64)>::new())));
-    let sampler = std::thread::spawn({
+    let sampler = std::thread::Builder::new().name("sampler".into()).spawn({
         let (done, seen, began) = (Arc::clone(&done), Arc::clone(&seen), Instant::now());
         move || {
             while !done.load(Ordering::Relaxed) {
@@ -202,6 +202,7 @@ pub fn is_child() -> bool {
             }
         }
     });
+    let sampler = sampler.expect("a thread starts");
     let options = Options { until: Until::End, export: Some(out.clone()), serve: false, write: Write::No };
     let outcome = pipeline::run(plan, &options, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     let cpu = cpu_seconds();

@@ -8,6 +8,8 @@
 //! nowhere else, on an order whose deal never agrees, and a subscriber on a real socket waits for that number. The
 //! subscriber is one thread with a plain socket; sender and subscriber share one clock and, with tieout itself, the cores.
 
+#![allow(clippy::disallowed_methods, reason = "the few threads of a benchmark need no names")]
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

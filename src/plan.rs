@@ -109,8 +109,7 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [(&'static str, Format); 3] =
-        [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
+    pub const ALL: [(&'static str, Format); 3] = [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
 
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, f)| *f == self).expect("every format is listed").0
@@ -124,13 +123,14 @@ pub struct Wire {
     pub times: WireTimes,
 }
 
-/// A string that is no number is taken as base64 of the unscaled value at the declared scale only under `Precise`.
+/// How decimals stand in messages without a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WireDecimals {
     /// Text or numbers (`decimal.handling.mode` `string` or `double`).
     #[default]
     Text,
-    /// Base64 of the unscaled value (`precise`, which is the connector's default).
+    /// Every string is base64 of the unscaled value at the declared scale (`precise`, which is the connector's default);
+    /// "1234" is base64, too.
     Precise,
 }
 
@@ -212,7 +212,11 @@ pub enum FieldValue {
     Column(usize),
     Expression(Scalar),
     /// A map from values of an input; values of `when` have the type of the target column.
-    Case { input: CaseInput, when: Vec<(Value, Value)>, otherwise: Otherwise },
+    Case {
+        input: CaseInput,
+        when: Vec<(Value, Value)>,
+        otherwise: Otherwise,
+    },
 }
 
 #[derive(Clone, Debug)]

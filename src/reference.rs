@@ -56,7 +56,7 @@ pub const HTTP: &[(u16, &str, &str)] = &[
     (503, "timeout", "the worker that holds the row did not answer in time"),
 ];
 
-const WRITTEN: &str = "`TIEOUT_WRITE=1 cargo test --test it tidy` writes it again.\n\n";
+const WRITTEN: &str = "`TIEOUT_WRITE=1 cargo test --test it references` writes it again.\n\n";
 
 /// `docs/reference/metrics.md`.
 pub fn metrics() -> String {

@@ -33,7 +33,7 @@ enum Format {
 pub fn check(args: &Check, out: &mut impl Write) -> Result<(), Fail> {
     let checked = config::check(&args.files.config, args.files.dataflows.as_deref(), Need::Connections);
     let problems = checked.problems;
-    let holds = checked.plan.is_some() && !(args.strict && !problems.is_empty());
+    let holds = checked.plan.is_some() && (!args.strict || problems.is_empty());
     if args.format == Format::Json {
         writeln!(out, "{:#}", problems.json())?;
         return if holds { Ok(()) } else { Err(Fail::Configuration(problems.summary())) };

@@ -84,7 +84,7 @@ fn reading(live: &Live, ledger: &Ledger, elapsed: Duration) -> String {
     let total = read + behind;
     let events: u64 = ledger.sources().iter().map(|s| s.read).sum();
     let phase = if behind == 0 { "closing" } else { "reading" };
-    let share = if total == 0 { 100 } else { read * 100 / total };
+    let share = (read * 100).checked_div(total).unwrap_or(100);
     let rate = grouped((events as f64 / elapsed.as_secs_f64()) as u64);
     format!("{phase} {share:>3} % of {}   {} events   {rate} events/s   {} s", bytes(total), grouped(events), elapsed.as_secs())
 }
@@ -106,7 +106,7 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);

@@ -112,7 +112,9 @@ fn lines(text: &mut String, rows: &[Map<String, Json>]) {
 fn flow(value: &Json) -> String {
     match value {
         Json::Object(map) if map.is_empty() => "{}".into(),
-        Json::Object(map) => format!("{{ {} }}", map.iter().map(|(k, v)| format!("{}: {}", flow(&Json::String(k.clone())), flow(v))).collect::<Vec<_>>().join(", ")),
+        Json::Object(map) => {
+            format!("{{ {} }}", map.iter().map(|(k, v)| format!("{}: {}", flow(&Json::String(k.clone())), flow(v))).collect::<Vec<_>>().join(", "))
+        }
         Json::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Json::String(text) if plain(text) => text.clone(),
         other => other.to_string(),
@@ -123,14 +125,31 @@ fn flow(value: &Json) -> String {
 fn plain(text: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || "_-. /".contains(c);
     let reserved = ["true", "false", "null", "yes", "no", "on", "off", "~"].contains(&text.to_ascii_lowercase().as_str());
-    !text.is_empty() && text.chars().all(word) && text.chars().any(char::is_alphabetic) && !text.starts_with(|c: char| !c.is_alphabetic()) && text.trim() == text && !reserved
+    !text.is_empty()
+        && text.chars().all(word)
+        && text.chars().any(char::is_alphabetic)
+        && !text.starts_with(|c: char| !c.is_alphabetic())
+        && text.trim() == text
+        && !reserved
 }
 
 fn junit(plan: &Plan, results: &[Ran]) -> String {
     let failed = results.iter().filter(|r| !r.unmet.is_empty()).count();
-    let mut xml = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n<testsuite name=\"tieout\" tests=\"{}\" failures=\"{failed}\">\n", results.len(), results.len());
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n<testsuite name=\"tieout\" tests=\"{}\" failures=\"{failed}\">\n",
+        results.len(),
+        results.len()
+    );
     for result in results {
-        let _ = write!(xml, "<testcase classname=\"{}\" name=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.3}\">", escaped(&result.test.dataflow), escaped(&result.test.name), escaped(&result.test.file.display().to_string()), result.test.line, result.seconds);
+        let _ = write!(
+            xml,
+            "<testcase classname=\"{}\" name=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.3}\">",
+            escaped(&result.test.dataflow),
+            escaped(&result.test.name),
+            escaped(&result.test.file.display().to_string()),
+            result.test.line,
+            result.seconds
+        );
         for unmet in &result.unmet {
             let _ = write!(xml, "\n<failure message=\"line {}\">{}</failure>\n", unmet.line, escaped(&explained(plan, unmet)));
         }

@@ -78,7 +78,7 @@ pub struct RowProgram {
     columns: Vec<Column>,
     rules: Vec<Rule>,
     filter: Option<Scalar>,
-    /// Scalars that every record needs: first the filter, then those of the key.
+    /// Scalars of the key, which every record needs.
     early: Vec<Scalar>,
     /// Scalars that only rows in the target need.
     late: Vec<Scalar>,
@@ -99,6 +99,7 @@ pub struct RowProgram {
 
 #[derive(Default)]
 struct Work {
+    filter: Evaluated,
     early: Evaluated,
     late: Evaluated,
     rows: Vec<u32>,
@@ -162,7 +163,7 @@ impl RowProgram {
             columns: columns.to_vec(),
             rules: Vec::new(),
             filter: mapping.filter.clone(),
-            early: mapping.filter.iter().cloned().collect(),
+            early: Vec::new(),
             late: Vec::new(),
             key,
             values,
@@ -199,7 +200,9 @@ impl RowProgram {
         let plain = FieldMapping {
             from: crate::plan::TableRef::Source(origin.source),
             filter: None,
-            fields: (0..columns.len()).map(|c| FieldRule { value: FieldValue::Column(c), on_null: NullPolicy::Pass, on_missing: None, on_empty: None }).collect(),
+            fields: (0..columns.len())
+                .map(|c| FieldRule { value: FieldValue::Column(c), on_null: NullPolicy::Pass, on_missing: None, on_empty: None })
+                .collect(),
             require: Vec::new(),
         };
         let by_position = key.is_empty();
@@ -255,7 +258,7 @@ impl RowProgram {
         for c in &self.origin.key {
             wanted[*c] = true;
         }
-        for scalar in self.early.iter().chain(&self.late) {
+        for scalar in self.filter.iter().chain(&self.early).chain(&self.late) {
             for c in scalar.columns() {
                 wanted[*c] = true;
             }
@@ -298,13 +301,16 @@ impl RowProgram {
     }
 
     fn run_with(&self, batch: &Batch, partition: i32, work: &mut Work, emit: &mut impl FnMut(Mapped)) -> Result<(), String> {
-        let Work { early, late, rows, passing, key, value, scratch } = work;
+        let Work { filter, early, late, rows, passing, key, value, scratch } = work;
         rows.clear();
-        rows.extend((0..batch.records.len() as u32).filter(|r| matches!(batch.records[*r as usize].op, format::Op::Upsert | format::Op::Delete | format::Op::Reject)));
+        rows.extend(
+            (0..batch.records.len() as u32).filter(|r| matches!(batch.records[*r as usize].op, format::Op::Upsert | format::Op::Delete | format::Op::Reject)),
+        );
+        evaluate(self.filter.as_slice(), batch, &self.columns, rows, filter);
         evaluate(&self.early, batch, &self.columns, rows, early);
         let keeps = |at: usize| -> Option<bool> {
-            let span = self.filter.as_ref().map(|_| early.spans[at * self.early.len()])?;
-            Some(matches!(span.field(&early.bytes), Field::Packed([1])))
+            let span = self.filter.as_ref().map(|_| filter.spans[at])?;
+            Some(matches!(span.field(&filter.bytes), Field::Packed([1])))
         };
         passing.clear();
         for (at, record) in rows.iter().enumerate() {
@@ -314,7 +320,8 @@ impl RowProgram {
         }
         evaluate(&self.late, batch, &self.columns, passing, late);
 
-        let (mut rejects, mut early_errors, mut late_errors) = (batch.rejects.iter().peekable(), early.errors.iter().peekable(), late.errors.iter().peekable());
+        let (mut rejects, mut filter_errors) = (batch.rejects.iter().peekable(), filter.errors.iter().peekable());
+        let (mut early_errors, mut late_errors) = (early.errors.iter().peekable(), late.errors.iter().peekable());
         let (mut at_row, mut at_passing) = (0, 0);
         for (record, meta) in batch.records.iter().enumerate() {
             if meta.op == format::Op::Truncate {
@@ -326,7 +333,8 @@ impl RowProgram {
             }
             let at = at_row;
             at_row += 1;
-            let error = early_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
+            let filter_error = filter_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
+            let key_error = early_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
             while early_errors.next_if(|(row, _)| *row == at).is_some() {}
             let passed = (passing.get(at_passing) == Some(&(record as u32))).then_some(at_passing);
             at_passing += usize::from(passed.is_some());
@@ -348,13 +356,20 @@ impl RowProgram {
                             key.push(0);
                         }
                         Ok(Out::Packed) => push_key(key, *ty, Field::Packed(scratch), i + 1 == self.key.len()),
-                        Ok(Out::Unknown) => bad_key = Some(Stop::Reject("VALUE_UNKNOWN", format!("the key field `{}` needs a value that was never seen", self.rules[*rule].name))),
-                        Ok(Out::Null | Out::Missing) => bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name))),
+                        Ok(Out::Unknown) => {
+                            bad_key =
+                                Some(Stop::Reject("VALUE_UNKNOWN", format!("the key field `{}` needs a value that was never seen", self.rules[*rule].name)))
+                        }
+                        Ok(Out::Null | Out::Missing) => {
+                            bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name)))
+                        }
                         Err(stop) => bad_key = Some(stop),
                     }
                 }
             }
-            let usable = bad_key.is_none() && error.is_none() && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
+            let usable = bad_key.is_none()
+                && key_error.is_none()
+                && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
             let mut refuse = |code: &'static str, cause: String, text: Option<String>, decoded: bool| {
                 let mut reject = self.reject(batch, record, partition, code, cause, text);
                 if !decoded {
@@ -374,7 +389,7 @@ impl RowProgram {
             match bad_key {
                 Some(Stop::Fail(why)) => return Err(why),
                 // A row that is not in the target need not have a key.
-                Some(_) if meta.op == format::Op::Upsert && passed.is_none() && error.is_none() => {
+                Some(_) if meta.op == format::Op::Upsert && passed.is_none() && filter_error.is_none() => {
                     emit(Mapped { record, fate: Fate::Filtered, change: None, reject: None });
                     continue;
                 }
@@ -392,11 +407,16 @@ impl RowProgram {
                 emit(Mapped { record, fate: Fate::Applied, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
-            if let Some(cause) = error.or(late_error) {
+            let error = filter_error.or(passed.and(key_error)).or(late_error);
+            if let Some(cause) = error {
                 refuse("EVALUATION_FAILED", cause.clone(), None, true);
                 continue;
             }
             if passed.is_none() {
+                if key_error.is_some() {
+                    emit(Mapped { record, fate: Fate::Filtered, change: None, reject: None });
+                    continue;
+                }
                 emit(Mapped { record, fate: Fate::Filtered, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
@@ -445,7 +465,15 @@ impl RowProgram {
     }
 
     /// The value of a rule in the target column's type: in `scratch`, if there is one.
-    fn field(&self, rule: usize, batch: &Batch, record: usize, early: (&Evaluated, usize), late: Option<(&Evaluated, usize)>, scratch: &mut Vec<u8>) -> Result<Out, Stop> {
+    fn field(
+        &self,
+        rule: usize,
+        batch: &Batch,
+        record: usize,
+        early: (&Evaluated, usize),
+        late: Option<(&Evaluated, usize)>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Out, Stop> {
         let rule = &self.rules[rule];
         let (span, bytes, scalar) = match rule.input {
             Input::Column(c) => (batch.row(record)[c], &batch.bytes, None),
@@ -468,7 +496,8 @@ impl RowProgram {
         if let Field::Packed(field) = span.field(bytes) {
             match &rule.case {
                 None => {
-                    row::convert(rule.from, rule.ty, field, scratch).map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{}`: {why}", rule.name)))?;
+                    row::convert(rule.from, rule.ty, field, scratch)
+                        .map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{}`: {why}", rule.name)))?;
                 }
                 Some((when, otherwise)) => {
                     let found = when.iter().find(|(from, _)| from == field).map(|(_, to)| to).or(otherwise.as_ref());
@@ -482,7 +511,10 @@ impl RowProgram {
                     }
                 }
             }
-            if let Some(on_empty) = &rule.on_empty && scratch.as_slice() == [0] && matches!(rule.ty, Type::Varchar(_)) {
+            if let Some(on_empty) = &rule.on_empty
+                && scratch.as_slice() == [0]
+                && matches!(rule.ty, Type::Varchar(_))
+            {
                 policy = Some((on_empty, "is empty"));
                 if !matches!(on_empty, Policy::Pass) {
                     scratch.clear();
@@ -499,7 +531,9 @@ impl RowProgram {
                 Ok(Out::Packed)
             }
             Some((Policy::Drop, _)) => Err(Stop::Drop),
-            Some((Policy::Reject, what)) => Err(Stop::Reject(if what == "is empty" { "EMPTY_VALUE" } else { "NULL_VALUE" }, format!("field `{}` {what}", rule.name))),
+            Some((Policy::Reject, what)) => {
+                Err(Stop::Reject(if what == "is empty" { "EMPTY_VALUE" } else { "NULL_VALUE" }, format!("field `{}` {what}", rule.name)))
+            }
             Some((Policy::Fail, what)) => Err(Stop::Fail(format!(
                 "field `{}` {what} in the record with key {} at offset {}, and its policy is `fail`",
                 rule.name,
@@ -562,7 +596,6 @@ pub fn is_one_to_one(mapping: &FieldMapping, target_key: &[usize], columns: &[Co
             FieldValue::Column(c) => told.push(*c),
             FieldValue::Expression(expression) => match expression.injective_in() {
                 Some(c) => told.push(c),
-                None if expression.columns().iter().all(|c| source_key.contains(c)) => {}
                 None => return false,
             },
             FieldValue::Case { .. } => return false,

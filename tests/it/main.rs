@@ -2,9 +2,17 @@
 
 mod cli;
 mod contract;
-#[allow(dead_code, reason = "the benchmarks use the rest of it")]
 #[path = "../../benches/generate.rs"]
 mod generate;
+#[allow(
+    dead_code,
+    clippy::bind_instead_of_map,
+    clippy::manual_range_patterns,
+    clippy::needless_range_loop,
+    clippy::precedence,
+    clippy::unnecessary_to_owned,
+    reason = "plain loops over numbered things, to be read beside the design rather than to be short or fast"
+)]
 mod oracle;
 mod program;
 mod seeds;

@@ -22,21 +22,24 @@ pub struct Running {
 impl Running {
     /// Starts it and waits until it has said where it listens.
     pub fn start(command: &mut Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut running = Running { child, address: String::new() };
         let (said, hear) = std::sync::mpsc::channel();
+        let child = &mut running.child;
         let pipes: [Box<dyn Read + Send>; 2] = [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
         for pipe in pipes {
             let said = said.clone();
             // Reads on until the end, so that the program never waits for a reader.
-            std::thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).for_each(|line| drop(said.send(line))));
+            let read = move || BufReader::new(pipe).lines().map_while(Result::ok).for_each(|line| drop(said.send(line)));
+            std::thread::Builder::new().name("output".into()).spawn(read).expect("a thread starts");
         }
         drop(said);
         let mut heard = Vec::new();
         loop {
             let line = hear.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no address was said, but {heard:?}"));
             if let Some((_, rest)) = line.split_once("http://") {
-                let address = rest.split(['/', ' ']).next().expect("an address").to_string();
-                return Running { child, address };
+                running.address = rest.split(['/', ' ']).next().expect("an address").to_string();
+                return running;
             }
             heard.push(line);
         }

@@ -91,8 +91,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                     let from = seen.len().saturating_sub(1 + d.below(4));
                     for mut message in seen[from..].to_vec() {
                         message.offset = offsets[source];
-                        // Without a time of its own it is of now.
-                        if !message.value.as_deref().is_some_and(|v| v.contains("ts_ms")) || message.does.iter().any(|x| matches!(x, events::Does::Reject(_, Err(_)))) {
+                        if !message.timed {
                             message.time = run.now;
                         }
                         run.push(message, &mut offsets);

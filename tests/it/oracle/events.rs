@@ -27,6 +27,8 @@ pub struct Message {
     /// One message may do two things: an update that moves a row to another key deletes the old one first.
     pub does: Vec<Does>,
     pub time: i64,
+    /// It brings its time; else it is of the moment at which it is fed.
+    pub timed: bool,
     pub offset: i64,
     pub key: Option<String>,
     pub value: Option<String>,
@@ -127,7 +129,7 @@ pub fn draw(d: &mut Draw, model: &Model, world: &World, at: usize, offset: i64, 
         _ => Some(now + 2_500),
     };
     let time = stamp.unwrap_or(now);
-    let message = |does: Vec<Does>, time: i64, key: Option<String>, value: Option<String>| Message { source: at, does, time, offset, key, value };
+    let message = |does: Vec<Does>, time: i64, key: Option<String>, value: Option<String>| Message { source: at, does, time, timed: time != now, offset, key, value };
     let echoed = if d.below(3) < 2 { echo(d, model, world, source) } else { None };
     let kind = d.below(16);
     let mut after = match echoed {

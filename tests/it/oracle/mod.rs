@@ -18,5 +18,6 @@ mod check;
 mod draw;
 mod events;
 mod model;
+mod rules;
 mod truth;
 mod value;

@@ -181,7 +181,7 @@ impl T {
                 }
                 pool
             }
-            T::Bytes => vec![(V::Plain("0102".into()), s(&["\"AQI=\"", "\"AQI\""])), (V::Plain(String::new()), s(&["\"\""])), (V::Plain("ff".into()), s(&["\"/w==\""]))],
+            T::Bytes => vec![(V::Plain("0102".into()), s(&["\"AQI=\""])), (V::Plain(String::new()), s(&["\"\""])), (V::Plain("ff".into()), s(&["\"/w==\""]))],
             T::Date => vec![
                 (V::Plain("2026-03-29".into()), s(&["20541", "\"2026-03-29\"", "\"2026-03-29Z\""])),
                 (V::Plain("1970-01-01".into()), s(&["0"])),
