@@ -36,7 +36,12 @@ fn source_row(random: &mut Random, id: u64, ts: u64) -> String {
     let stage = ["Closed Won", "Closed Lost", "Negotiation", "Proposal", "Draft"][random.below(5) as usize];
     format!(
         r#"{{"id":{id},"account_id":{},"owner":"User{}","amount":"{}.{:02}","currency":{currency},"stage":"{stage}","probability":{},"closed_at":{},"updated_at":{ts}}}"#,
-        random.below(100_000), random.below(500), random.below(100_000), random.below(100), random.below(101), day(random)
+        random.below(100_000),
+        random.below(500),
+        random.below(100_000),
+        random.below(100),
+        random.below(101),
+        day(random)
     )
 }
 
@@ -45,7 +50,11 @@ fn target_row(random: &mut Random, id: u64) -> String {
     let status = ["confirmed", "cancelled", "open"][random.below(3) as usize];
     format!(
         r#"{{"order_id":"SO-{id}","customer":{},"status":"{status}","amount":"{}.{:02}","currency":"{currency}","closed_on":{},"owner":"user{}"}}"#,
-        random.below(100_000), random.below(100_000), random.below(100), day(random), random.below(500)
+        random.below(100_000),
+        random.below(100_000),
+        random.below(100),
+        day(random),
+        random.below(500)
     )
 }
 
@@ -98,7 +107,10 @@ fn measure(name: &str, events: &[String], mut run: impl FnMut(&[String])) {
         .fold(f64::MAX, f64::min);
     println!(
         "{name:<44} {:6.2} M messages/s  {:5.0} ns  {:5.2} GB/s  (mean {} B)",
-        events.len() as f64 / seconds / 1e6, seconds * 1e9 / events.len() as f64, bytes as f64 / seconds / 1e9, bytes / events.len()
+        events.len() as f64 / seconds / 1e6,
+        seconds * 1e9 / events.len() as f64,
+        bytes as f64 / seconds / 1e9,
+        bytes / events.len()
     );
 }
 
@@ -211,8 +223,15 @@ fn measure_rows(source: &Source, rows: &[Vec<u8>]) {
 fn main() {
     let crm = source(
         &[
-            ("id", "bigint"), ("account_id", "bigint"), ("owner", "varchar"), ("amount", "decimal(18,2)"), ("currency", "varchar"), ("stage", "varchar"),
-            ("probability", "int"), ("closed_at", "date"), ("updated_at", "bigint"),
+            ("id", "bigint"),
+            ("account_id", "bigint"),
+            ("owner", "varchar"),
+            ("amount", "decimal(18,2)"),
+            ("currency", "varchar"),
+            ("stage", "varchar"),
+            ("probability", "int"),
+            ("closed_at", "date"),
+            ("updated_at", "bigint"),
         ],
         0,
     );
@@ -220,8 +239,13 @@ fn main() {
     wanted[6] = false;
     let erp = source(
         &[
-            ("order_id", "varchar"), ("customer", "bigint"), ("status", "varchar"), ("amount", "decimal(18,2)"), ("currency", "varchar"),
-            ("closed_on", "date"), ("owner", "varchar"),
+            ("order_id", "varchar"),
+            ("customer", "bigint"),
+            ("status", "varchar"),
+            ("amount", "decimal(18,2)"),
+            ("currency", "varchar"),
+            ("closed_on", "date"),
+            ("owner", "varchar"),
         ],
         0,
     );

@@ -22,9 +22,25 @@ pub fn topic() -> LogSpec {
 /// `serde_json` refuses is a reject.
 pub fn feed(format: Format, log: LogSpec, key: Option<&[u8]>, value: Option<&[u8]>) {
     let columns = [
-        ("id", "int"), ("name", "varchar(20)"), ("email", "varchar"), ("credit", "decimal(12,2)"), ("active", "bool"), ("updated_at", "timestamptz"), ("b", "bool"),
-        ("d", "double"), ("dt", "date"), ("t", "time"), ("t3", "time(3)"), ("ts", "timestamp"), ("ts3", "timestamp(3)"), ("u", "uuid"), ("j", "json"), ("by", "bytes"),
-        ("ai", "int[]"), ("n_free", "decimal(38,9)"), ("bi", "bigint"),
+        ("id", "int"),
+        ("name", "varchar(20)"),
+        ("email", "varchar"),
+        ("credit", "decimal(12,2)"),
+        ("active", "bool"),
+        ("updated_at", "timestamptz"),
+        ("b", "bool"),
+        ("d", "double"),
+        ("dt", "date"),
+        ("t", "time"),
+        ("t3", "time(3)"),
+        ("ts", "timestamp"),
+        ("ts3", "timestamp(3)"),
+        ("u", "uuid"),
+        ("j", "json"),
+        ("by", "bytes"),
+        ("ai", "int[]"),
+        ("n_free", "decimal(38,9)"),
+        ("bi", "bigint"),
     ];
     let source = Source {
         name: "fuzz".into(),

@@ -115,7 +115,17 @@ impl<'a> Clock<'a> {
     pub fn new(logs: Vec<LogHandle>, workers: &'a Workers, sealed: Sender<Sealed>, asks: Receiver<Ask>, tick: Duration, until: Until) -> Self {
         let lanes = logs
             .into_iter()
-            .map(|log| Lane { log, head: None, seq: 0, view: View::default(), drained: false, ended: false, positions: Vec::new(), time: i64::MIN, empty_since: None })
+            .map(|log| Lane {
+                log,
+                head: None,
+                seq: 0,
+                view: View::default(),
+                drained: false,
+                ended: false,
+                positions: Vec::new(),
+                time: i64::MIN,
+                empty_since: None,
+            })
             .collect();
         Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0 }
     }

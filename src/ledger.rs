@@ -161,12 +161,8 @@ impl Ledger {
             if self.workers.len() <= report.worker {
                 self.workers.resize_with(report.worker + 1, WorkerState::default);
             }
-            self.workers[report.worker] = WorkerState {
-                tables: report.tables,
-                state_bytes: report.state_bytes,
-                difference_changes: report.difference_changes,
-                times: report.times,
-            };
+            self.workers[report.worker] =
+                WorkerState { tables: report.tables, state_bytes: report.state_bytes, difference_changes: report.difference_changes, times: report.times };
             seconds = seconds.max(report.seconds);
             self.failure = self.failure.take().or(report.failure);
         }

@@ -49,7 +49,9 @@ pub enum Write {
     Yes,
     No,
     /// Nothing is written, but what would be is counted, and so many records of each output are kept to show.
-    Dry { samples: usize },
+    Dry {
+        samples: usize,
+    },
 }
 
 /// What stood at the end of a run.
@@ -218,8 +220,12 @@ struct Keeper {
 
 impl Keeper {
     fn start(
-        ledger: &SharedLedger, sealed: Receiver<crate::engine::Sealed>, reports: Receiver<crate::engine::Report>, ask: Sender<Ask>,
-        mut writers: Option<Writers>, mut dry: Option<dry::Outputs>,
+        ledger: &SharedLedger,
+        sealed: Receiver<crate::engine::Sealed>,
+        reports: Receiver<crate::engine::Report>,
+        ask: Sender<Ask>,
+        mut writers: Option<Writers>,
+        mut dry: Option<dry::Outputs>,
     ) -> Keeper {
         let ledger = ledger.clone();
         let thread = spawn("ledger", move || {

@@ -109,8 +109,7 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [(&'static str, Format); 3] =
-        [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
+    pub const ALL: [(&'static str, Format); 3] = [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
 
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, f)| *f == self).expect("every format is listed").0
@@ -213,7 +212,11 @@ pub enum FieldValue {
     Column(usize),
     Expression(Scalar),
     /// A map from values of an input; values of `when` have the type of the target column.
-    Case { input: CaseInput, when: Vec<(Value, Value)>, otherwise: Otherwise },
+    Case {
+        input: CaseInput,
+        when: Vec<(Value, Value)>,
+        otherwise: Otherwise,
+    },
 }
 
 #[derive(Clone, Debug)]

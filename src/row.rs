@@ -107,8 +107,22 @@ impl Type {
 
     /// The names that [`Type::parse`] takes, one spelling each.
     pub const NAMES: [&'static str; 16] = [
-        "bool", "tinyint", "smallint", "int", "bigint", "decimal(p,s)", "double", "varchar", "bytes", "date", "time", "timestamp",
-        "timestamptz", "uuid", "json", "array",
+        "bool",
+        "tinyint",
+        "smallint",
+        "int",
+        "bigint",
+        "decimal(p,s)",
+        "double",
+        "varchar",
+        "bytes",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "uuid",
+        "json",
+        "array",
     ];
 
     /// The type that holds the values of both without loss, if values of the two can be compared at all.
@@ -123,7 +137,12 @@ impl Type {
                 Decimal(((p - s).max(q - t) + scale).min(38), scale)
             }
             (Int(bits), Decimal(p, s)) | (Decimal(p, s), Int(bits)) => {
-                let digits = match bits { 8 => 3, 16 => 5, 32 => 10, _ => 19 };
+                let digits = match bits {
+                    8 => 3,
+                    16 => 5,
+                    32 => 10,
+                    _ => 19,
+                };
                 Decimal(((p - s).max(digits) + s).min(38), s)
             }
             (Double, Int(_) | Decimal(..)) | (Int(_) | Decimal(..), Double) => Double,
@@ -260,7 +279,13 @@ pub fn pack_decimal(out: &mut Vec<u8>, n: i128) {
 /// Packs a double; all NaNs are one value, and so are the zeros.
 #[inline]
 pub fn pack_double(out: &mut Vec<u8>, n: f64) {
-    let n = if n.is_nan() { f64::NAN } else if n == 0.0 { 0.0 } else { n };
+    let n = if n.is_nan() {
+        f64::NAN
+    } else if n == 0.0 {
+        0.0
+    } else {
+        n
+    };
     out.extend_from_slice(&n.to_le_bytes());
 }
 
@@ -617,57 +642,61 @@ pub fn pack_key(types: &[Type], fields: &[Field]) -> Vec<u8> {
 /// The values of a key that [`push_key`] wrote.
 pub fn unpack_key(types: &[Type], key: &[u8]) -> Vec<Value> {
     let mut at = 0;
-    types.iter().enumerate().map(|(i, ty)| {
-        let tag = key[at];
-        at += 1;
-        if tag == 0 {
-            return Value::Null;
-        }
-        match ty {
-            Type::Bool => Value::Bool(tag == 2),
-            Type::Double => {
-                let bits = u64::from_be_bytes(key[at..at + 8].try_into().expect("8 bytes of a double"));
-                at += 8;
-                Value::Double(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
+    types
+        .iter()
+        .enumerate()
+        .map(|(i, ty)| {
+            let tag = key[at];
+            at += 1;
+            if tag == 0 {
+                return Value::Null;
             }
-            Type::Uuid => {
-                at += 16;
-                Value::Uuid(key[at - 16..at].try_into().expect("16 bytes of a uuid"))
-            }
-            Type::Varchar(_) | Type::Bytes | Type::Json | Type::Array => {
-                let mut text = Vec::new();
-                if i + 1 == types.len() {
-                    text.extend_from_slice(&key[at..]);
-                    at = key.len();
-                } else {
-                    while !(key[at] == 0 && key[at + 1] == 0) {
-                        text.push(key[at]);
-                        at += if key[at] == 0 { 2 } else { 1 };
+            match ty {
+                Type::Bool => Value::Bool(tag == 2),
+                Type::Double => {
+                    let bits = u64::from_be_bytes(key[at..at + 8].try_into().expect("8 bytes of a double"));
+                    at += 8;
+                    Value::Double(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
+                }
+                Type::Uuid => {
+                    at += 16;
+                    Value::Uuid(key[at - 16..at].try_into().expect("16 bytes of a uuid"))
+                }
+                Type::Varchar(_) | Type::Bytes | Type::Json | Type::Array => {
+                    let mut text = Vec::new();
+                    if i + 1 == types.len() {
+                        text.extend_from_slice(&key[at..]);
+                        at = key.len();
+                    } else {
+                        while !(key[at] == 0 && key[at + 1] == 0) {
+                            text.push(key[at]);
+                            at += if key[at] == 0 { 2 } else { 1 };
+                        }
+                        at += 2;
                     }
-                    at += 2;
+                    match ty {
+                        Type::Bytes => Value::Bytes(text),
+                        _ => Value::Text(String::from_utf8_lossy(&text).into_owned()),
+                    }
                 }
-                match ty {
-                    Type::Bytes => Value::Bytes(text),
-                    _ => Value::Text(String::from_utf8_lossy(&text).into_owned()),
+                _ => {
+                    let negative = tag < 0x80;
+                    let len = if negative { 0x7f - tag } else { tag - 0x80 } as usize;
+                    let mut bytes = if negative { [0xff; 16] } else { [0; 16] };
+                    bytes[16 - len..].copy_from_slice(&key[at..at + len]);
+                    at += len;
+                    let n = i128::from_be_bytes(bytes);
+                    match ty {
+                        Type::Decimal(..) => Value::Decimal(n),
+                        Type::Date => Value::Date(n as i32),
+                        Type::Time(_) => Value::Time(n as i64),
+                        Type::Timestamp(..) => Value::Timestamp(n as i64),
+                        _ => Value::Int(n as i64),
+                    }
                 }
             }
-            _ => {
-                let negative = tag < 0x80;
-                let len = if negative { 0x7f - tag } else { tag - 0x80 } as usize;
-                let mut bytes = if negative { [0xff; 16] } else { [0; 16] };
-                bytes[16 - len..].copy_from_slice(&key[at..at + len]);
-                at += len;
-                let n = i128::from_be_bytes(bytes);
-                match ty {
-                    Type::Decimal(..) => Value::Decimal(n),
-                    Type::Date => Value::Date(n as i32),
-                    Type::Time(_) => Value::Time(n as i64),
-                    Type::Timestamp(..) => Value::Timestamp(n as i64),
-                    _ => Value::Int(n as i64),
-                }
-            }
-        }
-    }).collect()
+        })
+        .collect()
 }
 
 /// The columns of a key as packed fields at the end of `out`: where each stands, `None` for NULL.
@@ -710,14 +739,26 @@ pub fn text_of(ty: Type, value: &Value) -> String {
         Value::Null | Value::Unknown => String::new(),
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => n.to_string(),
-        Value::Decimal(n) => decimal_text(*n, match ty { Type::Decimal(_, s) => s, _ => 0 }),
+        Value::Decimal(n) => decimal_text(
+            *n,
+            match ty {
+                Type::Decimal(_, s) => s,
+                _ => 0,
+            },
+        ),
         Value::Double(n) => double_text(*n),
         Value::Text(t) => t.clone(),
-        Value::Bytes(b) => b.iter().fold(String::new(), |mut t, b| { let _ = write!(t, "{b:02x}"); t }),
+        Value::Bytes(b) => b.iter().fold(String::new(), |mut t, b| {
+            let _ = write!(t, "{b:02x}");
+            t
+        }),
         Value::Date(days) => date_text(*days),
         Value::Time(us) => time_text(*us, ty),
         Value::Timestamp(us) => {
-            let (precision, zone) = match ty { Type::Timestamp(p, z) => (p, z), _ => (6, false) };
+            let (precision, zone) = match ty {
+                Type::Timestamp(p, z) => (p, z),
+                _ => (6, false),
+            };
             timestamp_text(*us, precision, zone)
         }
         Value::Uuid(u) => uuid_text(u),
@@ -735,19 +776,34 @@ pub fn decimal_text(n: i128, scale: u8) -> String {
 }
 
 fn double_text(n: f64) -> String {
-    if n.is_nan() { "NaN".into() } else if n.is_infinite() { if n > 0.0 { "Infinity".into() } else { "-Infinity".into() } } else { serde_json::to_string(&n).unwrap_or_default() }
+    if n.is_nan() {
+        "NaN".into()
+    } else if n.is_infinite() {
+        if n > 0.0 { "Infinity".into() } else { "-Infinity".into() }
+    } else {
+        serde_json::to_string(&n).unwrap_or_default()
+    }
 }
 
 /// `2026-03-04`; a day outside the calendar's range as `epoch+DAYSd`.
 pub fn date_text(days: i32) -> String {
-    days.checked_add(EPOCH_DAYS_FROM_CE).and_then(NaiveDate::from_num_days_from_ce_opt).map_or_else(|| format!("epoch{days:+}d"), |d| d.format("%Y-%m-%d").to_string())
+    days.checked_add(EPOCH_DAYS_FROM_CE)
+        .and_then(NaiveDate::from_num_days_from_ce_opt)
+        .map_or_else(|| format!("epoch{days:+}d"), |d| d.format("%Y-%m-%d").to_string())
 }
 
 fn time_text(us: i64, ty: Type) -> String {
     let (sign, us) = if us < 0 { ("-", us.unsigned_abs() as i64) } else { ("", us) };
     let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
     let mut text = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    push_fraction(&mut text, fraction, match ty { Type::Time(p) => p, _ => 6 });
+    push_fraction(
+        &mut text,
+        fraction,
+        match ty {
+            Type::Time(p) => p,
+            _ => 6,
+        },
+    );
     text
 }
 
@@ -867,13 +923,20 @@ fn shorten(text: &str) -> String {
 /// A sentence which says why it does not fit `decimal(precision,scale)`.
 pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, String> {
     let fail = |why: &str| Err(format!("`{}` {why} decimal({precision},{scale})", shorten(&String::from_utf8_lossy(text))));
-    let (negative, digits) = match text { [b'-', rest @ ..] => (true, rest), [b'+', rest @ ..] => (false, rest), rest => (false, rest) };
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
     let (mut n, mut point, mut seen, mut i) = (0i128, None, 0usize, 0);
     while i < digits.len() {
         match digits[i] {
             b @ b'0'..=b'9' => {
                 seen += 1;
-                n = match n.checked_mul(10).and_then(|n| n.checked_add(i128::from(b - b'0'))) { Some(n) => n, None => return fail("does not fit") };
+                n = match n.checked_mul(10).and_then(|n| n.checked_add(i128::from(b - b'0'))) {
+                    Some(n) => n,
+                    None => return fail("does not fit"),
+                };
             }
             b'.' if point.is_none() => point = Some(seen),
             b'e' | b'E' if seen > 0 => break,
@@ -886,7 +949,10 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, Stri
     }
     let mut exponent = 0i32;
     if i < digits.len() {
-        exponent = match std::str::from_utf8(&digits[i + 1..]).ok().and_then(|e| e.parse().ok()) { Some(e) => e, None => return fail("is not a number for") };
+        exponent = match std::str::from_utf8(&digits[i + 1..]).ok().and_then(|e| e.parse().ok()) {
+            Some(e) => e,
+            None => return fail("is not a number for"),
+        };
     }
     let fraction = seen - point.unwrap_or(seen);
     let n = if negative { -n } else { n };

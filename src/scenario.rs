@@ -38,7 +38,16 @@ impl Scenario {
         let (to_reports, reports) = unbounded();
         let workers = Workers::start(Arc::clone(&plan), to_reports);
         let sources = plan.sources.len();
-        Scenario { ledger: Ledger::new(Arc::clone(&plan)), plan, workers, reports, seqs: vec![0; sources], offsets: vec![0; sources], now_ms: START_MS, tick: 0 }
+        Scenario {
+            ledger: Ledger::new(Arc::clone(&plan)),
+            plan,
+            workers,
+            reports,
+            seqs: vec![0; sources],
+            offsets: vec![0; sources],
+            now_ms: START_MS,
+            tick: 0,
+        }
     }
 
     /// What stands.
@@ -81,7 +90,9 @@ impl Scenario {
     /// When a worker has ended.
     pub fn seal(&mut self) -> TickOutput {
         self.tick += 1;
-        let sources = (0..self.plan.sources.len()).map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, trouble: None, behind_bytes: 0 }).collect();
+        let sources = (0..self.plan.sources.len())
+            .map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, trouble: None, behind_bytes: 0 })
+            .collect();
         self.workers.all(&Command::Seal(self.tick));
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true }, reports)
@@ -164,7 +175,8 @@ pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
             Action::Feed(events) => {
                 for (source, messages) in events {
                     let parts: Vec<(Option<String>, Option<String>)> = messages.iter().map(|m| split(&plan.sources[*source], m)).collect();
-                    let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> = parts.iter().map(|(k, v)| (k.as_deref().map(str::as_bytes), v.as_deref().map(str::as_bytes))).collect();
+                    let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> =
+                        parts.iter().map(|(k, v)| (k.as_deref().map(str::as_bytes), v.as_deref().map(str::as_bytes))).collect();
                     scenario.feed(*source, &parts);
                 }
                 scenario.seal();
@@ -191,7 +203,8 @@ pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
 
 /// The message of an event: in a topic, `upsert-json` has its key beside the value, in files within the line.
 fn split(source: &Source, event: &str) -> (Option<String>, Option<String>) {
-    if source.format == Format::UpsertJson && matches!(source.log, LogSpec::Topic { .. })
+    if source.format == Format::UpsertJson
+        && matches!(source.log, LogSpec::Topic { .. })
         && let Ok(Json::Object(event)) = serde_json::from_str(event)
     {
         let part = |name: &str| event.get(name).filter(|v| !v.is_null()).map(Json::to_string);

@@ -119,7 +119,8 @@ pub fn differences(args: &Differences, out: &mut impl Write) -> Result<(), Fail>
         .iter()
         .map(|d| {
             let fields = d.get("fields").and_then(Json::as_object).cloned().unwrap_or_default();
-            let fields: Vec<String> = fields.iter().map(|(name, both)| format!("{name}: {} / {}", text(both.get("expected")), text(both.get("actual")))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, both)| format!("{name}: {} / {}", text(both.get("expected")), text(both.get("actual")))).collect();
             let since = d.get("since");
             let since = text(since.and_then(|s| s.get("source_time")).or(since));
             vec![text(d.get("key")), text(d.get("kind")), text(d.get("state")), fields.join(", "), since]
@@ -138,7 +139,9 @@ fn comparisons(args: &Differences, out: &mut impl Write) -> Result<(), Fail> {
     let found = answer.get("comparisons").and_then(Json::as_array).cloned().unwrap_or_default();
     let rows: Vec<Vec<String>> = found
         .iter()
-        .map(|c| ["name", "state", "total", "reason"].iter().map(|name| text(c.get(*name).or_else(|| c.get("differences").and_then(|d| d.get(*name))))).collect())
+        .map(|c| {
+            ["name", "state", "total", "reason"].iter().map(|name| text(c.get(*name).or_else(|| c.get("differences").and_then(|d| d.get(*name))))).collect()
+        })
         .collect();
     write!(out, "{}", table(&["comparison", "state", "differences", "reason"], &rows))?;
     Ok(())

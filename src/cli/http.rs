@@ -21,7 +21,8 @@ pub fn get(url: &str, path: &str) -> Result<Answer, Fail> {
     let host = url.strip_prefix("http://").map(|h| h.trim_end_matches('/')).filter(|h| !h.is_empty() && !h.contains('/'));
     let host = host.ok_or_else(|| Fail::Usage(format!("`--url {url}` is no address; for example http://127.0.0.1:7171")))?;
     let address = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { host.to_string() } else { format!("{host}:80") };
-    let unreachable = |e: std::io::Error| Fail::Retry(format!("no tieout answers at {url}: {e}; start one with `tieout run`, or name its address with `--url`"));
+    let unreachable =
+        |e: std::io::Error| Fail::Retry(format!("no tieout answers at {url}: {e}; start one with `tieout run`, or name its address with `--url`"));
     let mut stream = TcpStream::connect(&address).map_err(unreachable)?;
     stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: */*\r\n\r\n").map_err(unreachable)?;

@@ -222,8 +222,8 @@ fn dispatch(command: Command) -> Result<(), Fail> {
 fn log_to_stderr(logging: &Logging, default: &str) -> Result<(), Fail> {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = logging.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|e| Fail::Usage(format!("`--log {filter}` is no filter: {e}; for example `info`, or `warn,tieout::log=debug`")))?;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|e| Fail::Usage(format!("`--log {filter}` is no filter: {e}; for example `info`, or `warn,tieout::log=debug`")))?;
     let to_stderr = fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match logging.log_format {
         LogFormat::Text => to_stderr.with_ansi(colour(&io::stderr())).init(),
@@ -231,4 +231,3 @@ fn log_to_stderr(logging: &Logging, default: &str) -> Result<(), Fail> {
     }
     Ok(())
 }
-

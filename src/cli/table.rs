@@ -11,7 +11,8 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         let one_line = cell.replace('\n', " ");
         if one_line.chars().count() <= CELL_CHARS_MAX { one_line } else { one_line.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect() }
     };
-    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_string()).collect()).chain(rows.iter().map(|row| row.iter().map(|c| cut(c)).collect())).collect();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.iter().map(|h| (*h).to_string()).collect()).chain(rows.iter().map(|row| row.iter().map(|c| cut(c)).collect())).collect();
     let widths: Vec<usize> = (0..head.len()).map(|c| rows.iter().map(|row: &Vec<String>| row[c].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in &rows {

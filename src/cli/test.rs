@@ -90,9 +90,21 @@ fn title(test: &TestCase) -> String {
 
 fn junit(plan: &Plan, results: &[Ran]) -> String {
     let failed = results.iter().filter(|r| !r.unmet.is_empty()).count();
-    let mut xml = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n<testsuite name=\"tieout\" tests=\"{}\" failures=\"{failed}\">\n", results.len(), results.len());
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n<testsuite name=\"tieout\" tests=\"{}\" failures=\"{failed}\">\n",
+        results.len(),
+        results.len()
+    );
     for result in results {
-        let _ = write!(xml, "<testcase classname=\"{}\" name=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.3}\">", escaped(&result.test.dataflow), escaped(&result.test.name), escaped(&result.test.file.display().to_string()), result.test.line, result.seconds);
+        let _ = write!(
+            xml,
+            "<testcase classname=\"{}\" name=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.3}\">",
+            escaped(&result.test.dataflow),
+            escaped(&result.test.name),
+            escaped(&result.test.file.display().to_string()),
+            result.test.line,
+            result.seconds
+        );
         for unmet in &result.unmet {
             let _ = write!(xml, "\n<failure message=\"line {}\">{}</failure>\n", unmet.line, escaped(&rows::compared(plan, unmet)));
         }

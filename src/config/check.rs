@@ -29,16 +29,22 @@ fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
     for (key, value) in at.entries() {
         let Some(known) = object.keys.iter().find(|k| k.name == key.key()) else {
             let known = object.keys.iter().filter(|k| applies(k)).map(|k| k.name);
-            report.error(Code::UnknownKey, &key.place(), format!("{} has no key `{}`", one(object), key.key()))
-                .hint(names::alternatives(key.key(), known.clone(), ""));
+            report.error(Code::UnknownKey, &key.place(), format!("{} has no key `{}`", one(object), key.key())).hint(names::alternatives(
+                key.key(),
+                known.clone(),
+                "",
+            ));
             continue;
         };
         if !applies(known) {
             let (tag, wanted) = known.only.expect("it does not apply");
             // Without a valid tag, there is a problem already.
             if at.get_text(tag).is_some_and(|value| tag_values(object, tag).contains(&value)) {
-                report.error(Code::UnknownKey, &key.place(), format!("`{}` is only for `{tag}: {wanted}`", key.key()))
-                    .hint(format!("for `{tag}: {}`, known are {}", at.get_text(tag).unwrap_or_default(), names::list(object.keys.iter().filter(|k| applies(k)).map(|k| k.name))));
+                report.error(Code::UnknownKey, &key.place(), format!("`{}` is only for `{tag}: {wanted}`", key.key())).hint(format!(
+                    "for `{tag}: {}`, known are {}",
+                    at.get_text(tag).unwrap_or_default(),
+                    names::list(object.keys.iter().filter(|k| applies(k)).map(|k| k.name))
+                ));
             }
             continue;
         }
@@ -92,20 +98,26 @@ fn check_rule(report: &mut Report, at: At, name: &Place, object: &Object, rule: 
             }
             for (key, place) in found.iter().skip(1) {
                 let (first, other) = &found[0];
-                report.error_of_two(Code::ConflictingKeys, place, format!("{} has either `{first}` or `{key}`, not both", one(object)), other, "the other one")
+                report
+                    .error_of_two(Code::ConflictingKeys, place, format!("{} has either `{first}` or `{key}`, not both", one(object)), other, "the other one")
                     .hint("remove one of the two");
             }
         }
         Rule::Needs(key, other) => {
-            if let Some(place) = find(key) && find(other).is_none() && !conflicts(object, at, key) {
-                report.error(Code::ConflictingKeys, &place, format!("`{key}` is nothing without `{other}`"))
+            if let Some(place) = find(key)
+                && find(other).is_none()
+                && !conflicts(object, at, key)
+            {
+                report
+                    .error(Code::ConflictingKeys, &place, format!("`{key}` is nothing without `{other}`"))
                     .hint(object.keys.iter().find(|k| k.name == other).map(say).unwrap_or_default());
             }
         }
         Rule::Excludes(key, others) => {
             if let Some(first) = find(key) {
                 for (other, place) in others.iter().filter_map(|o| find(o).map(|place| (o, place))) {
-                    report.error_of_two(Code::ConflictingKeys, &place, format!("`{other}` cannot stand beside `{key}`"), &first, "the other one")
+                    report
+                        .error_of_two(Code::ConflictingKeys, &place, format!("`{other}` cannot stand beside `{key}`"), &first, "the other one")
                         .hint(format!("say it in the text of `{key}`"));
                 }
             }
@@ -212,7 +224,11 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
                 report.error(Code::BadValue, &place, why).hint("a time span is a whole number with its unit: `50ms`, `30s`, `5m`, `1h`, `1d`");
             }
             Ok(span) if !(u128::from(*min_ms)..=u128::from(*max_ms)).contains(&span.as_millis()) => {
-                report.error(Code::BadValue, &place, format!("`{text}` is out of range")).hint(format!("from {} to {}", span::text(*min_ms), span::text(*max_ms)));
+                report.error(Code::BadValue, &place, format!("`{text}` is out of range")).hint(format!(
+                    "from {} to {}",
+                    span::text(*min_ms),
+                    span::text(*max_ms)
+                ));
             }
             Ok(_) => {}
         },
@@ -225,7 +241,9 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
             }
         }
         Shape::Address if address(text).is_none() => {
-            report.error(Code::BadValue, &place, format!("`{text}` is not an address and port")).hint("for example `127.0.0.1:7171`, or `0.0.0.0:7171` for all interfaces");
+            report
+                .error(Code::BadValue, &place, format!("`{text}` is not an address and port"))
+                .hint("for example `127.0.0.1:7171`, or `0.0.0.0:7171` for all interfaces");
         }
         Shape::Word(words) if !words.iter().any(|(word, _)| *word == text) => {
             report.error(Code::BadValue, &place, format!("`{text}` is not known here")).hint(names::alternatives(text, words.iter().map(|(w, _)| *w), ""));

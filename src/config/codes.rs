@@ -53,7 +53,11 @@ pub const CODES: &[(Code, &str, &str)] = &[
     (Code::BadMapping, "bad-mapping", "A field rule that contradicts itself: a policy without its default, a default that is never used, a case twice."),
     (Code::NotComparable, "not-comparable", "Two columns whose types have no values in common."),
     (Code::NotNumeric, "not-numeric", "A total of a column that is no number."),
-    (Code::BadTest, "bad-test", "A step of a test that cannot be carried out: an event that is none of the source's format, a value that is none of the column's type."),
+    (
+        Code::BadTest,
+        "bad-test",
+        "A step of a test that cannot be carried out: an event that is none of the source's format, a value that is none of the column's type.",
+    ),
     (Code::Unused, "unused", "Something is declared and nothing uses it (a warning)."),
 ];
 

@@ -56,7 +56,9 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
         }
         out += &text[done..open];
         let Some(close) = text[open..].find('}').map(|n| n + open) else {
-            report.error(Code::BadInterpolation, &place(open, text.len()), "a `${` that is not closed").hint("close it with `}`; a literal `${` is written `$${`");
+            report
+                .error(Code::BadInterpolation, &place(open, text.len()), "a `${` that is not closed")
+                .hint("close it with `}`; a literal `${` is written `$${`");
             return text.to_string();
         };
         let inside = &text[open + 2..close];
@@ -66,7 +68,8 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
                 let (name, default) = rest.split_once(":-").map_or((rest, None), |(name, default)| (name, Some(default)));
                 let value = (around.env)(name).filter(|value| default.is_none() || !value.is_empty()).or(default.map(str::to_string));
                 if value.is_none() && !keep_unset {
-                    report.error(Code::UnsetVariable, &here, format!("the environment variable `{name}` is not set"))
+                    report
+                        .error(Code::UnsetVariable, &here, format!("the environment variable `{name}` is not set"))
                         .hint(format!("set it (`export {name}=…`), or give a default: `${{env:{name}:-…}}`"));
                 }
                 value
@@ -75,13 +78,15 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
                 Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_string()),
                 Err(_) if keep_unset => None,
                 Err(error) => {
-                    report.error(Code::BadInterpolation, &here, format!("cannot read `{path}`: {}", super::cause(&error)))
+                    report
+                        .error(Code::BadInterpolation, &here, format!("cannot read `{path}`: {}", super::cause(&error)))
                         .hint("the path is relative to the folder of the configuration file");
                     None
                 }
             },
             _ => {
-                report.error(Code::BadInterpolation, &here, format!("`${{{inside}}}` is not known"))
+                report
+                    .error(Code::BadInterpolation, &here, format!("`${{{inside}}}` is not known"))
                     .hint("known are `${env:NAME}`, `${env:NAME:-default}` and `${file:path}`; a literal `${` is written `$${`");
                 None
             }

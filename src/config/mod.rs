@@ -84,7 +84,8 @@ pub fn check(config: &Path, dataflows: Option<&Path>, need: Need) -> Checked {
     for (path, why) in &unreadable {
         report.files.push(Arc::new(File { name: path.display().to_string(), text: String::new() }));
         let place = Place { file: report.files.len() - 1, at: 0..0 };
-        report.error(codes::Code::Unreadable, &place, format!("cannot read `{}`: {why}", path.display()))
+        report
+            .error(codes::Code::Unreadable, &place, format!("cannot read `{}`: {why}", path.display()))
             .hint("`--config FILE` names the configuration, `--dataflows DIR` the folder of dataflows (default: `dataflows/` beside it)");
     }
     if !unreadable.is_empty() {

@@ -112,7 +112,18 @@ impl Report {
         let (line, column) = self.line_column(place);
         let text = file.text.get(place.at.clone()).unwrap_or_default();
         let text = if text.chars().count() > 120 { text.chars().take(117).chain("...".chars()).collect() } else { text.to_string() };
-        self.list.push(Problem { code: code.name(), severity, file: file.name.clone(), line, column, text, message, hint: None, also: None, place: place.clone() });
+        self.list.push(Problem {
+            code: code.name(),
+            severity,
+            file: file.name.clone(),
+            line,
+            column,
+            text,
+            message,
+            hint: None,
+            also: None,
+            place: place.clone(),
+        });
         self.list.last_mut().expect("just pushed")
     }
 
@@ -184,7 +195,10 @@ impl Problems {
     }
 
     fn render_one(&self, renderer: &Renderer, problem: &Problem) -> String {
-        let level = match problem.severity { Severity::Error => Level::ERROR, Severity::Warning => Level::WARNING };
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
         let file = |place: &Place| {
             let file = &self.files[place.file];
             Snippet::source(file.text.clone()).path(file.name.clone())

@@ -15,7 +15,11 @@ pub fn reference() -> String {
     out += "Two kinds of files: one *configuration* says where tieout runs and which systems it reaches; *dataflows*, one a file, say what should hold.\n\
         A value may contain `${env:NAME}`, `${env:NAME:-default}` (also taken when the variable is empty) or `${file:path}` (relative to the configuration file, without the line end); `$${` stands for `${`.\n\
         A time span is a whole number with its unit: `50ms`, `30s`, `5m`, `1h`, `1d`.\n";
-    let _ = writeln!(out, "Column types: {}; `timestamptz` is `timestamp with time zone`, a precision is given as in `timestamp(3)`.\n", Type::NAMES.map(|n| format!("`{n}`")).join(", "));
+    let _ = writeln!(
+        out,
+        "Column types: {}; `timestamptz` is `timestamp with time zone`, a precision is given as in `timestamp(3)`.\n",
+        Type::NAMES.map(|n| format!("`{n}`")).join(", ")
+    );
     for (title, object) in [("The configuration file", &shape::CONFIG), ("Dataflow files", &shape::DATAFLOW)] {
         let _ = writeln!(out, "## {title}\n");
         let mut seen = Vec::new();

@@ -95,15 +95,19 @@ fn rule_schema(rule: Rule) -> Value {
 
 /// For keys that belong to one value of another key: required there, and refused elsewhere.
 fn tags_schema(object: &Object) -> Vec<Value> {
-    object.keys.iter().filter_map(|key| {
-        let (tag, value) = key.only?;
-        let then = if key.required { json!({ "required": [key.name] }) } else { json!(true) };
-        Some(json!({
-            "if": { "properties": { tag: { "const": value } }, "required": [tag] },
-            "then": then,
-            "else": { "not": { "required": [key.name] } },
-        }))
-    }).collect()
+    object
+        .keys
+        .iter()
+        .filter_map(|key| {
+            let (tag, value) = key.only?;
+            let then = if key.required { json!({ "required": [key.name] }) } else { json!(true) };
+            Some(json!({
+                "if": { "properties": { tag: { "const": value } }, "required": [tag] },
+                "then": then,
+                "else": { "not": { "required": [key.name] } },
+            }))
+        })
+        .collect()
 }
 
 fn shape_schema(shape: &Shape) -> Value {

@@ -14,9 +14,15 @@ pub enum Shape {
     /// One value of a column, typed by where it stands.
     Literal,
     /// A whole number.
-    Int { min: i64, max: i64 },
+    Int {
+        min: i64,
+        max: i64,
+    },
     /// A time span such as `50ms`, `30s`, `5m`, `1h`, `1d`; limits in milliseconds.
-    Span { min_ms: u64, max_ms: u64 },
+    Span {
+        min_ms: u64,
+        max_ms: u64,
+    },
     /// A column type.
     Type,
     /// An address and port.
@@ -103,7 +109,12 @@ pub static CONFIG: Object = Object {
     keys: &[
         key("data_dir", Text, "The folder of tieout's durable state. A relative path is relative to the working directory.").default("./state"),
         key("workers", Int { min: 1, max: 256 }, "Worker threads of the engine; the results do not depend on it.").default("1"),
-        key("tick", Span { min_ms: 1, max_ms: 10_000 }, "How often a tick is sealed: shorter shows changes sooner, longer costs less per change. From 1ms to 10s.").default("50ms"),
+        key(
+            "tick",
+            Span { min_ms: 1, max_ms: 10_000 },
+            "How often a tick is sealed: shorter shows changes sooner, longer costs less per change. From 1ms to 10s.",
+        )
+        .default("50ms"),
         key("http", Object(&HTTP), "The HTTP API and the board."),
         key("connections", Map("connection", &Object(&CONNECTION)), "The systems that dataflows read and write, by name.").required(),
     ],
@@ -121,16 +132,28 @@ static CONNECTION: Object = Object {
     name: "connection",
     doc: "A system that logs are read from, or results written to.",
     keys: &[
-        key("kind", Word(&[
-            ("file", "a folder of files, each a log of messages, one a line"),
-            ("kafka", "a Kafka cluster"),
-            ("demo", "the simulated departments of `tieout demo`"),
-        ]), "What kind of system it is.").required(),
+        key(
+            "kind",
+            Word(&[
+                ("file", "a folder of files, each a log of messages, one a line"),
+                ("kafka", "a Kafka cluster"),
+                ("demo", "the simulated departments of `tieout demo`"),
+            ]),
+            "What kind of system it is.",
+        )
+        .required(),
         key("dir", Text, "The folder. A relative path is relative to the working directory.").only("kind", "file").required().example("\"${env:TIEOUT_DATA}\""),
-        key("brokers", Text, "The brokers to start from, as `host:port`, separated by commas.").only("kind", "kafka").required().example("broker-1:9092,broker-2:9092"),
-        key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.").only("kind", "kafka").example("{ security.protocol: ssl }"),
+        key("brokers", Text, "The brokers to start from, as `host:port`, separated by commas.")
+            .only("kind", "kafka")
+            .required()
+            .example("broker-1:9092,broker-2:9092"),
+        key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.")
+            .only("kind", "kafka")
+            .example("{ security.protocol: ssl }"),
         key("rate", Int { min: 1, max: 100_000 }, "Changes in a second, all tables of the simulation together.").only("kind", "demo").default("200"),
-        key("seed", Int { min: 0, max: i64::MAX }, "What the simulation's chances follow from: the same seed is the same world.").only("kind", "demo").default("1"),
+        key("seed", Int { min: 0, max: i64::MAX }, "What the simulation's chances follow from: the same seed is the same world.")
+            .only("kind", "demo")
+            .default("1"),
         COMMENT,
     ],
     rules: &[],
@@ -166,60 +189,77 @@ static SOURCE: Object = Object {
     doc: "A table that a log of changes describes.",
     keys: &[
         key("connection", Text, "The connection that it is read from.").required(),
-        key("files", TEXTS, "Files of the connection's folder, read one after the other; the last one is followed as it grows.").example("[orders.snapshot.ndjson, orders.changes.ndjson]"),
+        key("files", TEXTS, "Files of the connection's folder, read one after the other; the last one is followed as it grows.")
+            .example("[orders.snapshot.ndjson, orders.changes.ndjson]"),
         key("topic", Text, "The Kafka topic; all its partitions are read.").example("crm.public.sales_order"),
         key("table", Text, "The table of the simulation (of a `demo` connection)."),
-        key("start", Either(&[
-            Word(&[("beginning", "from the oldest message"), ("end", "only messages that come after the first start")]),
-            Object(&START),
-        ]), "Where reading of the topic starts when tieout has no position of its own yet.").default("beginning"),
-        key("heartbeat", WordOr(&[("auto", "`__debezium-heartbeat.PREFIX` of the topic's prefix, if there is such a topic"), ("none", "no topic")], "the topic of this name"),
-            "The topic that tells the source's time while the table is quiet.").default("auto"),
+        key(
+            "start",
+            Either(&[Word(&[("beginning", "from the oldest message"), ("end", "only messages that come after the first start")]), Object(&START)]),
+            "Where reading of the topic starts when tieout has no position of its own yet.",
+        )
+        .default("beginning"),
+        key(
+            "heartbeat",
+            WordOr(
+                &[("auto", "`__debezium-heartbeat.PREFIX` of the topic's prefix, if there is such a topic"), ("none", "no topic")],
+                "the topic of this name",
+            ),
+            "The topic that tells the source's time while the table is quiet.",
+        )
+        .default("auto"),
         key("format", Word(FORMATS), "How messages are written.").required(),
         key("key", TEXTS, "The columns that name a row. Required, but for `format: json`, whose rows need none.").example("[order_id]"),
-        key("columns", Map("column", &Either(&[Type, Object(&COLUMN)])), "The columns that are read, by name, with their types; what else a message holds is left alone.").required()
-            .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
+        key(
+            "columns",
+            Map("column", &Either(&[Type, Object(&COLUMN)])),
+            "The columns that are read, by name, with their types; what else a message holds is left alone.",
+        )
+        .required()
+        .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
         key("wire", Object(&WIRE), "How the connector writes decimals and times where messages carry no schema."),
         COMMENT,
     ],
-    rules: &[
-        Rule::ExactlyOne(&["files", "topic", "table"]),
-        Rule::Needs("start", "topic"),
-        Rule::Needs("heartbeat", "topic"),
-    ],
+    rules: &[Rule::ExactlyOne(&["files", "topic", "table"]), Rule::Needs("start", "topic"), Rule::Needs("heartbeat", "topic")],
 };
 
 static START: Object = Object {
     name: "start",
     doc: "A position to start from.",
     keys: &[
-        key("offsets", Map("partition", &Int { min: 0, max: i64::MAX }), "The offset by partition; a partition that is not named starts at its beginning.").example("{ 0: 12, 1: 40 }"),
+        key("offsets", Map("partition", &Int { min: 0, max: i64::MAX }), "The offset by partition; a partition that is not named starts at its beginning.")
+            .example("{ 0: 12, 1: 40 }"),
         key("time", Text, "The first message at or after this time, in ISO 8601 (UTC where it names no zone).").example("2026-03-04T05:06:07Z"),
     ],
     rules: &[Rule::ExactlyOne(&["offsets", "time"])],
 };
 
-static COLUMN: Object = Object {
-    name: "column",
-    doc: "A column of a source.",
-    keys: &[key("type", Type, "Its type.").required(), COMMENT, TAGS],
-    rules: &[],
-};
+static COLUMN: Object = Object { name: "column", doc: "A column of a source.", keys: &[key("type", Type, "Its type.").required(), COMMENT, TAGS], rules: &[] };
 
 static WIRE: Object = Object {
     name: "wire",
     doc: "How the connector writes decimals and times where messages carry no schema.",
     keys: &[
-        key("decimals", Word(&[
-            ("text", "text or numbers (`decimal.handling.mode` `string` or `double`)"),
-            ("precise", "base64 of the unscaled value (`precise`, the connector's default)"),
-        ]), "What stands for a decimal.").default("text"),
-        key("times", Word(&[
-            ("adaptive", "milliseconds for a precision up to 3, microseconds up to 6"),
-            ("microseconds", "always microseconds"),
-            ("connect", "always milliseconds"),
-            ("nanoseconds", "always nanoseconds"),
-        ]), "The unit of a number that stands for a time (`time.precision.mode`).").default("adaptive"),
+        key(
+            "decimals",
+            Word(&[
+                ("text", "text or numbers (`decimal.handling.mode` `string` or `double`)"),
+                ("precise", "base64 of the unscaled value (`precise`, the connector's default)"),
+            ]),
+            "What stands for a decimal.",
+        )
+        .default("text"),
+        key(
+            "times",
+            Word(&[
+                ("adaptive", "milliseconds for a precision up to 3, microseconds up to 6"),
+                ("microseconds", "always microseconds"),
+                ("connect", "always milliseconds"),
+                ("nanoseconds", "always nanoseconds"),
+            ]),
+            "The unit of a number that stands for a time (`time.precision.mode`).",
+        )
+        .default("adaptive"),
     ],
     rules: &[],
 };
@@ -231,18 +271,14 @@ static TARGET: Object = Object {
         key("key", TEXTS, "The columns that name a row.").required().example("[order_id]"),
         key("from", Text, "The source or target whose rows are mapped one by one."),
         key("where", Sql, "Only rows on which this is true.").example("stage <> 'Draft'"),
-        key("fields", Map("column", &Either(&[Sql, Object(&FIELD)])), "The target's columns: each a column's name, an expression, or a rule.").example("{ order_id: \"'SO-' || id\", amount: amount }"),
+        key("fields", Map("column", &Either(&[Sql, Object(&FIELD)])), "The target's columns: each a column's name, an expression, or a rule.")
+            .example("{ order_id: \"'SO-' || id\", amount: amount }"),
         key("require", TEXTS, "Target columns that must have a value; a row without is a reject, `REQUIRED_VALUE_MISSING`."),
         key("sql", Sql, "A query over sources and targets: joins, unions, aggregates."),
         COMMENT,
         TAGS,
     ],
-    rules: &[
-        Rule::ExactlyOne(&["fields", "sql"]),
-        Rule::Needs("from", "fields"),
-        Rule::Needs("fields", "from"),
-        Rule::Excludes("sql", &["where", "require"]),
-    ],
+    rules: &[Rule::ExactlyOne(&["fields", "sql"]), Rule::Needs("from", "fields"), Rule::Needs("fields", "from"), Rule::Excludes("sql", &["where", "require"])],
 };
 
 const POLICIES: &[(&str, &str)] = &[
@@ -259,7 +295,12 @@ static FIELD: Object = Object {
     keys: &[
         key("value", Sql, "A column's name, or an expression over the columns of `from`."),
         key("case", Sql, "The column or expression whose values `when` maps."),
-        key("when", Map("value", &Literal), "What becomes what. A value that no rule knows is a reject, `MAPPING_NOT_FOUND`, unless there is an `else`; NULL goes to `on_null`.").example("{ Closed Won: confirmed, Closed Lost: cancelled }"),
+        key(
+            "when",
+            Map("value", &Literal),
+            "What becomes what. A value that no rule knows is a reject, `MAPPING_NOT_FOUND`, unless there is an `else`; NULL goes to `on_null`.",
+        )
+        .example("{ Closed Won: confirmed, Closed Lost: cancelled }"),
         key("else", Literal, "What every other value becomes."),
         key("default", Literal, "The value that stands in for NULL; without a policy it means `on_null: default`."),
         key("on_null", Word(POLICIES), "What happens to NULL, and to a column that the message lacks unless `on_missing` says otherwise.").default("pass"),
@@ -327,9 +368,17 @@ static STEP: Object = Object {
     name: "step",
     doc: "A step of a test.",
     keys: &[
-        key("feed", Map("source", &List(&Any)), "Events by source, in the source's format; a text stands for the event as JSON text, and `!raw` text for bytes that need not be JSON."),
+        key(
+            "feed",
+            Map("source", &List(&Any)),
+            "Events by source, in the source's format; a text stands for the event as JSON text, and `!raw` text for bytes that need not be JSON.",
+        ),
         key("advance", Span { min_ms: 0, max_ms: 365 * DAY_MS }, "Moves the source time of all sources forward.").example("30s"),
-        key("expect", Map("table", &List(&Map("column", &Any))), "What must hold now: the rows of a target, the differences of a comparison, or `rejects`, each with the columns that matter."),
+        key(
+            "expect",
+            Map("table", &List(&Map("column", &Any))),
+            "What must hold now: the rows of a target, the differences of a comparison, or `rejects`, each with the columns that matter.",
+        ),
     ],
     rules: &[Rule::ExactlyOne(&["feed", "advance", "expect"])],
 };

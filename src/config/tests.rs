@@ -86,8 +86,10 @@ fn tests_need_no_connections() {
     let load = |need| load_texts(("config.yaml", config), &[("dataflows/orders.yaml", ORDERS)], &|_| None, need);
     assert!(load(Need::Mappings).is_ok());
     let problems = load(Need::Connections).unwrap_err();
-    assert_eq!(problems.list().iter().map(|p| (p.code, p.line, p.text.as_str())).collect::<Vec<_>>(),
-        [("unset-variable", 8, "${env:TIEOUT_DATA}"), ("unset-variable", 9, "${env:TIEOUT_DATA}")]);
+    assert_eq!(
+        problems.list().iter().map(|p| (p.code, p.line, p.text.as_str())).collect::<Vec<_>>(),
+        [("unset-variable", 8, "${env:TIEOUT_DATA}"), ("unset-variable", 9, "${env:TIEOUT_DATA}")]
+    );
 }
 
 #[test]
@@ -95,7 +97,8 @@ fn the_version_is_the_meaning() {
     let version = |text: &str| load_one(text).targets[0].version.clone();
     let base = "dataflow: a\nsources:\n  s: { connection: crm, files: [f], format: debezium-json, key: [id], columns: { id: int, a: varchar, b: int } }\ntargets:\n  t:\n    key: [id]\n    from: s\n";
     let one = version(&format!("{base}    fields: {{ id: id, a: lower(a), b: b }}\n"));
-    let laid_out = version(&format!("{base}    # a comment\n    comment: for people\n    fields:\n      b: {{ value: b }}\n      a: |\n        lower(a)\n      id: id\n"));
+    let laid_out =
+        version(&format!("{base}    # a comment\n    comment: for people\n    fields:\n      b: {{ value: b }}\n      a: |\n        lower(a)\n      id: id\n"));
     assert_eq!(one, laid_out);
     assert_eq!(one.len(), 16);
     assert_ne!(one, version(&format!("{base}    fields: {{ id: id, a: upper(a), b: b }}\n")));
@@ -132,7 +135,8 @@ fn the_reference_and_the_schemas_are_up_to_date() {
 fn the_default_configuration_has_every_setting() {
     let text = include_str!("../../config/default.yaml");
     let dataflow = ORDERS.replace("connection: crm", "connection: files").replace("connection: erp", "connection: files");
-    let load = |text: &str| load_texts(("config.yaml", text), &[("orders.yaml", &dataflow)], &env, Need::Connections).unwrap_or_else(|problems| panic!("{problems}"));
+    let load =
+        |text: &str| load_texts(("config.yaml", text), &[("orders.yaml", &dataflow)], &env, Need::Connections).unwrap_or_else(|problems| panic!("{problems}"));
     let (full, bare) = (load(text), load("connections: { files: { kind: file, dir: d } }"));
     assert_eq!((full.data_dir, full.workers, full.tick, full.listen), (bare.data_dir, bare.workers, bare.tick, bare.listen));
     for object in shape::objects().into_iter().filter(|o| ["config", "http", "connection"].contains(&o.name)) {

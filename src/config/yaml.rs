@@ -115,7 +115,12 @@ impl Scalar {
             let escape = self.style == ScalarStyle::DoubleQuoted && bytes.get(at) == Some(&b'\\');
             let here = at;
             at += match (c.is_whitespace(), escape) {
-                (_, true) => match bytes.get(at + 1) { Some(b'x') => 4, Some(b'u') => 6, Some(b'U') => 10, _ => 2 },
+                (_, true) => match bytes.get(at + 1) {
+                    Some(b'x') => 4,
+                    Some(b'u') => 6,
+                    Some(b'U') => 10,
+                    _ => 2,
+                },
                 (true, _) => usize::from(blank(at)),
                 (false, _) if c == '\'' && self.style == ScalarStyle::SingleQuoted => 2,
                 (false, _) => c.len_utf8(),
@@ -134,7 +139,10 @@ fn json_number(text: &str) -> Option<String> {
     if let Some(octal) = text.strip_prefix("0o") {
         return u64::from_str_radix(octal, 8).ok().map(|n| n.to_string());
     }
-    let (sign, body) = match text.strip_prefix('-') { Some(body) => ("-", body), None => ("", text.strip_prefix('+').unwrap_or(text)) };
+    let (sign, body) = match text.strip_prefix('-') {
+        Some(body) => ("-", body),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
     let (mantissa, exponent) = body.find(['e', 'E']).map_or((body, ""), |e| body.split_at(e));
     let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
@@ -166,7 +174,10 @@ impl<'a> At<'a> {
     }
 
     pub fn scalar(self) -> Option<&'a Scalar> {
-        match &self.node.data { Data::Scalar(scalar) => Some(scalar), _ => None }
+        match &self.node.data {
+            Data::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
     }
 
     /// The text of a scalar that is not null.
@@ -175,13 +186,19 @@ impl<'a> At<'a> {
     }
 
     pub fn items(self) -> impl Iterator<Item = At<'a>> {
-        let items: &[Node] = match &self.node.data { Data::List(items) => items, _ => &[] };
+        let items: &[Node] = match &self.node.data {
+            Data::List(items) => items,
+            _ => &[],
+        };
         items.iter().map(move |node| At { file: self.file, node })
     }
 
     /// Key and value, in order.
     pub fn entries(self) -> impl Iterator<Item = (At<'a>, At<'a>)> {
-        let entries: &[(Node, Node)] = match &self.node.data { Data::Map(entries) => entries, _ => &[] };
+        let entries: &[(Node, Node)] = match &self.node.data {
+            Data::Map(entries) => entries,
+            _ => &[],
+        };
         entries.iter().map(move |(key, value)| (At { file: self.file, node: key }, At { file: self.file, node: value }))
     }
 
@@ -235,7 +252,10 @@ impl Offsets {
     }
 
     fn byte(&self, character: usize) -> usize {
-        match &self.0 { None => character.min(self.1), Some(table) => table.get(character).copied().unwrap_or(self.1) }
+        match &self.0 {
+            None => character.min(self.1),
+            Some(table) => table.get(character).copied().unwrap_or(self.1),
+        }
     }
 
     fn range(&self, span: &Span) -> Range<usize> {
@@ -340,11 +360,13 @@ fn insert(report: &mut Report, file: usize, open: &mut Open, node: Node) {
             Some(key) => {
                 let at = At { file, node: &key };
                 if at.scalar().is_none() {
-                    report.error(Code::Yaml, &at.place(), format!("a key must be a text, and is {}", at.form()))
+                    report
+                        .error(Code::Yaml, &at.place(), format!("a key must be a text, and is {}", at.form()))
                         .hint("a `{` or `[` at the start of a value needs quotes around the value");
                 } else if let Some((first, _)) = entries.iter().find(|(k, _)| At { file, node: k }.key() == at.key()) {
                     let first = Place { file, at: first.at.clone() };
-                    report.error_of_two(Code::DuplicateKey, &at.place(), format!("`{}` stands twice in one map", at.key()), &first, "first here")
+                    report
+                        .error_of_two(Code::DuplicateKey, &at.place(), format!("`{}` stands twice in one map", at.key()), &first, "first here")
                         .hint("remove one of the two, or rename it");
                 } else {
                     entries.push((key, node));

@@ -200,7 +200,9 @@ impl RowProgram {
         let plain = FieldMapping {
             from: crate::plan::TableRef::Source(origin.source),
             filter: None,
-            fields: (0..columns.len()).map(|c| FieldRule { value: FieldValue::Column(c), on_null: NullPolicy::Pass, on_missing: None, on_empty: None }).collect(),
+            fields: (0..columns.len())
+                .map(|c| FieldRule { value: FieldValue::Column(c), on_null: NullPolicy::Pass, on_missing: None, on_empty: None })
+                .collect(),
             require: Vec::new(),
         };
         let by_position = key.is_empty();
@@ -301,7 +303,9 @@ impl RowProgram {
     fn run_with(&self, batch: &Batch, partition: i32, work: &mut Work, emit: &mut impl FnMut(Mapped)) -> Result<(), String> {
         let Work { filter, early, late, rows, passing, key, value, scratch } = work;
         rows.clear();
-        rows.extend((0..batch.records.len() as u32).filter(|r| matches!(batch.records[*r as usize].op, format::Op::Upsert | format::Op::Delete | format::Op::Reject)));
+        rows.extend(
+            (0..batch.records.len() as u32).filter(|r| matches!(batch.records[*r as usize].op, format::Op::Upsert | format::Op::Delete | format::Op::Reject)),
+        );
         evaluate(self.filter.as_slice(), batch, &self.columns, rows, filter);
         evaluate(&self.early, batch, &self.columns, rows, early);
         let keeps = |at: usize| -> Option<bool> {
@@ -352,13 +356,20 @@ impl RowProgram {
                             key.push(0);
                         }
                         Ok(Out::Packed) => push_key(key, *ty, Field::Packed(scratch), i + 1 == self.key.len()),
-                        Ok(Out::Unknown) => bad_key = Some(Stop::Reject("VALUE_UNKNOWN", format!("the key field `{}` needs a value that was never seen", self.rules[*rule].name))),
-                        Ok(Out::Null | Out::Missing) => bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name))),
+                        Ok(Out::Unknown) => {
+                            bad_key =
+                                Some(Stop::Reject("VALUE_UNKNOWN", format!("the key field `{}` needs a value that was never seen", self.rules[*rule].name)))
+                        }
+                        Ok(Out::Null | Out::Missing) => {
+                            bad_key = Some(Stop::Reject("KEY_MISSING", format!("the key field `{}` has no value", self.rules[*rule].name)))
+                        }
                         Err(stop) => bad_key = Some(stop),
                     }
                 }
             }
-            let usable = bad_key.is_none() && key_error.is_none() && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
+            let usable = bad_key.is_none()
+                && key_error.is_none()
+                && !(meta.op == format::Op::Reject && self.origin.key.iter().any(|c| batch.row(record)[*c].lack().is_some()));
             let mut refuse = |code: &'static str, cause: String, text: Option<String>, decoded: bool| {
                 let mut reject = self.reject(batch, record, partition, code, cause, text);
                 if !decoded {
@@ -454,7 +465,15 @@ impl RowProgram {
     }
 
     /// The value of a rule in the target column's type: in `scratch`, if there is one.
-    fn field(&self, rule: usize, batch: &Batch, record: usize, early: (&Evaluated, usize), late: Option<(&Evaluated, usize)>, scratch: &mut Vec<u8>) -> Result<Out, Stop> {
+    fn field(
+        &self,
+        rule: usize,
+        batch: &Batch,
+        record: usize,
+        early: (&Evaluated, usize),
+        late: Option<(&Evaluated, usize)>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Out, Stop> {
         let rule = &self.rules[rule];
         let (span, bytes, scalar) = match rule.input {
             Input::Column(c) => (batch.row(record)[c], &batch.bytes, None),
@@ -477,7 +496,8 @@ impl RowProgram {
         if let Field::Packed(field) = span.field(bytes) {
             match &rule.case {
                 None => {
-                    row::convert(rule.from, rule.ty, field, scratch).map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{}`: {why}", rule.name)))?;
+                    row::convert(rule.from, rule.ty, field, scratch)
+                        .map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{}`: {why}", rule.name)))?;
                 }
                 Some((when, otherwise)) => {
                     let found = when.iter().find(|(from, _)| from == field).map(|(_, to)| to).or(otherwise.as_ref());
@@ -491,7 +511,10 @@ impl RowProgram {
                     }
                 }
             }
-            if let Some(on_empty) = &rule.on_empty && scratch.as_slice() == [0] && matches!(rule.ty, Type::Varchar(_)) {
+            if let Some(on_empty) = &rule.on_empty
+                && scratch.as_slice() == [0]
+                && matches!(rule.ty, Type::Varchar(_))
+            {
                 policy = Some((on_empty, "is empty"));
                 if !matches!(on_empty, Policy::Pass) {
                     scratch.clear();
@@ -508,7 +531,9 @@ impl RowProgram {
                 Ok(Out::Packed)
             }
             Some((Policy::Drop, _)) => Err(Stop::Drop),
-            Some((Policy::Reject, what)) => Err(Stop::Reject(if what == "is empty" { "EMPTY_VALUE" } else { "NULL_VALUE" }, format!("field `{}` {what}", rule.name))),
+            Some((Policy::Reject, what)) => {
+                Err(Stop::Reject(if what == "is empty" { "EMPTY_VALUE" } else { "NULL_VALUE" }, format!("field `{}` {what}", rule.name)))
+            }
             Some((Policy::Fail, what)) => Err(Stop::Fail(format!(
                 "field `{}` {what} in the record with key {} at offset {}, and its policy is `fail`",
                 rule.name,

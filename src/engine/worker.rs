@@ -148,12 +148,12 @@ impl Loop {
                 *all |= one;
             }
         }
-        let decoders = plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
+        let decoders =
+            plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
         let is_watched = |t: &TargetId| plan.outputs.iter().any(|o| o.what == OutputOf::Table(*t));
         let home = |t: TargetId| &flow.homes[t].0;
-        let watched = (0..flow.stages.len())
-            .map(|at| (0..plan.targets.len()).filter(is_watched).find(|t| home(*t).table == at && home(*t).side == EXPECTED))
-            .collect();
+        let watched =
+            (0..flow.stages.len()).map(|at| (0..plan.targets.len()).filter(is_watched).find(|t| home(*t).table == at && home(*t).side == EXPECTED)).collect();
         Loop {
             sources: vec![QUIET; plan.sources.len()],
             plan,

@@ -38,8 +38,18 @@ const FINER_TIME: usize = 9;
 const OTHER: usize = 10;
 
 const ENVELOPE: [(&str, usize); 12] = [
-    ("before", BEFORE), ("after", AFTER), ("source", SOURCE), ("op", OP), ("ts_ms", TS_MS), ("schema", SCHEMA), ("payload", PAYLOAD),
-    ("status", STATUS), ("ddl", DDL), ("tableChanges", DDL), ("ts_us", FINER_TIME), ("ts_ns", FINER_TIME),
+    ("before", BEFORE),
+    ("after", AFTER),
+    ("source", SOURCE),
+    ("op", OP),
+    ("ts_ms", TS_MS),
+    ("schema", SCHEMA),
+    ("payload", PAYLOAD),
+    ("status", STATUS),
+    ("ddl", DDL),
+    ("tableChanges", DDL),
+    ("ts_us", FINER_TIME),
+    ("ts_ns", FINER_TIME),
 ];
 
 /// The decoder of `debezium-json`.
@@ -114,7 +124,11 @@ impl DebeziumJson {
             }
             b"d" => {
                 let delete = record(Op::Delete, time, message);
-                let first = if fields[BEFORE].kind == Kind::Object { self.columns.keyed(before, delete, batch) } else { Err(Bad::not_decoded("operation `d` has no `before`, and there is no message key")) };
+                let first = if fields[BEFORE].kind == Kind::Object {
+                    self.columns.keyed(before, delete, batch)
+                } else {
+                    Err(Bad::not_decoded("operation `d` has no `before`, and there is no message key"))
+                };
                 let Err(bad) = first else { return Ok(()) };
                 match self.key.read(&self.columns, message) {
                     Some(key) => self.columns.keyed(key, delete, batch).map_err(|of_key| if fields[BEFORE].kind == Kind::Object { bad } else { of_key }),
@@ -314,17 +328,20 @@ impl MessageKey {
         let (schemas, shape, tokens) = (&mut self.schemas, &mut self.shape, &mut self.tokens);
         // `{"schema": …, "payload": {…}}` is a key of that form only if it has both.
         let (mut schema, mut payload) = (false, false);
-        Scan::new(bytes).walk(|scan, name| {
-            schema |= name == b"schema";
-            payload |= name == b"payload";
-            scan.value().map(|_| ())
-        }).ok()?;
+        Scan::new(bytes)
+            .walk(|scan, name| {
+                schema |= name == b"schema";
+                payload |= name == b"payload";
+                scan.value().map(|_| ())
+            })
+            .ok()?;
         if schema && payload {
             scan.walk(|scan, name| match name {
                 b"schema" => schemas.read(scan, None, &columns.columns, &columns.spellings).map(|(_, found)| known = found),
                 b"payload" if scan.peek() == b'{' => scan.object(shape, tokens).map(|_| ()),
                 _ => scan.value().map(|_| ()),
-            }).ok()?;
+            })
+            .ok()?;
         } else {
             scan.peek();
             scan.object(shape, tokens).ok()?;
@@ -357,19 +374,23 @@ fn envelope_time(value: &[u8]) -> Option<i64> {
         };
         *field = scan.value()?;
         Ok(())
-    }).ok()?;
+    })
+    .ok()?;
     if payload.kind == Kind::Object && source.kind == Kind::Missing && event.kind == Kind::Missing {
         return envelope_time(payload.of(value));
     }
     let mut time = Token::MISSING;
     let source = source.of(value);
-    if scan::Scan::new(source).walk(|scan, name| {
-        let token = scan.value()?;
-        if name == b"ts_ms" {
-            time = token;
-        }
-        Ok(())
-    }).is_err() {
+    if scan::Scan::new(source)
+        .walk(|scan, name| {
+            let token = scan.value()?;
+            if name == b"ts_ms" {
+                time = token;
+            }
+            Ok(())
+        })
+        .is_err()
+    {
         time = Token::MISSING;
     }
     number(time, source).or_else(|| number(event, value))

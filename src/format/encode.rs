@@ -122,7 +122,11 @@ impl DebeziumEncoder {
             }
         }
         out.extend_from_slice(&self.source);
-        if source_time == i64::MIN { out.extend_from_slice(b"null") } else { push_int(out, source_time) }
+        if source_time == i64::MIN {
+            out.extend_from_slice(b"null")
+        } else {
+            push_int(out, source_time)
+        }
         out.extend_from_slice(br#"},"op":""#);
         out.push(match (before, after) {
             (None, _) => b'c',

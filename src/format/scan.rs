@@ -219,10 +219,7 @@ impl<'a> Scan<'a> {
         loop {
             let chunk = self.eight(at);
             let (quote, slash) = (chunk ^ (ONES * 0x22), chunk ^ (ONES * 0x5c));
-            let stops = ((quote.wrapping_sub(ONES) & !quote)
-                | (slash.wrapping_sub(ONES) & !slash)
-                | (chunk.wrapping_sub(ONES * 0x20) & !chunk))
-                & HIGHS;
+            let stops = ((quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash) | (chunk.wrapping_sub(ONES * 0x20) & !chunk)) & HIGHS;
             self.high |= chunk;
             if stops == 0 {
                 at += 8;

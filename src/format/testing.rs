@@ -12,7 +12,11 @@ pub fn source(format: &str, columns: &str, key: &str) -> Source {
     let mut open = 0;
     for c in columns.chars() {
         open += i32::from(c == '(') - i32::from(c == ')');
-        if c == ',' && open == 0 { declared.push(String::new()) } else if let Some(last) = declared.last_mut() { last.push(c) }
+        if c == ',' && open == 0 {
+            declared.push(String::new())
+        } else if let Some(last) = declared.last_mut() {
+            last.push(c)
+        }
     }
     let columns: Vec<Column> = declared
         .iter()

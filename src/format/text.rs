@@ -136,7 +136,9 @@ fn integer_any(text: &[u8]) -> Result<i64, Fault> {
 /// It is none of these, or larger than any double.
 pub fn double(text: &[u8]) -> Result<f64, Fault> {
     let text = std::str::from_utf8(text).map_err(|_| Fault::Mismatch)?;
-    if text.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'-' || b == b'.') && text.bytes().all(|b| !b.is_ascii_alphabetic() || matches!(b, b'e' | b'E')) {
+    if text.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'-' || b == b'.')
+        && text.bytes().all(|b| !b.is_ascii_alphabetic() || matches!(b, b'e' | b'E'))
+    {
         let n: f64 = text.parse().map_err(|_| Fault::Mismatch)?;
         return if n.is_finite() { Ok(n) } else { Err(Fault::Range) };
     }

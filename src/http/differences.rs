@@ -84,10 +84,7 @@ impl Filter {
     pub fn of(query: &DifferencesQuery, comparison: &Comparison) -> Result<Filter, Problem> {
         let field = query.field.as_deref().map(|name| {
             let found = comparison.fields.iter().position(|f| f.name == name);
-            found.ok_or_else(|| Problem {
-                status: 400,
-                ..Problem::unknown("field", name, comparison.fields.iter().map(|f| f.name.as_str()))
-            })
+            found.ok_or_else(|| Problem { status: 400, ..Problem::unknown("field", name, comparison.fields.iter().map(|f| f.name.as_str())) })
         });
         let key = query.key.as_deref().map(|text| {
             let hint = "give the value of a one-column key as it is shown, that of several columns as a JSON array";
@@ -155,7 +152,10 @@ fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
         (status = 400, body = Problem, description = "A parameter does not hold."),
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn differences(
-    State(app): State<App>, Path(name): Path<String>, Params(query): Params<DifferencesQuery>, headers: HeaderMap,
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Params(query): Params<DifferencesQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = app.comparison(&name)?;
     let format = Format::of(&query, &headers)?;

@@ -113,10 +113,15 @@ impl Graph {
                 kind = node.kind;
                 let _ = writeln!(out, "{}{kind}s", if out.is_empty() { "" } else { "\n" });
             }
-            let names: Vec<String> = self.edges.iter().filter(|e| e.to == node.id).map(|e| {
-                let name = e.from.split_once(':').map_or(e.from.as_str(), |(_, name)| name);
-                if matches!(e.kind, "expected" | "actual") { format!("{name} ({})", e.kind) } else { name.to_string() }
-            }).collect();
+            let names: Vec<String> = self
+                .edges
+                .iter()
+                .filter(|e| e.to == node.id)
+                .map(|e| {
+                    let name = e.from.split_once(':').map_or(e.from.as_str(), |(_, name)| name);
+                    if matches!(e.kind, "expected" | "actual") { format!("{name} ({})", e.kind) } else { name.to_string() }
+                })
+                .collect();
             let from = if names.is_empty() { String::new() } else { format!("{} ─▶ ", names.join(" + ")) };
             let _ = writeln!(out, "  {from}{}  [{}]", node.name, node.detail);
         }

@@ -91,8 +91,19 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 #[openapi(
     info(title = "tieout", description = "Live reconciliation: the tables that should exist, and where they disagree with what does."),
     paths(
-        status::page, status::livez, status::readyz, status::metrics, openapi, status::comparisons, status::comparison,
-        differences::differences, subscribe::subscribe, subscribe::overview, rows::row, status::sources, status::rejects,
+        status::page,
+        status::livez,
+        status::readyz,
+        status::metrics,
+        openapi,
+        status::comparisons,
+        status::comparison,
+        differences::differences,
+        subscribe::subscribe,
+        subscribe::overview,
+        rows::row,
+        status::sources,
+        status::rejects,
         status::graph
     ),
     components(schemas(subscribe::SnapshotEvent, subscribe::ProgressEvent))
@@ -107,9 +118,7 @@ async fn openapi() -> Json<utoipa::openapi::OpenApi> {
 
 /// Answers to all paths.
 pub fn router(app: App) -> Router {
-    let all = routes().into_iter().fold(Router::new(), |router, (path, methods)| {
-        router.route(path, methods.fallback(wrong_method))
-    });
+    let all = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(wrong_method)));
     all.fallback(unknown_path).layer(middleware::from_fn_with_state(app.clone(), around)).with_state(app)
 }
 

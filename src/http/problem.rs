@@ -75,9 +75,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(e) => {
-                Err(Problem::parameter(e.body_text(), "the parameters of every path are listed in /api/v1/openapi.json"))
-            }
+            Err(e) => Err(Problem::parameter(e.body_text(), "the parameters of every path are listed in /api/v1/openapi.json")),
         }
     }
 }

@@ -13,10 +13,7 @@ use crate::{
     engine::Reject,
     http::{
         App,
-        answer::{
-            AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer,
-            now_ms,
-        },
+        answer::{AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer, now_ms},
         graph::{Graph, GraphAnswer},
         problem::{Params, Problem},
     },
@@ -91,9 +88,7 @@ pub async fn rejects(State(app): State<App>, Params(query): Params<RejectsQuery>
     let source = source.transpose()?;
     let limit = query.limit.unwrap_or(REJECTS);
     let ledger = app.ledger.read();
-    let asked = |reject: &Reject| {
-        source.is_none_or(|id| reject.source == id) && query.code.as_ref().is_none_or(|code| reject.code == code)
-    };
+    let asked = |reject: &Reject| source.is_none_or(|id| reject.source == id) && query.code.as_ref().is_none_or(|code| reject.code == code);
     let mut answer = RejectsAnswer { as_of: AsOf::of(&ledger), total: 0, rejects: Vec::new() };
     for (reject, count) in ledger.rejects().filter(|(reject, _)| asked(reject)) {
         answer.total += count;

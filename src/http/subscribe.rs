@@ -178,11 +178,7 @@ impl Subscriber {
         let parts = asked.len().div_ceil(PART);
         for (part, of_part) in asked.chunks(PART).enumerate() {
             let show = |d: &Option<Arc<Difference>>| d.as_ref().map(|d| shower.difference(d));
-            let info = |change: &Change| ChangeInfo {
-                key: shower.key(change.key()),
-                before: show(&change.before),
-                after: show(&change.after),
-            };
+            let info = |change: &Change| ChangeInfo { key: shower.key(change.key()), before: show(&change.before), after: show(&change.after) };
             let last = part + 1 == parts;
             let event = ChangeEvent { as_of: changes.tick, part, last, changes: of_part.iter().map(info).collect() };
             self.send("change", last.then_some(changes.tick), &event).await?;
@@ -293,7 +289,10 @@ fn open(app: &App, name: &str) -> (Subscriber, Counted, Response) {
             description = "Events without end; the data of `change` is shown here, that of the others is among the schemas."),
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn subscribe(
-    State(app): State<App>, Path(name): Path<String>, Params(query): Params<SubscribeQuery>, headers: HeaderMap,
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Params(query): Params<SubscribeQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = app.comparison(&name)?;
     let filter = Filter::of(&query.into(), &app.plan.comparisons[id])?;
@@ -334,9 +333,11 @@ pub async fn overview(State(app): State<App>) -> Response {
 impl OverviewEvent {
     fn of(ledger: &Ledger) -> OverviewEvent {
         let (plan, answer) = (ledger.plan(), ComparisonsAnswer::of(ledger));
-        let troubles = ledger.sources().iter().zip(&plan.sources).filter_map(|(source, declared)| {
-            source.trouble.as_ref().map(|trouble| format!("{}: {trouble}", declared.name))
-        });
+        let troubles = ledger
+            .sources()
+            .iter()
+            .zip(&plan.sources)
+            .filter_map(|(source, declared)| source.trouble.as_ref().map(|trouble| format!("{}: {trouble}", declared.name)));
         OverviewEvent {
             as_of: answer.as_of,
             comparisons: answer.comparisons,

@@ -256,7 +256,9 @@ async fn every_route_is_in_the_description() {
     fn walk(json: &Json, references: &mut BTreeSet<String>) {
         match json {
             Json::Object(map) => map.iter().for_each(|(name, value)| {
-                if name == "$ref" { references.insert(value.as_str().unwrap().to_string()); }
+                if name == "$ref" {
+                    references.insert(value.as_str().unwrap().to_string());
+                }
                 walk(value, references);
             }),
             Json::Array(items) => items.iter().for_each(|item| walk(item, references)),
@@ -538,7 +540,10 @@ async fn look_at_the_page() {
         }
         if n == 1 {
             bench.change(51_007, Some((Side::Rejected, row("open", Some(99)))), Some(start - 100_000), None);
-            let two = |side: Side| match side { Side::Row(row) => row, _ => unreachable!() };
+            let two = |side: Side| match side {
+                Side::Row(row) => row,
+                _ => unreachable!(),
+            };
             let claims = Side::Duplicate(vec![two(row("open", Some(100))), two(row("hold", Some(250)))]);
             bench.change(51_003, Some((claims, row("open", Some(100)))), Some(start - 80_000), None);
         }

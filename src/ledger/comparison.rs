@@ -264,9 +264,7 @@ impl LiveComparison {
     }
 
     /// Applies a whole tick and returns what it changed of what is shown, in the order of keys.
-    pub fn apply(
-        &mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, now: &Now,
-    ) -> Vec<Change> {
+    pub fn apply(&mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, now: &Now) -> Vec<Change> {
         let Now { tick, wall_ms, hydrated, .. } = *now;
         self.expected.advance(now);
         self.actual.advance(now);

@@ -121,11 +121,8 @@ impl Difference {
 pub fn differing<'a>(comparison: &Comparison, expected: &'a [u8], actual: &'a [u8]) -> Vec<DifferingField<'a>> {
     let columns = comparison.fields.len();
     let (mut expected, mut actual) = (RowReader::new(expected, columns), RowReader::new(actual, columns));
-    let pairs = comparison.fields.iter().enumerate().map(|(field, pair)| DifferingField {
-        field,
-        expected: expected.next(pair.ty),
-        actual: actual.next(pair.ty),
-    });
+    let pairs =
+        comparison.fields.iter().enumerate().map(|(field, pair)| DifferingField { field, expected: expected.next(pair.ty), actual: actual.next(pair.ty) });
     pairs.filter(|d| d.expected != d.actual && d.expected != Field::Unknown && d.actual != Field::Unknown).collect()
 }
 

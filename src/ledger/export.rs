@@ -86,8 +86,7 @@ impl Ledger {
     pub fn summary(&self) -> Map<String, Json> {
         let mut sources = Map::new();
         for (source, declared) in self.sources.iter().zip(&self.plan.sources) {
-            let positions: Map<String, Json> =
-                source.positions.iter().map(|(partition, next)| (partition.to_string(), (*next).into())).collect();
+            let positions: Map<String, Json> = source.positions.iter().map(|(partition, next)| (partition.to_string(), (*next).into())).collect();
             let counts = json!({
                 "read": source.read, "applied": source.applied, "filtered": source.filtered, "rejected": source.rejected,
                 "source_time": source.time.map(source_time_text), "positions": positions,
@@ -99,8 +98,7 @@ impl Ledger {
             let status = self.status(id);
             let mut kinds = Map::new();
             for kind in Kind::ALL {
-                let states: Map<String, Json> =
-                    State::ALL.iter().map(|s| (s.name().to_string(), status.counts.of(kind, *s).into())).collect();
+                let states: Map<String, Json> = State::ALL.iter().map(|s| (s.name().to_string(), status.counts.of(kind, *s).into())).collect();
                 kinds.insert(kind.name().into(), Json::Object(states));
             }
             let mut entry = Map::new();

@@ -6,8 +6,8 @@ use crate::{
     engine::{DifferenceChange, Reject, Report, Sealed, SealedSource, Side, Sides, SourceReport, TableReport, Tick},
     ledger::{SharedLedger, TickOutput},
     plan::{
-        Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, Format, KeyPair, LogSpec, Mapping, Output, OutputOf,
-        Plan, Source, TableRef, Target, Wire,
+        Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, Format, KeyPair, LogSpec, Mapping, Output, OutputOf, Plan, Source, TableRef, Target,
+        Wire,
     },
     row::{Column, Type, Value, pack_key, pack_row, pack_value},
 };
@@ -100,10 +100,7 @@ impl Bench {
 
     fn fresh(&self) -> Report {
         let counts = SourceReport { source_time: i64::MIN, ..SourceReport::default() };
-        let tables = vec![
-            TableReport { table: TableRef::Target(0), rows: 1000 },
-            TableReport { table: TableRef::Source(ERP), rows: 998 },
-        ];
+        let tables = vec![TableReport { table: TableRef::Target(0), rows: 1000 }, TableReport { table: TableRef::Source(ERP), rows: 998 }];
         Report { sources: vec![counts; self.sealed.sources.len()], tables, state_bytes: 1 << 20, ..Report::default() }
     }
 
@@ -117,12 +114,7 @@ impl Bench {
     /// A key's sides change; `None` is the source time of a side that did not.
     pub fn change(&mut self, id: i64, now: Option<(Side, Side)>, expected: Option<i64>, actual: Option<i64>) -> &mut Bench {
         let now = now.map(|(expected, actual)| Sides { expected, actual });
-        let change = DifferenceChange {
-            key: key(id).into(),
-            now,
-            expected_time: expected.unwrap_or(i64::MIN),
-            actual_time: actual.unwrap_or(i64::MIN),
-        };
+        let change = DifferenceChange { key: key(id).into(), now, expected_time: expected.unwrap_or(i64::MIN), actual_time: actual.unwrap_or(i64::MIN) };
         self.report.differences.push((0, change));
         self
     }

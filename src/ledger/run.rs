@@ -95,9 +95,7 @@ impl Collector {
 
 /// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there. `on_tick` gets each
 /// tick after readers can see it; when it blocks, the ledger waits, and the engine behind it.
-pub fn run(
-    ledger: &SharedLedger, sealed: &Receiver<Sealed>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>),
-) {
+pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>)) {
     let plan = ledger.read().plan().clone();
     let mut collector = Collector::new(plan.workers.max(1));
     let mut news = News::new(&ledger.read());
@@ -136,10 +134,7 @@ struct News {
 impl News {
     fn new(ledger: &Ledger) -> News {
         let plan = ledger.plan();
-        News {
-            comparisons: vec![ComparisonState::Hydrating; plan.comparisons.len()],
-            troubles: vec![None; plan.sources.len()],
-        }
+        News { comparisons: vec![ComparisonState::Hydrating; plan.comparisons.len()], troubles: vec![None; plan.sources.len()] }
     }
 
     fn tell(&mut self, ledger: &Ledger, output: &TickOutput) {

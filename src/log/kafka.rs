@@ -99,12 +99,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace {
-            ask_every: Duration::from_millis(500),
-            refresh_every: Duration::from_secs(5),
-            give_up_after: Duration::from_secs(30),
-            identify: true,
-        }
+        Pace { ask_every: Duration::from_millis(500), refresh_every: Duration::from_secs(5), give_up_after: Duration::from_secs(30), identify: true }
     }
 }
 
@@ -112,13 +107,7 @@ impl Default for Pace {
 ///
 /// # Errors
 /// librdkafka does not take the connection's properties.
-pub fn open(
-    source: SourceId,
-    spec: TopicSpec,
-    until: Until,
-    source_time: SourceTime,
-    pace: Pace,
-) -> Result<LogHandle, LogError> {
+pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: SourceTime, pace: Pace) -> Result<LogHandle, LogError> {
     let mut config = client::config(&spec.brokers, &spec.properties);
     // A group is needed by librdkafka, though it is never joined.
     if !spec.properties.contains_key("group.id") {
@@ -146,8 +135,7 @@ pub fn open(
     ] {
         config.set(name, value);
     }
-    let consumer: BaseConsumer<Context> =
-        config.create_with_context(Context::default()).map_err(|e| client::misconfigured(&spec.connection, &e))?;
+    let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| client::misconfigured(&spec.connection, &e))?;
     let name = spec.topic.clone();
     Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| read(feed, spec, Arc::new(consumer), until, source_time, pace)))
 }
@@ -215,28 +203,10 @@ impl From<super::Stopped> for End {
     }
 }
 
-fn read(
-    feed: &Feed,
-    spec: TopicSpec,
-    consumer: Arc<BaseConsumer<Context>>,
-    until: Until,
-    source_time: SourceTime,
-    pace: Pace,
-) -> Result<(), LogError> {
+fn read(feed: &Feed, spec: TopicSpec, consumer: Arc<BaseConsumer<Context>>, until: Until, source_time: SourceTime, pace: Pace) -> Result<(), LogError> {
     let heartbeats = Heartbeats { topic: spec.heartbeat_topic(), passed: i64::MIN, ..Heartbeats::default() };
-    let mut reader = Reader {
-        feed,
-        spec,
-        consumer,
-        until,
-        source_time,
-        partitions: Vec::new(),
-        open: 0,
-        read_messages: 0,
-        read_bytes: 0,
-        at_end: false,
-        heartbeats,
-    };
+    let mut reader =
+        Reader { feed, spec, consumer, until, source_time, partitions: Vec::new(), open: 0, read_messages: 0, read_bytes: 0, at_end: false, heartbeats };
     match reader.start(pace).and_then(|(poke, seen)| reader.follow(&poke, &seen)) {
         Ok(()) | Err(End::Stopped) => Ok(()),
         Err(End::Failed(error)) => Err(error),
@@ -307,9 +277,7 @@ impl Reader<'_> {
             }
             Start::Offsets(offsets) => self.at_offsets(offsets, &lows, &ends)?,
         };
-        self.partitions = (0..count)
-            .map(|p| Partition { next: starts[p], start_end: ends[p], ..Partition::default() })
-            .collect();
+        self.partitions = (0..count).map(|p| Partition { next: starts[p], start_end: ends[p], ..Partition::default() }).collect();
         let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).collect();
         self.assign(&topic, &places)?;
         if let Some(ends) = beats {
@@ -324,17 +292,17 @@ impl Reader<'_> {
         let mut starts = lows.to_vec();
         for (&partition, &offset) in offsets {
             let Some(start) = starts.get_mut(partition as usize) else {
-                return Err(self.stop(
-                    "PARTITION_UNKNOWN",
-                    format!("has {} partitions, and none of number {partition} to start from", lows.len()),
-                ));
+                return Err(self.stop("PARTITION_UNKNOWN", format!("has {} partitions, and none of number {partition} to start from", lows.len())));
             };
             let (low, end) = (lows[partition as usize], ends[partition as usize]);
             if offset < low {
                 return Err(self.gone(partition, offset, low));
             }
             if offset > end {
-                return Err(self.stop("POSITION_BEYOND_END", format!("partition {partition} ends at {end}, before the position {offset} to start from; it has been truncated, or created again")));
+                return Err(self.stop(
+                    "POSITION_BEYOND_END",
+                    format!("partition {partition} ends at {end}, before the position {offset} to start from; it has been truncated, or created again"),
+                ));
             }
             *start = offset;
         }
@@ -403,14 +371,7 @@ impl Reader<'_> {
     }
 
     /// Adds a message to its partition's buffer; sends that when it is full.
-    fn take(
-        &mut self,
-        partition: i32,
-        offset: i64,
-        timestamp: Option<i64>,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) -> Result<(), End> {
+    fn take(&mut self, partition: i32, offset: i64, timestamp: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), End> {
         let Some(place) = self.partitions.get_mut(partition as usize) else { return Ok(()) };
         if self.until == Until::End && offset >= place.start_end {
             if place.next < place.start_end {
@@ -457,13 +418,7 @@ impl Reader<'_> {
         self.read_messages += index.len() as u64;
         self.read_bytes += bytes.len() as u64;
         let source_time = (self.source_time)(message_at(&bytes, first)).or(first.timestamp);
-        self.feed.send(Chunk {
-            source: self.feed.source,
-            partition: partition as i32,
-            payload: Payload::Messages { bytes, index },
-            source_time,
-            next,
-        })?;
+        self.feed.send(Chunk { source: self.feed.source, partition: partition as i32, payload: Payload::Messages { bytes, index }, source_time, next })?;
         place.next = next;
         Ok(())
     }
@@ -687,7 +642,12 @@ impl Reader<'_> {
                 return Err(self.gone(partition, polled, lows[p]).into());
             }
             if polled > ends[p] {
-                return Err(self.stop("LOG_SHRUNK", format!("partition {partition} ends at {}, but was read up to {polled}; it has been truncated, or created again", ends[p])).into());
+                return Err(self
+                    .stop(
+                        "LOG_SHRUNK",
+                        format!("partition {partition} ends at {}, but was read up to {polled}; it has been truncated, or created again", ends[p]),
+                    )
+                    .into());
             }
         }
         Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
@@ -707,12 +667,7 @@ impl Reader<'_> {
     }
 
     fn failure(&self, code: &'static str, what: String) -> LogError {
-        LogError {
-            code,
-            message: format!("topic `{}`: {what}", self.spec.topic),
-            remedy: "try again".into(),
-            retry: true,
-        }
+        LogError { code, message: format!("topic `{}`: {what}", self.spec.topic), remedy: "try again".into(), retry: true }
     }
 
     fn refused(&self, reason: &str) -> LogError {

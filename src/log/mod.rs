@@ -252,12 +252,7 @@ impl Feed {
 
 /// Starts a reader's thread. `read` returns when the log has ended, when [`Feed`] says stop, or with a failure, which then
 /// also stands in the view.
-pub fn spawn(
-    source: SourceId,
-    name: &str,
-    queue_chunks: usize,
-    read: impl FnOnce(&Feed) -> Result<(), LogError> + Send + 'static,
-) -> LogHandle {
+pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnce(&Feed) -> Result<(), LogError> + Send + 'static) -> LogHandle {
     let (sender, chunks) = crossbeam_channel::bounded(queue_chunks);
     let status = Arc::new(LogStatus::default());
     let stop = Arc::new(AtomicBool::new(false));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    engine::Payload,
     engine::StageTimes,
     format::{self, Batch, Message, Op},
     ledger::{Difference, TickOutput},
     log::{self, Until},
-    engine::Payload,
     plan::{OutputOf, Plan, SourceId},
     row,
     sink::encode::Encoder,
@@ -130,6 +130,7 @@ pub fn source_samples(plan: &Plan, source: SourceId, samples: usize) -> Vec<(Str
 fn fields(plan: &Plan, source: SourceId, batch: &Batch, record: usize) -> String {
     let columns = plan.sources[source].columns.iter().zip(batch.row(record));
     let sent = columns.filter(|(_, span)| !matches!(span.lack(), Some(format::Lack::Missing | format::Lack::Unknown)));
-    let object: Map<String, Json> = sent.map(|(column, span)| (column.name.clone(), row::json_of(column.ty, &span.field(&batch.bytes).value(column.ty)))).collect();
+    let object: Map<String, Json> =
+        sent.map(|(column, span)| (column.name.clone(), row::json_of(column.ty, &span.field(&batch.bytes).value(column.ty)))).collect();
     Json::Object(object).to_string()
 }

@@ -43,10 +43,24 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn keys_sort_as_their_values() {
     let ints = [i64::MIN, -65_537, -256, -255, -1, 0, 1, 127, 128, 255, 256, 65_536, i64::MAX];
-    let keys: Vec<_> = ints.iter().map(|n| { let mut f = vec![]; pack_int(&mut f, *n); pack_key(&[Type::Int(64)], &[Field::Packed(&f)]) }).collect();
+    let keys: Vec<_> = ints
+        .iter()
+        .map(|n| {
+            let mut f = vec![];
+            pack_int(&mut f, *n);
+            pack_key(&[Type::Int(64)], &[Field::Packed(&f)])
+        })
+        .collect();
     assert!(keys.is_sorted());
     let texts: [&[u8]; 5] = [b"", b"\0", b"a", b"a\0", b"ab"];
-    let keys: Vec<_> = texts.iter().map(|t| { let mut f = vec![]; pack_bytes(&mut f, t); pack_key(&[Type::Varchar(0), Type::Bool], &[Field::Packed(&f), Field::Null]) }).collect();
+    let keys: Vec<_> = texts
+        .iter()
+        .map(|t| {
+            let mut f = vec![];
+            pack_bytes(&mut f, t);
+            pack_key(&[Type::Varchar(0), Type::Bool], &[Field::Packed(&f), Field::Null])
+        })
+        .collect();
     assert!(keys.is_sorted());
 }
 

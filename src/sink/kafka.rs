@@ -67,12 +67,7 @@ impl KafkaSink {
     ///
     /// # Errors
     /// librdkafka does not take the properties, no broker answers, or the topic can neither be found nor created.
-    pub fn open(
-        connection: &str,
-        brokers: &str,
-        properties: &BTreeMap<String, String>,
-        topic: &str,
-    ) -> Result<KafkaSink, SinkError> {
+    pub fn open(connection: &str, brokers: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<KafkaSink, SinkError> {
         let mut config = client::config(brokers, properties);
         for (name, value) in [
             ("compression.type", "zstd"),
@@ -87,9 +82,8 @@ impl KafkaSink {
         }
         // A topic that is created by being written to would have the broker's clean-up policy, not ours.
         config.set("enable.idempotence", "true").set("acks", "all").set("allow.auto.create.topics", "false");
-        let producer: BaseProducer<Deliveries> = config
-            .create_with_context(Deliveries::default())
-            .map_err(|e| from_log(client::misconfigured(connection, &e)))?;
+        let producer: BaseProducer<Deliveries> =
+            config.create_with_context(Deliveries::default()).map_err(|e| from_log(client::misconfigured(connection, &e)))?;
         let sink = KafkaSink { connection: connection.into(), topic: topic.into(), producer };
         sink.need_topic(&config, brokers)?;
         Ok(sink)
@@ -129,8 +123,7 @@ impl KafkaSink {
         for name in ["enable.idempotence", "acks", "compression.type", "linger.ms", "queue.buffering.max.kbytes", "partitioner"] {
             config.remove(name);
         }
-        let admin: AdminClient<DefaultClientContext> =
-            config.create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))?;
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))?;
         // Partitions and replicas as the broker has them by default.
         let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));

@@ -101,9 +101,7 @@ pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
     let output = &plan.outputs[output];
     let connection = &plan.connections[output.connection];
     Ok(match &connection.kind {
-        ConnectionKind::Kafka { brokers, properties } => {
-            Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?)
-        }
+        ConnectionKind::Kafka { brokers, properties } => Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?),
         ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to))?),
         ConnectionKind::Demo { .. } => {
             return Err(SinkError {
@@ -157,9 +155,7 @@ impl Writers {
     /// The first output that can't be opened.
     pub fn start(plan: &Arc<Plan>) -> Result<Writers, SinkError> {
         let sinks = (0..plan.outputs.len()).map(|output| open(plan, output)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Writers(
-            sinks.into_iter().enumerate().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect(),
-        ))
+        Ok(Writers(sinks.into_iter().enumerate().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect()))
     }
 
     /// Hands a closed tick to every writer; waits for slow ones.
@@ -213,12 +209,7 @@ impl Writer {
     }
 }
 
-fn write(
-    ticks: &Receiver<Arc<TickOutput>>,
-    encoder: &mut encode::Encoder,
-    sink: &mut dyn Sink,
-    status: &WriterStatus,
-) -> Result<(), SinkError> {
+fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink: &mut dyn Sink, status: &WriterStatus) -> Result<(), SinkError> {
     while let Ok(first) = ticks.recv() {
         let (mut last, mut records) = (first.tick, 0);
         for tick in std::iter::once(first).chain(ticks.try_iter().take(QUEUE_TICKS)) {

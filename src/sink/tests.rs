@@ -96,8 +96,7 @@ fn the_id_is_that_of_the_fact() {
 fn an_envelope_has_both_images_and_a_delete_its_tombstone() {
     let mut encoder = encoder(Format::DebeziumJson);
     let batch = encoder.encode(&tick(2, true, vec![change(1, Some("a"), Some("b")), change(2, Some("c"), None)]));
-    let values: Vec<Option<serde_json::Value>> =
-        batch.records.iter().map(|r| r.value.as_ref().map(|v| serde_json::from_slice(v).unwrap())).collect();
+    let values: Vec<Option<serde_json::Value>> = batch.records.iter().map(|r| r.value.as_ref().map(|v| serde_json::from_slice(v).unwrap())).collect();
     let [Some(update), Some(delete), None] = &values[..] else { panic!("{values:?}") };
     assert_eq!((&update["op"], &update["before"]["status"], &update["after"]["status"]), (&"u".into(), &"a".into(), &"b".into()));
     assert_eq!((&delete["op"], &delete["before"]["id"], &delete["after"]), (&"d".into(), &2.into(), &serde_json::Value::Null));
@@ -147,12 +146,8 @@ fn a_topic_gets_records_with_headers_in_the_order_of_ticks() {
     let mut ids = Vec::new();
     for n in 0..40 {
         let message = consumer.poll(Duration::from_secs(20)).unwrap().unwrap();
-        let headers: Vec<(String, String)> = message
-            .headers()
-            .unwrap()
-            .iter()
-            .map(|h| (h.key.into(), String::from_utf8(h.value.unwrap().to_vec()).unwrap()))
-            .collect();
+        let headers: Vec<(String, String)> =
+            message.headers().unwrap().iter().map(|h| (h.key.into(), String::from_utf8(h.value.unwrap().to_vec()).unwrap())).collect();
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["tieout-tick", "tieout-id", "tieout-mapping"]);
         assert_eq!((headers[0].1.as_str(), headers[2].1.as_str()), ((n / 2 + 1).to_string().as_str(), "1"));

@@ -8,7 +8,13 @@ use std::{
 use crate::program::{Running, root};
 
 fn tieout(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tieout")).args(args).current_dir(root()).env_remove("TIEOUT_DATA").env_remove("TIEOUT_CONFIG").output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_tieout"))
+        .args(args)
+        .current_dir(root())
+        .env_remove("TIEOUT_DATA")
+        .env_remove("TIEOUT_CONFIG")
+        .output()
+        .expect("the program starts")
 }
 
 fn out(args: &[&str]) -> String {
@@ -56,7 +62,14 @@ fn differences_can_fail_a_run() {
     }
     let code = |fail_on: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
-        command.current_dir(root()).env("TIEOUT_DATA", data.path()).args(["run", "--once", "--config", "tests/contract/orders/config.yaml", "--fail-on", fail_on]);
+        command.current_dir(root()).env("TIEOUT_DATA", data.path()).args([
+            "run",
+            "--once",
+            "--config",
+            "tests/contract/orders/config.yaml",
+            "--fail-on",
+            fail_on,
+        ]);
         command.output().expect("the program starts").status.code()
     };
     assert_eq!((code("any"), code("confirmed")), (Some(1), Some(0)));
@@ -66,7 +79,12 @@ fn differences_can_fail_a_run() {
 fn a_missing_file_is_named() {
     let data = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
-    let output = command.current_dir(root()).env("TIEOUT_DATA", data.path()).args(["run", "--once", "--config", "tests/contract/orders/config.yaml"]).output().expect("it starts");
+    let output = command
+        .current_dir(root())
+        .env("TIEOUT_DATA", data.path())
+        .args(["run", "--once", "--config", "tests/contract/orders/config.yaml"])
+        .output()
+        .expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).to_string();
     assert!(!output.status.success() && said.contains("src.snapshot.ndjson") && said.contains("help:"), "{said}");
 }
@@ -130,7 +148,8 @@ fn a_dry_run_writes_nothing_and_says_what_it_would() {
 #[test]
 fn the_demo_shows_differences_within_seconds_and_stops_when_asked() {
     let folder = tempfile::tempdir().expect("a folder");
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_tieout")).current_dir(folder.path()).args(["demo", "--listen", "127.0.0.1:0", "--rate", "400"]));
+    let running =
+        Running::start(Command::new(env!("CARGO_BIN_EXE_tieout")).current_dir(folder.path()).args(["demo", "--listen", "127.0.0.1:0", "--rate", "400"]));
     let states = |answer: &serde_json::Value, name: &str| answer["comparisons"][0]["differences"][name].as_u64().unwrap_or(0);
     running.until("/api/v1/comparisons", |answer| states(answer, "in_flight") > 0);
     running.until("/api/v1/comparisons", |answer| states(answer, "confirmed") > 0);

@@ -96,7 +96,9 @@ fn a_file_that_grows_is_followed() {
     }
     write("src.snapshot.ndjson", &format!("{deal}\n"));
     let config: PathBuf = root().join("tests/contract/orders/config.yaml");
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_tieout")).env("TIEOUT_DATA", data.path()).args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(config));
+    let running = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_tieout")).env("TIEOUT_DATA", data.path()).args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(config),
+    );
     let path = "/api/v1/comparisons/orders_in_erp/differences";
     running.until(path, |answer| answer["differences"][0]["key"] == "SO-1" && answer["differences"][0]["kind"] == "missing");
     let order = r#"{"before":null,"after":{"order_id":"SO-1","customer":7,"status":"confirmed","amount":"10.5","currency":"EUR","closed_on":null,"owner":"ann"},"source":{"ts_ms":2000},"op":"c"}"#;

@@ -81,7 +81,11 @@ fn entry(lines: &[&str], step: usize, column: usize, name: &str, unmet: &Unmet, 
         out.push_str(&format!("{}{name}: []{eol}", " ".repeat(depth)));
         return Some((at, end, out));
     }
-    if own { out.push_str(lines[at]) } else { out.push_str(&format!("{}{name}:{eol}", " ".repeat(depth))) }
+    if own {
+        out.push_str(lines[at])
+    } else {
+        out.push_str(&format!("{}{name}:{eol}", " ".repeat(depth)))
+    }
     let margin = " ".repeat(body.iter().find(is_row).map_or(depth + 2, |line| indent(line)));
     let write = |row: &Map<String, Json>| format!("{margin}- {}{eol}", flow(&Json::Object(row.clone())));
     let mut rest = body.iter();

@@ -6,7 +6,13 @@ use serde_json::{Map, Value as Json};
 
 use super::{Resolver, Thing};
 use crate::{
-    config::{codes::Code, names, problem::line_column, span, yaml::{At, Data}},
+    config::{
+        codes::Code,
+        names,
+        problem::line_column,
+        span,
+        yaml::{At, Data},
+    },
     plan::{Action, Expectation, Format, SourceId, Step, TableRef, TestCase},
     row::{Type, json_of, key_text, pack_value},
 };
@@ -57,7 +63,8 @@ impl Resolver<'_> {
             Some((Thing::Table(TableRef::Source(id)), _)) => Some(*id),
             Some((_, declared)) => {
                 let declared = declared.clone();
-                self.report.error_of_two(Code::WrongKind, &name.place(), format!("`{}` is no source, and cannot be fed", name.key()), &declared, "declared here")
+                self.report
+                    .error_of_two(Code::WrongKind, &name.place(), format!("`{}` is no source, and cannot be fed", name.key()), &declared, "declared here")
                     .hint("feed the sources that it is computed from");
                 None
             }
@@ -76,7 +83,8 @@ impl Resolver<'_> {
             Some((Thing::Comparison(id), _)) => Some(Expectation::Comparison(*id)),
             Some((Thing::Table(TableRef::Source(_)), declared)) => {
                 let declared = declared.clone();
-                self.report.error_of_two(Code::WrongKind, &name.place(), format!("`{}` is a source: it holds what was fed", name.key()), &declared, "declared here")
+                self.report
+                    .error_of_two(Code::WrongKind, &name.place(), format!("`{}` is a source: it holds what was fed", name.key()), &declared, "declared here")
                     .hint("expect a target, a comparison or `rejects`");
                 None
             }
@@ -98,7 +106,8 @@ impl Resolver<'_> {
                 return Some(scalar.text.clone());
             }
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&scalar.text) {
-                self.report.error(Code::BadTest, &at.place(), format!("the event is not JSON: {error}"))
+                self.report
+                    .error(Code::BadTest, &at.place(), format!("the event is not JSON: {error}"))
                     .hint("write the event as YAML (`{ op: c, after: { … } }`), or tag the text with `!raw` if the test is about bytes that are no JSON");
                 return None;
             }
@@ -112,7 +121,8 @@ impl Resolver<'_> {
             Format::DebeziumJson => self.debezium(at, source),
             Format::UpsertJson => {
                 if !at.is_map() || !at.entries().any(|(key, _)| key.key() == "key") {
-                    self.report.error(Code::BadTest, &at.place(), "an event in `upsert-json` has a `key`, and a `value` unless it deletes")
+                    self.report
+                        .error(Code::BadTest, &at.place(), "an event in `upsert-json` has a `key`, and a `value` unless it deletes")
                         .hint("for example `{ key: { id: 1 }, value: { id: 1, name: Ann } }`; without `value` the row is deleted");
                 }
             }
@@ -134,7 +144,8 @@ impl Resolver<'_> {
         };
         let ops = ["r", "c", "u", "d", "t", "m"];
         if !op.text().is_some_and(|op| ops.contains(&op)) {
-            self.report.error(Code::BadTest, &op.place(), format!("`{}` is no `op` of Debezium", op.text().unwrap_or_default()))
+            self.report
+                .error(Code::BadTest, &op.place(), format!("`{}` is no `op` of Debezium", op.text().unwrap_or_default()))
                 .hint(format!("known are {}; `!raw` text is not looked at", names::list(ops)));
             return;
         }
@@ -145,7 +156,8 @@ impl Resolver<'_> {
         }
         let image = if op.text() == Some("d") { "before" } else { "after" };
         if op.text().is_some_and(|op| ["r", "c", "u", "d"].contains(&op)) && envelope.get(image).is_none() {
-            self.report.warning(Code::BadTest, &envelope.place(), format!("an event with `op: {}` has no `{image}`", op.text().unwrap_or_default()))
+            self.report
+                .warning(Code::BadTest, &envelope.place(), format!("an event with `op: {}` has no `{image}`", op.text().unwrap_or_default()))
                 .hint(format!("add `{image}: {{ … }}` with the columns of the row"));
         }
     }
@@ -240,7 +252,11 @@ impl Resolver<'_> {
         let mut good = true;
         for (name, value) in at.entries() {
             if !known.contains(&name.key()) {
-                self.report.error(Code::UnknownColumn, &name.place(), format!("{of} has no column `{}`", name.key())).hint(names::alternatives(name.key(), known.iter().copied(), ""));
+                self.report.error(Code::UnknownColumn, &name.place(), format!("{of} has no column `{}`", name.key())).hint(names::alternatives(
+                    name.key(),
+                    known.iter().copied(),
+                    "",
+                ));
                 good = false;
                 continue;
             }
@@ -266,7 +282,8 @@ impl Resolver<'_> {
         if types.len() != parts.len() {
             // Of a reject, or of a comparison that did not resolve.
             if !types.is_empty() {
-                self.report.error(Code::BadTest, &at.place(), format!("{} values for a key of {}", parts.len(), types.len()))
+                self.report
+                    .error(Code::BadTest, &at.place(), format!("{} values for a key of {}", parts.len(), types.len()))
                     .hint("write a key of several columns as a list: `key: [EU, EUR]`");
                 return None;
             }

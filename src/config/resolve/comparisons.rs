@@ -70,7 +70,9 @@ impl Resolver<'_> {
                 && self.plan.sources[id].format == crate::plan::Format::Json
                 && let Some(at) = body.get(key)
             {
-                self.report.error(Code::BadKey, &at.place(), format!("{} has no key to match rows by", side.what)).hint("give the source a `key`, or compare a target that has one");
+                self.report
+                    .error(Code::BadKey, &at.place(), format!("{} has no key to match rows by", side.what))
+                    .hint("give the source a `key`, or compare a target that has one");
             }
         }
     }
@@ -79,7 +81,8 @@ impl Resolver<'_> {
     fn key_pairs(&mut self, name: At, expected: &Side, actual: &Side) -> Vec<KeyPair> {
         let text = |side: &Side| names::list(side.key.iter().map(|place| side.columns[*place].name.as_str()));
         if expected.key.len() != actual.key.len() {
-            self.report.error(Code::BadKey, &name.place(), format!("{} is keyed by {}, {} by {}", expected.what, text(expected), actual.what, text(actual)))
+            self.report
+                .error(Code::BadKey, &name.place(), format!("{} is keyed by {}, {} by {}", expected.what, text(expected), actual.what, text(actual)))
                 .hint("both sides need as many key columns: they are matched by name, or by position where the names differ");
             return Vec::new();
         }
@@ -98,7 +101,10 @@ impl Resolver<'_> {
     }
 
     fn not_comparable(&mut self, at: At, expected: &Side, left: &Column, actual: &Side, right: &Column) {
-        let message = format!("`{}` of {} is `{}`, `{}` of {} is `{}`: these have no values in common", left.name, expected.what, left.ty, right.name, actual.what, right.ty);
+        let message = format!(
+            "`{}` of {} is `{}`, `{}` of {} is `{}`: these have no values in common",
+            left.name, expected.what, left.ty, right.name, actual.what, right.ty
+        );
         let hint = match expected.table {
             TableRef::Target(_) => format!("convert it in the target, for example `{{ value: …, type: \"{}\" }}` or `cast(… AS {})`", right.ty, right.ty),
             TableRef::Source(_) => format!("declare the columns with types that go together, or compare a target that converts `{}`", left.name),
@@ -115,11 +121,19 @@ impl Resolver<'_> {
                     None => {
                         let near = names::near(&left.name, actual.columns.iter().map(|c| c.name.as_str()));
                         let hint = match near {
-                            Some(near) => format!("add `fields:` to the comparison, with `{}: {near}` if these are meant to match, or without `{}`", left.name, left.name),
-                            None => format!("add `fields:` to the comparison: a list without `{}`, or a map that says which column matches it; {} has {}",
-                                left.name, actual.what, names::list(actual.columns.iter().map(|c| c.name.as_str()))),
+                            Some(near) => {
+                                format!("add `fields:` to the comparison, with `{}: {near}` if these are meant to match, or without `{}`", left.name, left.name)
+                            }
+                            None => format!(
+                                "add `fields:` to the comparison: a list without `{}`, or a map that says which column matches it; {} has {}",
+                                left.name,
+                                actual.what,
+                                names::list(actual.columns.iter().map(|c| c.name.as_str()))
+                            ),
                         };
-                        self.report.error(Code::UnknownColumn, &name.place(), format!("{} has `{}`, and {} does not", expected.what, left.name, actual.what)).hint(hint);
+                        self.report
+                            .error(Code::UnknownColumn, &name.place(), format!("{} has `{}`, and {} does not", expected.what, left.name, actual.what))
+                            .hint(hint);
                     }
                 }
             }
@@ -132,7 +146,9 @@ impl Resolver<'_> {
             let a = self.column(right, right_name, &actual.columns, &actual.what);
             let (Some(e), Some(a)) = (e, a) else { continue };
             if key.iter().any(|pair| pair.expected == e) {
-                self.report.error(Code::BadKey, &left.place(), format!("`{left_name}` is part of the key")).hint("rows are matched by the key, so that it is always equal: leave it out");
+                self.report
+                    .error(Code::BadKey, &left.place(), format!("`{left_name}` is part of the key"))
+                    .hint("rows are matched by the key, so that it is always equal: leave it out");
             } else if pairs.iter().any(|pair| pair.expected == e) {
                 self.report.error(Code::BadKey, &left.place(), format!("`{left_name}` is named twice")).hint("remove one of the two");
             } else {
@@ -157,7 +173,11 @@ impl Resolver<'_> {
             None => {
                 let in_key = key.iter().any(|pair| pair.name == name);
                 let message = if in_key { format!("`{name}` is part of the key") } else { format!("`{name}` is not compared") };
-                self.report.error(Code::UnknownColumn, &sum.place(), message).hint(names::alternatives(name, fields.iter().map(|f| f.name.as_str()), "nothing is compared"));
+                self.report.error(Code::UnknownColumn, &sum.place(), message).hint(names::alternatives(
+                    name,
+                    fields.iter().map(|f| f.name.as_str()),
+                    "nothing is compared",
+                ));
             }
             Some(field) if !matches!(field.ty, Type::Int(_) | Type::Decimal(..)) => {
                 let hint = match field.ty {
@@ -178,7 +198,11 @@ impl Resolver<'_> {
             if known.contains(&name) {
                 by.push(name.to_string());
             } else {
-                self.report.error(Code::UnknownColumn, &item.place(), format!("`{name}` is not compared")).hint(names::alternatives(name, known, "nothing is compared"));
+                self.report.error(Code::UnknownColumn, &item.place(), format!("`{name}` is not compared")).hint(names::alternatives(
+                    name,
+                    known,
+                    "nothing is compared",
+                ));
             }
         }
         Some(TotalSpec { sum: name.to_string(), by })

@@ -23,7 +23,8 @@ impl Resolver<'_> {
         }
         let value = if field.is_map() { field.entries().find(|(key, _)| key.key() == "value").map(|(_, value)| value)? } else { field };
         if value.is_null() && declared.is_none() {
-            self.report.error(Code::BadMapping, &name.place(), format!("`{}` has no value, and so no type", name.key()))
+            self.report
+                .error(Code::BadMapping, &name.place(), format!("`{}` has no value, and so no type", name.key()))
                 .hint("for a column that is always NULL, name its type: `{ value: null, type: varchar }`");
             return None;
         }
@@ -81,7 +82,9 @@ impl Resolver<'_> {
         let (mut places, mut good) = (Vec::new(), true);
         for (key, to) in when.entries() {
             if key.is_null() {
-                self.report.error(Code::BadMapping, &key.place(), "NULL is no case").hint("NULL goes to `on_null`, for example `default: X`; the text \"null\" is written in quotes");
+                self.report
+                    .error(Code::BadMapping, &key.place(), "NULL is no case")
+                    .hint("NULL goes to `on_null`, for example `default: X`; the text \"null\" is written in quotes");
                 good = false;
                 continue;
             }
@@ -91,7 +94,9 @@ impl Resolver<'_> {
             };
             if let Some(first) = rules.iter().position(|(known, _)| *known == key_value) {
                 let first = &places[first];
-                self.report.error_of_two(Code::BadMapping, &key.place(), format!("the value `{}` is a case already", key.key()), first, "first here").hint("remove one of the two");
+                self.report
+                    .error_of_two(Code::BadMapping, &key.place(), format!("the value `{}` is a case already", key.key()), first, "first here")
+                    .hint("remove one of the two");
                 good = false;
                 continue;
             }
@@ -133,7 +138,9 @@ impl Resolver<'_> {
                     (Some(value), _) => NullPolicy::Default(value.clone()),
                     (None, Some(_)) => NullPolicy::Pass,
                     (None, None) => {
-                        resolver.report.error(Code::BadMapping, &at.place(), format!("`{key}: default` without a `default`"))
+                        resolver
+                            .report
+                            .error(Code::BadMapping, &at.place(), format!("`{key}: default` without a `default`"))
                             .hint("add `default: VALUE`, or choose `pass`, `drop`, `reject` or `fail`");
                         good = false;
                         NullPolicy::Pass
@@ -152,12 +159,18 @@ impl Resolver<'_> {
             && !used(&on_missing)
             && !used(&on_empty)
         {
-            self.report.error(Code::BadMapping, &at.place(), format!("this `default` is never used, since `on_null` is `{}`", field.get_text("on_null").unwrap_or_default()))
+            self.report
+                .error(
+                    Code::BadMapping,
+                    &at.place(),
+                    format!("this `default` is never used, since `on_null` is `{}`", field.get_text("on_null").unwrap_or_default()),
+                )
                 .hint("remove one of the two, or write `on_null: default`");
             good = false;
         }
         if let Some(at) = field.get("on_missing").filter(|_| !plain) {
-            self.report.error(Code::BadMapping, &at.place(), "`on_missing` is for a plain column, and this is an expression")
+            self.report
+                .error(Code::BadMapping, &at.place(), "`on_missing` is for a plain column, and this is an expression")
                 .hint("a column that the message lacks is NULL in an expression: use `on_null`");
             good = false;
         }

@@ -110,7 +110,9 @@ impl Resolver<'_> {
             let Some(text) = name.text() else { continue };
             match seen.get(text) {
                 Some(first) => {
-                    self.report.error_of_two(Code::DuplicateName, &name.place(), format!("two dataflows are named `{text}`"), first, "first here").hint("rename one of the two");
+                    self.report
+                        .error_of_two(Code::DuplicateName, &name.place(), format!("two dataflows are named `{text}`"), first, "first here")
+                        .hint("rename one of the two");
                 }
                 None => {
                     seen.insert(text, name.place());
@@ -124,14 +126,16 @@ impl Resolver<'_> {
         for (id, declared) in list.iter().enumerate() {
             let (name, place) = (declared.name.key(), declared.name.place());
             if !names::is_plain(name) {
-                self.report.error(Code::BadName, &place, format!("`{name}` cannot be the name of a {what}"))
+                self.report
+                    .error(Code::BadName, &place, format!("`{name}` cannot be the name of a {what}"))
                     .hint("letters, digits and `_`, not starting with a digit: SQL, file names and addresses carry it as it is");
             } else if name == "rejects" {
                 self.report.error(Code::BadName, &place, "the name `rejects` is taken").hint("it is the table of records that could not be decoded or mapped");
             }
             if let Some((_, first)) = self.things.get(name) {
                 let first = first.clone();
-                self.report.error_of_two(Code::DuplicateName, &place, format!("the name `{name}` is taken"), &first, "first here")
+                self.report
+                    .error_of_two(Code::DuplicateName, &place, format!("the name `{name}` is taken"), &first, "first here")
                     .hint("sources, targets and comparisons of all files share one namespace: rename one of the two");
                 continue;
             }
@@ -153,7 +157,8 @@ impl Resolver<'_> {
             Some((Thing::Table(table), _)) => Some(*table),
             Some((Thing::Comparison(_), declared)) => {
                 let declared = declared.clone();
-                self.report.error_of_two(Code::WrongKind, &at.place(), format!("`{name}` is a comparison, not a table"), &declared, "declared here")
+                self.report
+                    .error_of_two(Code::WrongKind, &at.place(), format!("`{name}` is a comparison, not a table"), &declared, "declared here")
                     .hint("name a source or a target");
                 None
             }
@@ -168,8 +173,11 @@ impl Resolver<'_> {
     fn unknown(&mut self, at: At, message: &str, known: &[String], none: &str) {
         if !self.blind {
             let name = at.scalar().map_or("", |s| s.text.as_str());
-            self.report.error(Code::UnknownName, &at.place(), format!("{message} `{name}`"))
-                .hint(names::alternatives(name, known.iter().map(String::as_str), none));
+            self.report.error(Code::UnknownName, &at.place(), format!("{message} `{name}`")).hint(names::alternatives(
+                name,
+                known.iter().map(String::as_str),
+                none,
+            ));
         }
     }
 
@@ -196,8 +204,11 @@ impl Resolver<'_> {
     fn column(&mut self, at: At, name: &str, columns: &[Column], table: &str) -> Option<usize> {
         let found = columns.iter().position(|c| c.name == name);
         if found.is_none() {
-            self.report.error(Code::UnknownColumn, &at.place(), format!("{table} has no column `{name}`"))
-                .hint(names::alternatives(name, columns.iter().map(|c| c.name.as_str()), "it has no columns"));
+            self.report.error(Code::UnknownColumn, &at.place(), format!("{table} has no column `{name}`")).hint(names::alternatives(
+                name,
+                columns.iter().map(|c| c.name.as_str()),
+                "it has no columns",
+            ));
         }
         found
     }
@@ -266,7 +277,8 @@ impl Resolver<'_> {
             }
         }
         for (declared, _) in sources.iter().zip(used).filter(|(_, used)| !used) {
-            self.report.warning(Code::Unused, &declared.name.place(), format!("nothing reads the source `{}`", declared.name.key()))
+            self.report
+                .warning(Code::Unused, &declared.name.place(), format!("nothing reads the source `{}`", declared.name.key()))
                 .hint("it is read and kept all the same: remove it, or name it in a target or comparison");
         }
     }
@@ -279,4 +291,3 @@ fn table_text(table: TableRef, name: &str) -> String {
         TableRef::Target(_) => format!("the target `{name}`"),
     }
 }
-

@@ -13,15 +13,18 @@ impl Resolver<'_> {
         for (id, target) in declared.iter().enumerate() {
             ids.entry(target.name.key()).or_insert(id);
         }
-        let reads: Vec<Vec<usize>> = declared.iter().map(|target| {
-            let names = match target.body.get_text("sql") {
-                Some(sql) => tables(sql),
-                None => target.body.get_text("from").map(str::to_string).into_iter().collect(),
-            };
-            let mut reads: Vec<usize> = names.iter().filter_map(|name| ids.get(name.as_str()).copied()).collect();
-            reads.dedup();
-            reads
-        }).collect();
+        let reads: Vec<Vec<usize>> = declared
+            .iter()
+            .map(|target| {
+                let names = match target.body.get_text("sql") {
+                    Some(sql) => tables(sql),
+                    None => target.body.get_text("from").map(str::to_string).into_iter().collect(),
+                };
+                let mut reads: Vec<usize> = names.iter().filter_map(|name| ids.get(name.as_str()).copied()).collect();
+                reads.dedup();
+                reads
+            })
+            .collect();
         let (mut order, mut placed): (Vec<usize>, Vec<bool>) = (Vec::new(), vec![false; declared.len()]);
         while let Some(next) = (0..declared.len()).find(|id| !placed[*id] && reads[*id].iter().all(|read| placed[*read])) {
             placed[next] = true;
@@ -54,7 +57,8 @@ impl Resolver<'_> {
                 }
                 place
             });
-            self.report.error(Code::Cycle, &place, format!("the target `{}` reads itself: {}", names[0], names.join(" → ")))
+            self.report
+                .error(Code::Cycle, &place, format!("the target `{}` reads itself: {}", names[0], names.join(" → ")))
                 .hint("one of them must read only sources, or targets outside of the circle");
         }
         let left: Vec<usize> = (0..declared.len()).filter(|id| !placed[*id]).collect();
@@ -66,8 +70,7 @@ impl Resolver<'_> {
 /// Where a word stands in a text, as a whole word.
 fn word(text: &str, word: &str) -> Option<std::ops::Range<usize>> {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).map(|(at, _)| at..at + word.len())
-        .find(|range| !text[..range.start].ends_with(part) && !text[range.end..].starts_with(part))
+    text.match_indices(word).map(|(at, _)| at..at + word.len()).find(|range| !text[..range.start].ends_with(part) && !text[range.end..].starts_with(part))
 }
 
 /// The names that stand where SQL names tables: after FROM and JOIN, and after commas between the two and what follows. Enough to

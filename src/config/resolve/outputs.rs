@@ -18,7 +18,8 @@ impl Resolver<'_> {
             let (Some(what), Some(connection), Some((_, to))) = (what, connection, to) else { continue };
             let text = to.text().unwrap_or_default().to_string();
             if self.plan.outputs.iter().any(|output| output.connection == connection && output.to == text) {
-                self.report.error(Code::DuplicateName, &to.place(), format!("`{text}` is written by another output already"))
+                self.report
+                    .error(Code::DuplicateName, &to.place(), format!("`{text}` is written by another output already"))
                     .hint("each output needs a topic or file of its own");
             }
             let format = if at.get_text("format") == Some("debezium-json") { Format::DebeziumJson } else { Format::UpsertJson };

@@ -64,10 +64,7 @@ impl Resolver<'_> {
                     ConnectionKind::Kafka { brokers: text("brokers").to_string(), properties }
                 }
                 // An unknown kind has been reported.
-                _ => ConnectionKind::Demo {
-                    seed: text("seed").parse().unwrap_or(1),
-                    rate: text("rate").parse().unwrap_or(200),
-                },
+                _ => ConnectionKind::Demo { seed: text("seed").parse().unwrap_or(1), rate: text("rate").parse().unwrap_or(200) },
             };
             self.connections_known.push(["file", "kafka", "demo"].contains(&text("kind")));
             self.connections.insert(name.key().to_string(), self.plan.connections.len());

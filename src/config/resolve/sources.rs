@@ -36,7 +36,8 @@ impl Resolver<'_> {
             && body.get("key").is_none_or(|list| list.is_list() && list.items().next().is_none())
         {
             let place = body.get("key").map_or(declared.name.place(), At::place);
-            self.report.error(Code::MissingKey, &place, format!("a source in `{}` needs `key`", format.name()))
+            self.report
+                .error(Code::MissingKey, &place, format!("a source in `{}` needs `key`", format.name()))
                 .hint("`key`: the columns that name a row, for example `key: [id]`; only `format: json` can do without");
         }
         let connection = body.get("connection").and_then(|at| self.connection(at));
@@ -70,7 +71,8 @@ impl Resolver<'_> {
                 && key.key() != wanted
             {
                 let connection = body.get_text("connection").unwrap_or_default();
-                self.report.error(Code::WrongKind, &key.place(), format!("the connection `{connection}` is of kind `{kind}` and has no `{}`", key.key()))
+                self.report
+                    .error(Code::WrongKind, &key.place(), format!("the connection `{connection}` is of kind `{kind}` and has no `{}`", key.key()))
                     .hint(format!("a source of a `{kind}` connection has `{wanted}`"));
             }
         }
@@ -98,7 +100,8 @@ impl Resolver<'_> {
             let mut list = BTreeMap::new();
             for (partition, offset) in offsets.entries() {
                 let Ok(number) = partition.key().parse::<u16>() else {
-                    self.report.error(Code::BadValue, &partition.place(), format!("`{}` is not the number of a partition", partition.key()))
+                    self.report
+                        .error(Code::BadValue, &partition.place(), format!("`{}` is not the number of a partition", partition.key()))
                         .hint("partitions are numbered from 0: `offsets: { 0: 12, 1: 40 }`");
                     continue;
                 };

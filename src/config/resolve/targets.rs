@@ -37,11 +37,12 @@ impl Resolver<'_> {
             _ => Vec::new(),
         };
         if let Some(list) = body.get("key").filter(|list| list.is_list() && list.items().next().is_none()) {
-            self.report.error(Code::BadKey, &list.place(), "a target without a key").hint("`key`: the columns that name a row; for a single row, a column of a literal will do");
+            self.report
+                .error(Code::BadKey, &list.place(), "a target without a key")
+                .hint("`key`: the columns that name a row; for a single row, a column of a literal will do");
         }
-        let mapping = mapping.unwrap_or_else(|| {
-            Mapping::Fields(FieldMapping { from: TableRef::Source(0), filter: None, fields: Vec::new(), require: Vec::new() })
-        });
+        let mapping =
+            mapping.unwrap_or_else(|| Mapping::Fields(FieldMapping { from: TableRef::Source(0), filter: None, fields: Vec::new(), require: Vec::new() }));
         self.targets_known.push(known);
         let version = if known { self.version(&mapping, &columns, &key) } else { String::new() };
         self.plan.targets.push(Target {
@@ -68,10 +69,12 @@ impl Resolver<'_> {
                 catalog.push(CatalogTable { name: name.to_string(), table, columns: columns.clone() });
             }
         }
-        let broken = |name: &String| self.things.get(name).is_some_and(|(thing, _)| match thing {
-            super::Thing::Table(table) => !self.is_known(*table),
-            super::Thing::Comparison(_) => false,
-        });
+        let broken = |name: &String| {
+            self.things.get(name).is_some_and(|(thing, _)| match thing {
+                super::Thing::Table(table) => !self.is_known(*table),
+                super::Thing::Comparison(_) => false,
+            })
+        };
         let tables = order::tables(text);
         if tables.iter().any(broken) || (self.blind && tables.iter().any(|name| !self.things.contains_key(name))) {
             return None;
@@ -110,7 +113,9 @@ impl Resolver<'_> {
         let filter = body.get("where").and_then(|at| {
             let scalar = self.expression(at, &input, &what, None)?;
             if scalar.ty() != Type::Bool {
-                self.report.error(Code::WrongType, &at.place(), format!("`where` must be true or false, and is of type `{}`", scalar.ty())).hint("compare it with something");
+                self.report
+                    .error(Code::WrongType, &at.place(), format!("`where` must be true or false, and is of type `{}`", scalar.ty()))
+                    .hint("compare it with something");
             }
             Some(scalar)
         });
@@ -152,24 +157,33 @@ impl Resolver<'_> {
             Mapping::Fields(fields) => {
                 let names = self.plan.columns(fields.from);
                 let _ = writeln!(text, "from {} where {:?}", input(fields.from), fields.filter.as_ref().map(|f| order::normal(f.text())));
-                let mut lines: Vec<String> = fields.fields.iter().zip(columns).enumerate().map(|(place, (rule, column))| {
-                    let value = match &rule.value {
-                        FieldValue::Column(id) => format!("column {} {}", names[*id].name, names[*id].ty),
-                        FieldValue::Expression(scalar) => format!("sql {}", order::normal(scalar.text())),
-                        FieldValue::Case { input, when, otherwise } => {
-                            let input = match input {
-                                CaseInput::Column(id) => format!("column {} {}", names[*id].name, names[*id].ty),
-                                CaseInput::Expression(scalar) => format!("sql {}", order::normal(scalar.text())),
-                            };
-                            let mut pairs: Vec<String> = when.iter().map(|pair| format!("{pair:?}")).collect();
-                            pairs.sort_unstable();
-                            let otherwise = match otherwise { Otherwise::Reject => "reject".into(), Otherwise::Value(value) => format!("{value:?}") };
-                            format!("case {input} {pairs:?} {otherwise}")
-                        }
-                    };
-                    let require = fields.require.contains(&place);
-                    format!("{} {} {value} {:?} {:?} {:?} {require}", column.name, column.ty, rule.on_null, rule.on_missing, rule.on_empty)
-                }).collect();
+                let mut lines: Vec<String> = fields
+                    .fields
+                    .iter()
+                    .zip(columns)
+                    .enumerate()
+                    .map(|(place, (rule, column))| {
+                        let value = match &rule.value {
+                            FieldValue::Column(id) => format!("column {} {}", names[*id].name, names[*id].ty),
+                            FieldValue::Expression(scalar) => format!("sql {}", order::normal(scalar.text())),
+                            FieldValue::Case { input, when, otherwise } => {
+                                let input = match input {
+                                    CaseInput::Column(id) => format!("column {} {}", names[*id].name, names[*id].ty),
+                                    CaseInput::Expression(scalar) => format!("sql {}", order::normal(scalar.text())),
+                                };
+                                let mut pairs: Vec<String> = when.iter().map(|pair| format!("{pair:?}")).collect();
+                                pairs.sort_unstable();
+                                let otherwise = match otherwise {
+                                    Otherwise::Reject => "reject".into(),
+                                    Otherwise::Value(value) => format!("{value:?}"),
+                                };
+                                format!("case {input} {pairs:?} {otherwise}")
+                            }
+                        };
+                        let require = fields.require.contains(&place);
+                        format!("{} {} {value} {:?} {:?} {:?} {require}", column.name, column.ty, rule.on_null, rule.on_missing, rule.on_empty)
+                    })
+                    .collect();
                 lines.sort_unstable();
                 text += &lines.join("\n");
             }

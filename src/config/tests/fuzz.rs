@@ -9,7 +9,13 @@ fn never_panics(config: &str, dataflow: &str) {
     assert_eq!(checked.plan.is_none(), checked.problems.has_errors());
     let rendered = checked.problems.render(false);
     for problem in checked.problems.list() {
-        assert!(rendered.contains(problem.message.lines().next().unwrap_or_default()) || problem.message.chars().any(char::is_control) || !problem.message.is_ascii(), "{rendered}\n{}", problem.message);
+        assert!(
+            rendered.contains(problem.message.lines().next().unwrap_or_default())
+                || problem.message.chars().any(char::is_control)
+                || !problem.message.is_ascii(),
+            "{rendered}\n{}",
+            problem.message
+        );
     }
     drop(checked.problems.json().to_string());
 }

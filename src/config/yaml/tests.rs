@@ -46,8 +46,23 @@ fn words_are_traced() {
 
 #[test]
 fn numbers_keep_their_digits() {
-    for (text, json) in [("10.50", Some("10.50")), ("007", Some("7")), ("+1", Some("1")), (".5", Some("0.5")), ("1.", Some("1")), ("0x1F", Some("31")), ("-0.0", Some("-0.0")),
-        ("1e5", Some("1e5")), ("1_000", None), ("-", None), (".", None), ("1e", None), ("12345678901234567890123.10", Some("12345678901234567890123.10")), (".inf", None), ("2026-01-01", None)] {
+    for (text, json) in [
+        ("10.50", Some("10.50")),
+        ("007", Some("7")),
+        ("+1", Some("1")),
+        (".5", Some("0.5")),
+        ("1.", Some("1")),
+        ("0x1F", Some("31")),
+        ("-0.0", Some("-0.0")),
+        ("1e5", Some("1e5")),
+        ("1_000", None),
+        ("-", None),
+        (".", None),
+        ("1e", None),
+        ("12345678901234567890123.10", Some("12345678901234567890123.10")),
+        (".inf", None),
+        ("2026-01-01", None),
+    ] {
         assert_eq!(json_number(text).as_deref(), json, "{text}");
     }
 }

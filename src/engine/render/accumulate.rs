@@ -114,13 +114,26 @@ impl Ordinal {
 #[derive(Clone, Debug)]
 pub enum Accumulator {
     Count(i64),
-    Sum { sum: Wide256, count: i64, is_wide: bool },
-    SumDouble { sum: ExactSum, count: i64 },
+    Sum {
+        sum: Wide256,
+        count: i64,
+        is_wide: bool,
+    },
+    SumDouble {
+        sum: ExactSum,
+        count: i64,
+    },
     /// The least and greatest are asked of the ends.
-    Numbers { values: BTreeMap<i128, i64>, read: OrdinalOf },
+    Numbers {
+        values: BTreeMap<i128, i64>,
+        read: OrdinalOf,
+    },
     Bytes(BTreeMap<Box<[u8]>, i64>),
     /// Feeds each distinct value once to another accumulator.
-    Distinct { values: ByBytes<i64>, inner: Box<Accumulator> },
+    Distinct {
+        values: ByBytes<i64>,
+        inner: Box<Accumulator>,
+    },
     /// All arguments are NULL.
     Null,
 }

@@ -214,9 +214,21 @@ fn zero(ty: Type) -> TotalValue {
 fn add_to(total: &mut TotalValue, side: usize, value: &row::Value) {
     let pick = |e: i128, a: i128, n: i128| if side == EXPECTED { (e.saturating_add(n), a) } else { (e, a.saturating_add(n)) };
     *total = match (&*total, value) {
-        (TotalValue::Sum(e, a, s), row::Value::Decimal(n)) => { let (e, a) = pick(*e, *a, *n); TotalValue::Sum(e, a, *s) }
-        (TotalValue::Sum(e, a, s), row::Value::Int(n)) => { let (e, a) = pick(*e, *a, i128::from(*n)); TotalValue::Sum(e, a, *s) }
-        (TotalValue::Double(e, a), row::Value::Double(n)) => if side == EXPECTED { TotalValue::Double(e + n, *a) } else { TotalValue::Double(*e, a + n) },
+        (TotalValue::Sum(e, a, s), row::Value::Decimal(n)) => {
+            let (e, a) = pick(*e, *a, *n);
+            TotalValue::Sum(e, a, *s)
+        }
+        (TotalValue::Sum(e, a, s), row::Value::Int(n)) => {
+            let (e, a) = pick(*e, *a, i128::from(*n));
+            TotalValue::Sum(e, a, *s)
+        }
+        (TotalValue::Double(e, a), row::Value::Double(n)) => {
+            if side == EXPECTED {
+                TotalValue::Double(e + n, *a)
+            } else {
+                TotalValue::Double(*e, a + n)
+            }
+        }
         (other, _) => other.clone(),
     };
 }
@@ -239,4 +251,3 @@ pub fn merge(into: &mut BTreeMap<(Option<String>, String), TotalValue>, totals: 
             .or_insert(value);
     }
 }
-

@@ -12,9 +12,7 @@ use timely::{
     container::CapacityContainerBuilder,
     dataflow::{
         channels::pact::Exchange,
-        operators::{
-            generic::{OutputBuilder, builder_rc::OperatorBuilder},
-        },
+        operators::generic::{OutputBuilder, builder_rc::OperatorBuilder},
     },
 };
 
@@ -235,7 +233,12 @@ impl Shape {
     /// An error's cause, with the group's key.
     fn blame(&self, key: &[u8], cause: String) -> String {
         let mut reader = RowReader::new(key, self.keys.len());
-        let keys: Vec<String> = self.keys.iter().zip(&self.names).map(|(ty, (name, arrow))| format!("{name} = {}", crate::engine::sql::types::show(None, arrow, reader.next(*ty)))).collect();
+        let keys: Vec<String> = self
+            .keys
+            .iter()
+            .zip(&self.names)
+            .map(|(ty, (name, arrow))| format!("{name} = {}", crate::engine::sql::types::show(None, arrow, reader.next(*ty))))
+            .collect();
         if keys.is_empty() { cause } else { format!("{cause} ({})", keys.join(", ")) }
     }
 }

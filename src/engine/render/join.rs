@@ -33,10 +33,8 @@ enum NullKeys {
 
 /// The rows of a join.
 pub fn render<'scope>(rendering: &mut Rendering<'_, 'scope>, join: &Join) -> Rows<'scope> {
-    let (keeps_left, keeps_right) = (
-        matches!(join.kind, JoinKind::Left | JoinKind::Full | JoinKind::Anti),
-        matches!(join.kind, JoinKind::Right | JoinKind::Full),
-    );
+    let (keeps_left, keeps_right) =
+        (matches!(join.kind, JoinKind::Left | JoinKind::Full | JoinKind::Anti), matches!(join.kind, JoinKind::Right | JoinKind::Full));
     let nulls = |keeps: bool, mark: u8| match (join.nulls_match, keeps) {
         (true, _) => NullKeys::Match,
         (false, true) => NullKeys::Mark(mark),

@@ -91,7 +91,9 @@ pub fn fused(plan: &Plan, target: TargetId) -> Option<SourceId> {
 /// Does a mapping over the rows of a source tell what the message lacked from NULL?
 pub fn tells_missing(plan: &Plan, source: SourceId) -> bool {
     plan.targets.iter().enumerate().any(|(id, target)| match &target.mapping {
-        Mapping::Fields(mapping) => mapping.from == TableRef::Source(source) && fused(plan, id).is_none() && mapping.fields.iter().any(|f| f.on_missing.is_some()),
+        Mapping::Fields(mapping) => {
+            mapping.from == TableRef::Source(source) && fused(plan, id).is_none() && mapping.fields.iter().any(|f| f.on_missing.is_some())
+        }
         Mapping::Sql(_) => false,
     })
 }

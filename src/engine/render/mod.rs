@@ -21,7 +21,11 @@ use timely::{
     },
 };
 
-use super::{Reject, Tick, mapping::RowProgram, table::{Table, change::Parcel}};
+use super::{
+    Reject, Tick,
+    mapping::RowProgram,
+    table::{Table, change::Parcel},
+};
 use crate::plan::{Mapping, Plan, SourceId, TableRef};
 
 pub mod accumulate;
@@ -109,7 +113,8 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
             Mapping::Sql(query) => {
                 let (rows, errors) = sql::render_sql(scope, query, &found);
                 let source = plan.sources_of(table)[0];
-                let reject = move |error: sql::RowError| Reject { source, code: error.code, cause: error.cause, key: None, partition: -1, offset: -1, target: Some(id) };
+                let reject =
+                    move |error: sql::RowError| Reject { source, code: error.code, cause: error.cause, key: None, partition: -1, offset: -1, target: Some(id) };
                 (rows, errors.map(reject))
             }
             Mapping::Fields(mapping) => {
@@ -132,7 +137,15 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
 
 impl Dataflow {
     /// One table with what feeds it.
-    fn table<'scope>(&mut self, scope: Scope<'scope, u64>, plan: &Plan, spec: &layout::TableSpec, at: usize, found: &HashMap<TableRef, Rows<'scope>>, workers: usize) -> Stream<'scope, u64, table::NetRows> {
+    fn table<'scope>(
+        &mut self,
+        scope: Scope<'scope, u64>,
+        plan: &Plan,
+        spec: &layout::TableSpec,
+        at: usize,
+        found: &HashMap<TableRef, Rows<'scope>>,
+        workers: usize,
+    ) -> Stream<'scope, u64, table::NetRows> {
         let mut parcels = Vec::new();
         for (side, feed) in spec.sides.iter().enumerate() {
             match feed {

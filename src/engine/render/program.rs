@@ -59,7 +59,8 @@ impl<'a> Emitted<'a> {
 
     /// The row of some outputs.
     pub fn row(&self, outputs: std::ops::Range<usize>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.fields.iter().map(|f| if let Field::Packed(bytes) = f { bytes.len() } else { 0 }).sum::<usize>() + outputs.len() / 8 + 1);
+        let mut out =
+            Vec::with_capacity(self.fields.iter().map(|f| if let Field::Packed(bytes) = f { bytes.len() } else { 0 }).sum::<usize>() + outputs.len() / 8 + 1);
         self.write(outputs, &mut out);
         out
     }
@@ -102,7 +103,9 @@ impl Runner {
             }
             match unknown {
                 None => alive.push(i as u32),
-                Some(column) => failed.push((i as u32, RowError { code: "VALUE_UNKNOWN", cause: format!("the value of `{}` was never sent", program.row[column].name) })),
+                Some(column) => {
+                    failed.push((i as u32, RowError { code: "VALUE_UNKNOWN", cause: format!("the value of `{}` was never sent", program.row[column].name) }))
+                }
             }
         }
         let mut arrays: Vec<Option<ArrayRef>> = vec![None; width];
@@ -154,7 +157,15 @@ impl Runner {
         }
     }
 
-    fn compute(&self, compiled: &Compiled, fields: &[Field], alive: &[u32], arrays: &mut [Option<ArrayRef>], bytes: &mut Vec<u8>, put: &mut dyn FnMut(usize, Result<Span, String>)) {
+    fn compute(
+        &self,
+        compiled: &Compiled,
+        fields: &[Field],
+        alive: &[u32],
+        arrays: &mut [Option<ArrayRef>],
+        bytes: &mut Vec<u8>,
+        put: &mut dyn FnMut(usize, Result<Span, String>),
+    ) {
         let width = self.program.needed.len();
         let inputs = compiled.inputs.iter().map(|column| {
             let (place, slot) = (self.places[*column], &self.program.row[*column]);

@@ -93,7 +93,14 @@ pub fn whole_rows<'scope>(changes: Stream<'scope, u64, NetRows>, whole: Option<W
 pub const TIME_OF_TICK: i64 = i64::MIN + 1;
 
 /// Rows as changes of a table: parcels for the workers that hold their keys.
-pub fn changes<'scope>(rows: Rows<'scope>, columns: Vec<Column>, key: Vec<(usize, Type)>, values: Vec<(usize, Type)>, input: u32, workers: usize) -> Stream<'scope, u64, Vec<Parcel>> {
+pub fn changes<'scope>(
+    rows: Rows<'scope>,
+    columns: Vec<Column>,
+    key: Vec<(usize, Type)>,
+    values: Vec<(usize, Type)>,
+    input: u32,
+    workers: usize,
+) -> Stream<'scope, u64, Vec<Parcel>> {
     rows.inner.unary::<CapacityContainerBuilder<Vec<Parcel>>, _, _, _>(Pipeline, "Changes", move |_, _| {
         let (mut key_bytes, mut value_bytes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         move |input_handle, output| {

@@ -76,7 +76,5 @@ impl<'scope> Rendering<'_, 'scope> {
     }
 }
 
-
-
 #[cfg(test)]
 mod tests;

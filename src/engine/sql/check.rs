@@ -6,8 +6,7 @@
 use std::{collections::HashSet, ops::ControlFlow};
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, Ident, LimitClause, Query, Select, SetExpr, Spanned, TableFactor, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Expr, Function, FunctionArguments, GroupByExpr, Ident, LimitClause, Query, Select, SetExpr, Spanned, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::{
@@ -55,7 +54,12 @@ impl Checker<'_> {
         let kind = SHARED.function(&name);
         if function.over.is_some() || kind == FunctionKind::Window {
             let hint = "keep a key's newest or greatest row with GROUP BY and max(), and join it back";
-            return self.refuse(&function.name, &name, format!("`{name}` is a window function; its value changes for many rows whenever one row comes or goes"), hint);
+            return self.refuse(
+                &function.name,
+                &name,
+                format!("`{name}` is a window function; its value changes for many rows whenever one row comes or goes"),
+                hint,
+            );
         }
         match kind {
             FunctionKind::Volatile => {
@@ -150,7 +154,13 @@ impl Visitor for Checker<'_> {
         if select.into.is_some() {
             self.refuse_word("into", "SELECT INTO is not supported", "the target's name is that of its declaration");
         }
-        if !select.lateral_views.is_empty() || select.prewhere.is_some() || !select.sort_by.is_empty() || !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.connect_by.is_empty() {
+        if !select.lateral_views.is_empty()
+            || select.prewhere.is_some()
+            || !select.sort_by.is_empty()
+            || !select.cluster_by.is_empty()
+            || !select.distribute_by.is_empty()
+            || !select.connect_by.is_empty()
+        {
             self.refuse(select, "select", "this clause of another SQL dialect is not supported", "use FROM, WHERE, GROUP BY and HAVING");
         }
         match &select.group_by {
@@ -160,7 +170,11 @@ impl Visitor for Checker<'_> {
                     if matches!(expression, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)) {
                         let text = expression.to_string();
                         let word = text.split([' ', '(']).next().unwrap_or_default().to_string();
-                        self.refuse_word(&word, format!("{} is not supported", word.to_uppercase()), "write one SELECT for each grouping, with UNION ALL between them");
+                        self.refuse_word(
+                            &word,
+                            format!("{} is not supported", word.to_uppercase()),
+                            "write one SELECT for each grouping, with UNION ALL between them",
+                        );
                     }
                 }
                 if !modifiers.is_empty() {
@@ -192,13 +206,24 @@ impl Visitor for Checker<'_> {
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::Subquery(_) => {
-                let hint = if self.kind == Kind::Query { "join the subquery instead, e.g. `LEFT JOIN (SELECT …) s ON …`" } else { "use a target with `sql:` and a join" };
+                let hint = if self.kind == Kind::Query {
+                    "join the subquery instead, e.g. `LEFT JOIN (SELECT …) s ON …`"
+                } else {
+                    "use a target with `sql:` and a join"
+                };
                 self.refuse(expr, "select", "a subquery that stands for one value is not supported", hint);
             }
             Expr::InSubquery { .. } | Expr::Exists { .. } if self.kind == Kind::Expression => {
                 self.refuse(expr, "select", "this expression sees one row, and no other table", "use a target with `sql:`");
             }
-            Expr::Tuple(_) | Expr::Array(_) | Expr::Struct { .. } | Expr::Dictionary(_) | Expr::Map(_) | Expr::Named { .. } | Expr::Lambda(_) | Expr::CompoundFieldAccess { .. } => {
+            Expr::Tuple(_)
+            | Expr::Array(_)
+            | Expr::Struct { .. }
+            | Expr::Dictionary(_)
+            | Expr::Map(_)
+            | Expr::Named { .. }
+            | Expr::Lambda(_)
+            | Expr::CompoundFieldAccess { .. } => {
                 self.refuse(expr, "", "lists, tuples and structs are not supported", "compare and compute single values");
             }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {

@@ -60,8 +60,7 @@ impl Compiled {
                 None => Ok(Transformed::no(node)),
             })
             .data()?;
-        let fields: Vec<ArrowField> =
-            inputs.iter().map(|i| ArrowField::new(schema.field(*i).name(), schema.field(*i).data_type().clone(), true)).collect();
+        let fields: Vec<ArrowField> = inputs.iter().map(|i| ArrowField::new(schema.field(*i).name(), schema.field(*i).data_type().clone(), true)).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let ty = planned.data_type(&schema)?;
         Ok(Compiled { expr: planned, schema, inputs, ty, fit, text })
@@ -137,7 +136,17 @@ pub fn reason(error: &DataFusionError) -> String {
             None => lower_first(detail),
         };
     }
-    let known = ["Arrow error: ", "Execution error: ", "Compute error: ", "Cast error: ", "Parser error: ", "Invalid argument error: ", "Arithmetic overflow: ", "External error: ", "This feature is not implemented: "];
+    let known = [
+        "Arrow error: ",
+        "Execution error: ",
+        "Compute error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Invalid argument error: ",
+        "Arithmetic overflow: ",
+        "External error: ",
+        "This feature is not implemented: ",
+    ];
     let mut short = text;
     while let Some(rest) = known.iter().find_map(|prefix| short.strip_prefix(prefix)) {
         short = rest;

@@ -34,14 +34,34 @@ pub const WINDOW_FUNCTIONS: [&str; 11] =
 
 /// Functions over values that no column can hold.
 const NESTED: [&str; 12] = [
-    "struct", "row", "named_struct", "get_field", "union_extract", "union_tag", "arrow_metadata", "with_metadata", "arrow_field", "arrow_cast",
-    "arrow_try_cast", "cast_to_type",
+    "struct",
+    "row",
+    "named_struct",
+    "get_field",
+    "union_extract",
+    "union_tag",
+    "arrow_metadata",
+    "with_metadata",
+    "arrow_field",
+    "arrow_cast",
+    "arrow_try_cast",
+    "cast_to_type",
 ];
 
 /// Functions that read the clock or chance, known to other databases but not to DataFusion.
 pub const FOREIGN_VOLATILE: [&str; 12] = [
-    "rand", "gen_random_uuid", "newid", "sysdate", "getdate", "localtime", "localtimestamp", "clock_timestamp", "statement_timestamp",
-    "transaction_timestamp", "nextval", "today",
+    "rand",
+    "gen_random_uuid",
+    "newid",
+    "sysdate",
+    "getdate",
+    "localtime",
+    "localtimestamp",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "nextval",
+    "today",
 ];
 
 pub static SHARED: LazyLock<Shared> = LazyLock::new(|| {

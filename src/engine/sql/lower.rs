@@ -21,8 +21,8 @@ use super::{
     compute::Compiled,
     context::{AGGREGATES, Context, plain_name},
     place::{of_word, problem, whole},
-    problems::shown,
     problems,
+    problems::shown,
     rel::{Aggregate, AggregateFunction, Group, PlanColumn, Program, Rel, Slot, Source},
     scalar::strip,
     types::{self, Fit},
@@ -65,7 +65,15 @@ impl Lowering<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, needed),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let (rel, program, columns) = self.program(input, Vec::new(), all(input))?;
-                let group = Group { input: rel, program, slots: columns.iter().map(Slot::of).collect(), keys: columns.len(), always: false, aggregates: Vec::new(), outputs: needed.to_vec() };
+                let group = Group {
+                    input: rel,
+                    program,
+                    slots: columns.iter().map(Slot::of).collect(),
+                    keys: columns.len(),
+                    always: false,
+                    aggregates: Vec::new(),
+                    outputs: needed.to_vec(),
+                };
                 Ok((Rel::Group(Box::new(group)), needed.iter().map(|i| columns[*i].clone()).collect()))
             }
             LogicalPlan::Union(union) => {
@@ -107,7 +115,11 @@ impl Lowering<'_> {
             LogicalPlan::RecursiveQuery(_) => self.refuse("recursive", "recursive queries are not supported", "unfold the levels you need as joins"),
             other => {
                 let shown = other.display().to_string();
-                self.refuse("", format!("this can't be kept incrementally: {}", shown.split([':', '\n']).next().unwrap_or_default()), "write it with joins, GROUP BY and UNION")
+                self.refuse(
+                    "",
+                    format!("this can't be kept incrementally: {}", shown.split([':', '\n']).next().unwrap_or_default()),
+                    "write it with joins, GROUP BY and UNION",
+                )
             }
         }
     }
@@ -129,7 +141,8 @@ impl Lowering<'_> {
                 self.program(input, filters, outputs)
             }
             LogicalPlan::Projection(projection)
-                if projection.expr.iter().all(|e| matches!(strip(e), Expr::Column(_) | Expr::Literal(..))) || (filters.is_empty() && outputs.iter().all(|e| matches!(strip(e), Expr::Column(_)))) =>
+                if projection.expr.iter().all(|e| matches!(strip(e), Expr::Column(_) | Expr::Literal(..)))
+                    || (filters.is_empty() && outputs.iter().all(|e| matches!(strip(e), Expr::Column(_)))) =>
             {
                 let names: Vec<String> = outputs.iter().map(strip_name).collect();
                 let inline = |expr: Expr| replaced(expr, plan.schema(), &|at| strip(&projection.expr[at]).clone());
@@ -249,7 +262,13 @@ impl Lowering<'_> {
                 "avg" => AggregateFunction::Average,
                 "min" | "bool_and" => AggregateFunction::Least,
                 "max" | "bool_or" => AggregateFunction::Greatest,
-                _ => return self.refuse(&name, format!("the aggregate `{name}` is not kept incrementally"), &format!("supported are {}", AGGREGATES.join(", "))),
+                _ => {
+                    return self.refuse(
+                        &name,
+                        format!("the aggregate `{name}` is not kept incrementally"),
+                        &format!("supported are {}", AGGREGATES.join(", ")),
+                    );
+                }
             };
             if call.params.args.len() != 1 {
                 return self.refuse(&name, format!("`{name}` of several values is not supported"), "aggregate one value, e.g. a concatenation of them");
@@ -258,8 +277,14 @@ impl Lowering<'_> {
             let mut argument = call.params.args[0].clone();
             let input = argument.get_type(node.input.schema()).map_err(|e| self.failed(&e))?;
             let summed = matches!(function, AggregateFunction::Sum | AggregateFunction::Average);
-            if (summed && !matches!(input, DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Decimal128(..) | DataType::Null)) || types::form_of(&ty).is_none() {
-                return self.refuse(&name, format!("`{name}` of {} is not supported", types::sql_name(&input)), "cast the value, e.g. to decimal(38,10) or bigint");
+            if (summed && !matches!(input, DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Decimal128(..) | DataType::Null))
+                || types::form_of(&ty).is_none()
+            {
+                return self.refuse(
+                    &name,
+                    format!("`{name}` of {} is not supported", types::sql_name(&input)),
+                    "cast the value, e.g. to decimal(38,10) or bigint",
+                );
             }
             if let Some(filter) = &call.params.filter {
                 argument = Expr::Case(Case { expr: None, when_then_expr: vec![(filter.clone(), Box::new(argument))], else_expr: None });
@@ -334,7 +359,9 @@ impl Lowering<'_> {
         for (column, field) in found.iter().zip(plan.schema().fields()) {
             let ty = match column.declared {
                 Some(declared) => declared,
-                None => types::row_type(&column.ty).map_err(|why| vec![problem(of_word(self.text, field.name()), format!("`{}`: {why}", field.name()), None)])?,
+                None => {
+                    types::row_type(&column.ty).map_err(|why| vec![problem(of_word(self.text, field.name()), format!("`{}`: {why}", field.name()), None)])?
+                }
             };
             columns.push(row::Column { name: field.name().clone(), ty });
         }

@@ -15,11 +15,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::{
-    format::Span,
-    plan::TableRef,
-    row::Column,
-};
+use crate::{format::Span, plan::TableRef, row::Column};
 
 mod check;
 mod checked;

@@ -33,7 +33,9 @@ pub fn of_word(text: &str, word: &str) -> Range<usize> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (lower, word) = (text.to_ascii_lowercase(), word.to_ascii_lowercase());
     let mut from = 0;
-    while !word.is_empty() && let Some(at) = lower[from..].find(&word).map(|at| at + from) {
+    while !word.is_empty()
+        && let Some(at) = lower[from..].find(&word).map(|at| at + from)
+    {
         let end = at + word.len();
         if !lower[..at].chars().next_back().is_some_and(is_word) && !lower[end..].chars().next().is_some_and(is_word) {
             return at..end;

@@ -77,7 +77,11 @@ pub fn not_too_deep(text: &str, expr: &Expr) -> Result<(), Vec<SqlProblem>> {
         level = below;
     }
     if depth > DEPTH_MAX {
-        return Err(vec![problem(whole(text), format!("the expression is nested {depth} levels deep, and {DEPTH_MAX} are kept"), Some("split it over several fields or targets".into()))]);
+        return Err(vec![problem(
+            whole(text),
+            format!("the expression is nested {depth} levels deep, and {DEPTH_MAX} are kept"),
+            Some("split it over several fields or targets".into()),
+        )]);
     }
     Ok(())
 }
@@ -146,7 +150,15 @@ fn of_schema(text: &str, error: &SchemaError) -> SqlProblem {
 
 fn of_message_text(text: &str, said: &str) -> SqlProblem {
     let mut short = said.trim();
-    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Execution error: ", "Arrow error: ", "Internal error: ", "Schema error: ", "Optimizer rule "] {
+    for prefix in [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Internal error: ",
+        "Schema error: ",
+        "Optimizer rule ",
+    ] {
         short = short.strip_prefix(prefix).unwrap_or(short);
     }
     let short = short.split("\nThis issue was likely caused").next().unwrap_or(short).trim_end_matches(['.', '\n']);
@@ -183,8 +195,19 @@ fn of_message_text(text: &str, said: &str) -> SqlProblem {
 /// Names of Arrow types as the types that people declare.
 fn in_our_types(said: &str) -> String {
     let names = [
-        ("Utf8View", "varchar"), ("LargeUtf8", "varchar"), ("Utf8", "varchar"), ("UInt64", "unsigned bigint"), ("Int64", "bigint"), ("Int32", "int"), ("Int16", "smallint"),
-        ("Int8", "tinyint"), ("Float64", "double"), ("Decimal128(", "decimal("), ("Boolean", "bool"), ("Date32", "date"), ("Binary", "bytes"),
+        ("Utf8View", "varchar"),
+        ("LargeUtf8", "varchar"),
+        ("Utf8", "varchar"),
+        ("UInt64", "unsigned bigint"),
+        ("Int64", "bigint"),
+        ("Int32", "int"),
+        ("Int16", "smallint"),
+        ("Int8", "tinyint"),
+        ("Float64", "double"),
+        ("Decimal128(", "decimal("),
+        ("Boolean", "bool"),
+        ("Date32", "date"),
+        ("Binary", "bytes"),
     ];
     names.iter().fold(said.to_string(), |said, (arrow, ours)| said.replace(arrow, ours))
 }

@@ -144,7 +144,11 @@ fn unique_names(sql: &str, plan: &LogicalPlan, places: &[std::ops::Range<usize>]
     for (i, name) in names.iter().enumerate() {
         if names[..i].contains(name) {
             let at = places.get(i).cloned().unwrap_or_else(|| whole(sql));
-            problems.push(problem(at, format!("there are two columns `{name}`"), Some(format!("give this one another name, e.g. `AS {}_2`", name.replace(|c: char| !c.is_alphanumeric(), "_")))));
+            problems.push(problem(
+                at,
+                format!("there are two columns `{name}`"),
+                Some(format!("give this one another name, e.g. `AS {}_2`", name.replace(|c: char| !c.is_alphanumeric(), "_"))),
+            ));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }

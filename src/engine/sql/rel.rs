@@ -102,8 +102,14 @@ pub enum Rel {
     /// Packed rows that are always there.
     Values(Vec<Vec<u8>>),
     /// The rows of a table, as it packs them.
-    Input { table: TableRef, name: String },
-    Map { input: Box<Rel>, program: Program },
+    Input {
+        table: TableRef,
+        name: String,
+    },
+    Map {
+        input: Box<Rel>,
+        program: Program,
+    },
     Join(Box<Join>),
     Group(Box<Group>),
     Union(Vec<Rel>),
@@ -225,7 +231,13 @@ impl Rel {
                 };
                 let _ = writeln!(out, " → {}", join.outputs.iter().map(pick).collect::<Vec<_>>().join(", "));
                 for side in [&join.left, &join.right] {
-                    let _ = write!(out, "{indent}  {}{}; values: {}", if join.keys == 0 { "No key" } else { "Key: " }, side.program.describe_all(&side.program.outputs[..join.keys]), side.program.describe_all(&side.program.outputs[join.keys..]));
+                    let _ = write!(
+                        out,
+                        "{indent}  {}{}; values: {}",
+                        if join.keys == 0 { "No key" } else { "Key: " },
+                        side.program.describe_all(&side.program.outputs[..join.keys]),
+                        side.program.describe_all(&side.program.outputs[join.keys..])
+                    );
                     explain_filters(out, &side.program);
                     side.rel.explain(out, depth + 2);
                 }

@@ -7,7 +7,10 @@ use arrow::{
     compute::can_cast_types,
     datatypes::{DataType, TimeUnit},
 };
-use datafusion_common::{DFSchema, ToDFSchema, tree_node::{TreeNode, TreeNodeRecursion}};
+use datafusion_common::{
+    DFSchema, ToDFSchema,
+    tree_node::{TreeNode, TreeNodeRecursion},
+};
 use datafusion_expr::{Cast, Expr, ExprSchemable, Operator, simplify::SimplifyContext};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::{
@@ -142,7 +145,14 @@ fn holds(from: Type, to: Type) -> bool {
         (Type::Varchar(a), Type::Varchar(b)) => b == 0 || (a != 0 && a <= b),
         (Type::Json | Type::Array, Type::Varchar(0) | Type::Json | Type::Array) | (Type::Varchar(_), Type::Json | Type::Array) => true,
         (Type::Decimal(p, s), Type::Decimal(q, t)) => s == t && p <= q,
-        (Type::Int(bits), Type::Decimal(q, 0)) => q >= match bits { 8 => 3, 16 => 5, 32 => 10, _ => 19 },
+        (Type::Int(bits), Type::Decimal(q, 0)) => {
+            q >= match bits {
+                8 => 3,
+                16 => 5,
+                32 => 10,
+                _ => 19,
+            }
+        }
         (Type::Time(a), Type::Time(b)) => a <= b,
         (Type::Timestamp(a, y), Type::Timestamp(b, z)) => y == z && a <= b,
         (a, b) => a == b,
@@ -172,7 +182,10 @@ fn converted(text: &str, expr: Expr, found: &DataType, want: Option<Type>) -> Re
     };
     let to = types::arrow_type(want);
     if !convertible(found, want) || !can_cast_types(found, &to) {
-        return no(format!("this is of type {}, and {want} is wanted", types::sql_name(found)), Some(format!("convert it, e.g. `CAST(… AS {want})`, or declare the column with another type")));
+        return no(
+            format!("this is of type {}, and {want} is wanted", types::sql_name(found)),
+            Some(format!("convert it, e.g. `CAST(… AS {want})`, or declare the column with another type")),
+        );
     }
     let expr = match want {
         // Digits that the declared precision lacks are cut off.
@@ -262,7 +275,13 @@ fn injective(expr: &Expr, schema: &DFSchema) -> Option<usize> {
             if keeps { injective(&c.expr, schema) } else { None }
         }
         Expr::BinaryExpr(b) if b.op == Operator::StringConcat => {
-            let inner = if literal(&b.left) { &b.right } else if literal(&b.right) { &b.left } else { return None };
+            let inner = if literal(&b.left) {
+                &b.right
+            } else if literal(&b.right) {
+                &b.left
+            } else {
+                return None;
+            };
             if is_text(&ty(inner)?) { injective(inner, schema) } else { None }
         }
         Expr::ScalarFunction(f) if f.func.name() == "concat" => {

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder, GenericStringArray, NullArray, NullBufferBuilder,
-        PrimitiveArray, StringBuilder, new_null_array,
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder, GenericStringArray, NullArray, NullBufferBuilder, PrimitiveArray,
+        StringBuilder, new_null_array,
     },
     buffer::{Buffer, OffsetBuffer, ScalarBuffer},
     datatypes::{
         ArrowNativeType, DataType, Date32Type, Date64Type, Decimal128Type, DecimalType, DurationMicrosecondType, DurationMillisecondType,
         DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
-        Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-        TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+        TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 
@@ -294,27 +294,33 @@ pub fn pack_array(array: &ArrayRef, fit: Fit, out: &mut Vec<u8>, mut put: impl F
                 Fit::Characters(most) => {
                     for i in 0..n {
                         let start = out.len();
-                        put(i, if is_null(i) {
-                            Ok(Span::NULL)
-                        } else if texts.value(i).len() > most as usize && texts.value(i).chars().count() > most as usize {
-                            Err(format!("'{}' has {} characters and does not fit varchar({most})", texts.value(i), texts.value(i).chars().count()))
-                        } else {
-                            row::pack_bytes(out, texts.value(i).as_bytes());
-                            Ok(Span::of(start, out.len()))
-                        });
+                        put(
+                            i,
+                            if is_null(i) {
+                                Ok(Span::NULL)
+                            } else if texts.value(i).len() > most as usize && texts.value(i).chars().count() > most as usize {
+                                Err(format!("'{}' has {} characters and does not fit varchar({most})", texts.value(i), texts.value(i).chars().count()))
+                            } else {
+                                row::pack_bytes(out, texts.value(i).as_bytes());
+                                Ok(Span::of(start, out.len()))
+                            },
+                        );
                     }
                 }
                 Fit::Uuid => {
                     for i in 0..n {
                         let start = out.len();
-                        put(i, if is_null(i) {
-                            Ok(Span::NULL)
-                        } else {
-                            row::parse_text(Type::Uuid, texts.value(i)).map(|value| {
-                                row::pack_value(out, &value);
-                                Span::of(start, out.len())
-                            })
-                        });
+                        put(
+                            i,
+                            if is_null(i) {
+                                Ok(Span::NULL)
+                            } else {
+                                row::parse_text(Type::Uuid, texts.value(i)).map(|value| {
+                                    row::pack_value(out, &value);
+                                    Span::of(start, out.len())
+                                })
+                            },
+                        );
                     }
                 }
             }
@@ -354,14 +360,17 @@ pub fn pack_array(array: &ArrayRef, fit: Fit, out: &mut Vec<u8>, mut put: impl F
             let values = array.as_primitive::<Decimal128Type>().values();
             for i in 0..n {
                 let start = out.len();
-                put(i, if is_null(i) {
-                    Ok(Span::NULL)
-                } else if !Decimal128Type::is_valid_decimal_precision(values[i], *p) {
-                    Err(format!("overflow: {} does not fit decimal({p},{s})", row::decimal_text(values[i], (*s).max(0) as u8)))
-                } else {
-                    row::pack_decimal(out, values[i]);
-                    Ok(Span::of(start, out.len()))
-                });
+                put(
+                    i,
+                    if is_null(i) {
+                        Ok(Span::NULL)
+                    } else if !Decimal128Type::is_valid_decimal_precision(values[i], *p) {
+                        Err(format!("overflow: {} does not fit decimal({p},{s})", row::decimal_text(values[i], (*s).max(0) as u8)))
+                    } else {
+                        row::pack_decimal(out, values[i]);
+                        Ok(Span::of(start, out.len()))
+                    },
+                );
             }
         }
         DataType::Float32 => {

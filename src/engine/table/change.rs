@@ -75,7 +75,15 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
         if at == run.len() {
             return None;
         }
-        let op = match run[at] { 0 => Op::Set, 1 => Op::Clear, 2 => Op::Reject, 3 => Op::Add, 4 => Op::Subtract, 5 => Op::Merge, _ => Op::Truncate };
+        let op = match run[at] {
+            0 => Op::Set,
+            1 => Op::Clear,
+            2 => Op::Reject,
+            3 => Op::Add,
+            4 => Op::Subtract,
+            5 => Op::Merge,
+            _ => Op::Truncate,
+        };
         at += 1;
         let key_len = read_varint64(run, &mut at) as usize;
         let value_len = read_varint64(run, &mut at) as usize;

@@ -143,9 +143,7 @@ impl Table {
     }
 
     fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| {
-            self.key_of(slot) == key
-        })
+        self.index.find(hash, |slot| self.key_of(slot) == key)
     }
 
     fn apply(&mut self, side: usize, change: &Change, hash: u32) {
@@ -273,7 +271,10 @@ impl Table {
     }
 
     fn set(&mut self, slot: u32, side: usize, kind: Kind, key: &[u8], value: &[u8]) {
-        let [current, other] = { let s = self.slots[slot as usize]; [s[side], s[1 - side]] };
+        let [current, other] = {
+            let s = self.slots[slot as usize];
+            [s[side], s[1 - side]]
+        };
         if current != 0 {
             let (old_kind, _, old_value) = self.slabs.get(current);
             if old_kind == kind && old_value == value && kind != Kind::Reject {
@@ -306,7 +307,10 @@ impl Table {
 
     /// The side has no value; if neither has, the key stays as a stand-in until the tick closes.
     fn clear(&mut self, slot: u32, side: usize) {
-        let [current, other] = { let s = self.slots[slot as usize]; [s[side], s[1 - side]] };
+        let [current, other] = {
+            let s = self.slots[slot as usize];
+            [s[side], s[1 - side]]
+        };
         if current == 0 || self.slabs.get(current).0 == Kind::KeyOnly {
             return;
         }
@@ -408,7 +412,9 @@ impl Table {
                     self.flags[slot as usize] = if differs { PUBLISHED } else { 0 };
                 }
             }
-            if !place.is_empty() && let Some(at) = place.get(&slot) {
+            if !place.is_empty()
+                && let Some(at) = place.get(&slot)
+            {
                 let change = &mut closed.differences[*at];
                 let last = if usize::from(side) == EXPECTED { &mut change.expected_time } else { &mut change.actual_time };
                 *last = (*last).max(time);
@@ -417,7 +423,13 @@ impl Table {
         // Now that nobody needs their keys: slots that hold nothing.
         for &(slot, ..) in &log {
             let [expected, actual] = self.slots[slot as usize];
-            let stand_in = if expected == 0 { actual } else if actual == 0 { expected } else { continue };
+            let stand_in = if expected == 0 {
+                actual
+            } else if actual == 0 {
+                expected
+            } else {
+                continue;
+            };
             if stand_in != 0 && self.slabs.get(stand_in).0 == Kind::KeyOnly {
                 let hash = row::hash_key(self.slabs.key(stand_in)) as u32;
                 self.index.remove(hash, slot);

@@ -25,10 +25,8 @@ const CLASS_BITS: u32 = 5;
 const INDEX_BITS: u32 = 32 - CLASS_BITS;
 const PAGE_BYTES: usize = 64 * 1024;
 /// Sizes of places, in bytes; what is larger is allocated by itself.
-const SIZES: [usize; 31] = [
-    16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 144, 160, 176, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024, 1280,
-    1536, 2048,
-];
+const SIZES: [usize; 31] =
+    [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 144, 160, 176, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048];
 const LARGE: usize = SIZES.len();
 
 #[derive(Default)]
@@ -100,7 +98,12 @@ impl Slabs {
         let head = read_varint64(place, &mut at);
         let value_len = read_varint64(place, &mut at) as usize;
         let key_len = (head >> 2) as usize;
-        let kind = match head & 3 { 0 => Kind::Row, 1 => Kind::Many, 2 => Kind::Reject, _ => Kind::KeyOnly };
+        let kind = match head & 3 {
+            0 => Kind::Row,
+            1 => Kind::Many,
+            2 => Kind::Reject,
+            _ => Kind::KeyOnly,
+        };
         (kind, &place[at..at + key_len], &place[at + key_len..at + key_len + value_len])
     }
 
@@ -152,8 +155,14 @@ impl Slabs {
             Self::write(&mut entry, kind, key, value);
             self.large_bytes += len as u64;
             let index = match self.large_free.pop() {
-                Some(index) => { self.large[index as usize] = entry; index }
-                None => { self.large.push(entry); self.large.len() as u32 - 1 }
+                Some(index) => {
+                    self.large[index as usize] = entry;
+                    index
+                }
+                None => {
+                    self.large.push(entry);
+                    self.large.len() as u32 - 1
+                }
             };
             return (LARGE as u32) << INDEX_BITS | index;
         }

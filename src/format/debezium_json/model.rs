@@ -13,7 +13,8 @@ use crate::{
     row::{self, Type},
 };
 
-const COLUMNS: &str = "id bigint, part varchar, n smallint, name varchar, d decimal(6,2), f double, b bool, day date, doc json, a_very_long_name_of_a_column int";
+const COLUMNS: &str =
+    "id bigint, part varchar, n smallint, name varchar, d decimal(6,2), f double, b bool, day date, doc json, a_very_long_name_of_a_column int";
 
 /// A value of a declared type as text, `-` for NULL; `None` is a reject.
 fn slow_value(ty: Type, json: &Json) -> Option<String> {
@@ -34,9 +35,15 @@ fn slow_value(ty: Type, json: &Json) -> Option<String> {
         (Type::Double, Json::Number(n)) => row::Value::Double(n.as_f64()?),
         (Type::Double, Json::String(n)) => row::Value::Double(n.parse().ok()?),
         (Type::Bool, Json::Bool(b)) => row::Value::Bool(*b),
-        (Type::Bool, Json::Number(n)) => row::Value::Bool(match n.as_f64()? { 0.0 => false, 1.0 => true, _ => return None }),
+        (Type::Bool, Json::Number(n)) => row::Value::Bool(match n.as_f64()? {
+            0.0 => false,
+            1.0 => true,
+            _ => return None,
+        }),
         (Type::Date, Json::String(s)) => row::Value::Date(row::parse_date(s).ok()?),
-        (Type::Date, Json::Number(n)) => row::Value::Date(i32::try_from(n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))?).ok()?),
+        (Type::Date, Json::Number(n)) => {
+            row::Value::Date(i32::try_from(n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))?).ok()?)
+        }
         (Type::Json, Json::String(s)) => row::Value::Text(serde_json::from_str::<Json>(s).ok().map(|_| s.clone())?),
         (Type::Json, _) => return Some("json".into()),
         _ => return None,
@@ -71,7 +78,10 @@ fn slow(event: &str, columns: &[row::Column], key: &[usize]) -> String {
             let mut lines = Vec::new();
             let (before, after) = (image(&event["before"], true), image(&event["after"], true));
             if let (Some(before), Some(after)) = (before, after)
-                && event["before"].is_object() && keyed(&before) && keyed(&after) && before != after
+                && event["before"].is_object()
+                && keyed(&before)
+                && keyed(&after)
+                && before != after
             {
                 lines.push(line("delete", &before));
             }
@@ -110,7 +120,9 @@ fn fitting(name: &str) -> BoxedStrategy<String> {
     let among = |texts: Vec<&'static str>| prop::sample::select(texts).prop_map(String::from).boxed();
     match name {
         "id" | "\\u0069d" | "n" | "a_very_long_name_of_a_column" => (-40i64..40).prop_map(|n| n.to_string()).boxed(),
-        "part" | "name" => among(vec!["\"a\"", "\"b\"", "\"a \\\"b\\\" \\u00e9 \\ud83d\\ude00\"", "\"exactly 28 characters of text\"", "\"0123456789abcdef\"", "\"é\""]),
+        "part" | "name" => {
+            among(vec!["\"a\"", "\"b\"", "\"a \\\"b\\\" \\u00e9 \\ud83d\\ude00\"", "\"exactly 28 characters of text\"", "\"0123456789abcdef\"", "\"é\""])
+        }
         "d" => among(vec!["\"12.50\"", "1.5", "-3", "null", "\"9999.99\"", "1e2"]),
         "f" => (-4000i64..4000).prop_map(|n| format!("{:?}", n as f64 / 4.0)).boxed(),
         "b" => among(vec!["true", "false", "0", "1", "null"]),
@@ -143,9 +155,10 @@ fn space() -> impl Strategy<Value = &'static str> {
 
 fn event() -> impl Strategy<Value = String> {
     let image = || prop_oneof![5 => object(), 1 => Just("null".to_string()), 1 => leaf()];
-    let op = prop::sample::select(vec!["\"c\"", "\"c\"", "\"u\"", "\"u\"", "\"u\"", "\"u\"", "\"u\"", "\"r\"", "\"d\"", "\"t\"", "\"m\"", "\"x\"", "null", "1"]);
-    (image(), image(), op, prop::sample::subsequence(vec![0, 1, 2, 3, 3, 1], 4..7), space(), any::<bool>(), leaf(), any::<bool>())
-        .prop_map(|(before, after, op, order, s, wrapped, junk, shuffle)| {
+    let op =
+        prop::sample::select(vec!["\"c\"", "\"c\"", "\"u\"", "\"u\"", "\"u\"", "\"u\"", "\"u\"", "\"r\"", "\"d\"", "\"t\"", "\"m\"", "\"x\"", "null", "1"]);
+    (image(), image(), op, prop::sample::subsequence(vec![0, 1, 2, 3, 3, 1], 4..7), space(), any::<bool>(), leaf(), any::<bool>()).prop_map(
+        |(before, after, op, order, s, wrapped, junk, shuffle)| {
             let fields = [format!("\"before\":{before}"), format!("\"after\"{s}:{s}{after}"), format!("\"op\":{s}{op}"), format!("\"junk\":{junk}")];
             let mut fields: Vec<&str> = order.iter().map(|i| fields[*i].as_str()).collect();
             if shuffle {
@@ -153,7 +166,8 @@ fn event() -> impl Strategy<Value = String> {
             }
             let event = format!("{s}{{{s}{}{s}}}{s}", fields.join(&format!("{s},{s}")));
             if wrapped { format!("{{\"schema\":{{\"type\":\"struct\"}},\"payload\":{event}}}") } else { event }
-        })
+        },
+    )
 }
 
 /// `show`, with rejects cut to that word and JSON values of which the spelling is not compared to `json`.

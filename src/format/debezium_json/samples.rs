@@ -33,8 +33,12 @@ fn decode(file: &str, topic: &str, columns: &str, key: &str, wire: Wire) -> Stri
     batch.clear(source.columns.len());
     for record in captured(file).iter().filter(|r| r.topic == topic) {
         let before = batch.records.len();
-        let message =
-            Message { key: record.key.as_deref().map(str::as_bytes), value: record.value.as_deref().map(str::as_bytes), offset: record.offset, timestamp: Some(record.timestamp) };
+        let message = Message {
+            key: record.key.as_deref().map(str::as_bytes),
+            value: record.value.as_deref().map(str::as_bytes),
+            offset: record.offset,
+            timestamp: Some(record.timestamp),
+        };
         decoder.decode(message, &mut batch);
         assert!(batch.records.len() > before, "each message leaves a record");
         for r in &mut batch.records[before..] {
@@ -60,14 +64,38 @@ const GONE: &str = "name=? email=? credit=? tier=? active=? updated_at=?";
 fn postgres_rows_and_their_changes() {
     let (topic, full) = ("crm.public.customer", "crm.public.customer_full");
     for t in [topic, full] {
-        check("postgres/01-snapshot", t, CUSTOMER, "id", "
+        check(
+            "postgres/01-snapshot",
+            t,
+            CUSTOMER,
+            "id",
+            "
             upsert id=1 name=Ada email=ada@example.com credit=100.00 tier=gold active=true updated_at=2026-01-01T00:00:00Z
-            upsert id=2 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z");
+            upsert id=2 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z",
+        );
     }
-    check("postgres/02-insert", topic, CUSTOMER, "id", "upsert id=3 name=Cyd email=c@example.com credit=5.10 tier=silver active=true updated_at=2026-02-01T00:00:00Z");
+    check(
+        "postgres/02-insert",
+        topic,
+        CUSTOMER,
+        "id",
+        "upsert id=3 name=Cyd email=c@example.com credit=5.10 tier=silver active=true updated_at=2026-02-01T00:00:00Z",
+    );
     check("postgres/02-insert", "crm.transaction", CUSTOMER, "id", "skip\nskip");
-    check("postgres/03-update-identity-default", topic, CUSTOMER, "id", "upsert id=3 name=Cyd email=c@example.com credit=7.25 tier=silver active=true updated_at=2026-02-02T00:00:00Z");
-    check("postgres/04-update-identity-full", full, CUSTOMER, "id", "upsert id=2 name=Bob email=- credit=7.25 tier=bronze active=false updated_at=2026-01-02T00:00:00Z");
+    check(
+        "postgres/03-update-identity-default",
+        topic,
+        CUSTOMER,
+        "id",
+        "upsert id=3 name=Cyd email=c@example.com credit=7.25 tier=silver active=true updated_at=2026-02-02T00:00:00Z",
+    );
+    check(
+        "postgres/04-update-identity-full",
+        full,
+        CUSTOMER,
+        "id",
+        "upsert id=2 name=Bob email=- credit=7.25 tier=bronze active=false updated_at=2026-01-02T00:00:00Z",
+    );
 }
 
 #[test]
@@ -79,13 +107,19 @@ fn a_delete_is_its_key_whatever_before_invents() {
     let moved = twice(2) + "\nupsert id=20 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z";
     check("postgres/07-primary-key-change", "crm.public.customer", CUSTOMER, "id", &moved);
     check("mariadb/05-primary-key-change", "erp.erp.account", CUSTOMER, "id", &moved);
-    check("postgres/10-identity-using-index", "crm.public.by_index", "id int, code varchar, v varchar", "code", "
+    check(
+        "postgres/10-identity-using-index",
+        "crm.public.by_index",
+        "id int, code varchar, v varchar",
+        "code",
+        "
         upsert id=1 code=c1 v=y
         delete id=? code=c1 v=?
         delete id=? code=c1 v=?
         upsert id=1 code=c2 v=y
         delete id=? code=c2 v=?
-        delete id=? code=c2 v=?");
+        delete id=? code=c2 v=?",
+    );
 }
 
 #[test]
@@ -101,7 +135,9 @@ fn an_unchanged_toast_value_is_unknown() {
 
 #[test]
 fn a_table_without_key_takes_the_declared_one() {
-    let expected = |at: &str| format!("
+    let expected = |at: &str| {
+        format!(
+            "
         upsert at={at} what=a
         upsert at={at} what=a
         delete at={at} what=a
@@ -111,7 +147,9 @@ fn a_table_without_key_takes_the_declared_one() {
         delete at={at} what=b
         skip
         delete at={at} what=b
-        skip");
+        skip"
+        )
+    };
     check("postgres/09-no-key-table", "crm.public.audit_nokey", "at timestamptz, what varchar", "at,what", &expected("2026-02-01T00:00:00Z"));
     check("mariadb/07-no-key-table", "erp.erp.nokey", "at timestamp(3), what varchar", "at,what", &expected("2026-02-01T00:00:00"));
 }
@@ -119,31 +157,61 @@ fn a_table_without_key_takes_the_declared_one() {
 #[test]
 fn a_transaction_over_tables_is_its_rows() {
     let line = "order_id int, line_no int, sku varchar, qty int";
-    check("postgres/11-transaction-many-tables", "crm.public.customer", CUSTOMER, "id", "
+    check(
+        "postgres/11-transaction-many-tables",
+        "crm.public.customer",
+        CUSTOMER,
+        "id",
+        "
         upsert id=30 name=Dee email=- credit=- tier=bronze active=true updated_at=2026-02-03T00:00:00Z
-        upsert id=30 name=Dee email=- credit=- tier=bronze active=false updated_at=2026-02-03T00:00:00Z");
-    check("postgres/11-transaction-many-tables", "crm.public.order_line", line, "order_id,line_no", "
+        upsert id=30 name=Dee email=- credit=- tier=bronze active=false updated_at=2026-02-03T00:00:00Z",
+    );
+    check(
+        "postgres/11-transaction-many-tables",
+        "crm.public.order_line",
+        line,
+        "order_id,line_no",
+        "
         upsert order_id=30 line_no=1 sku=A-1 qty=1
         upsert order_id=30 line_no=2 sku=B-2 qty=2
         upsert order_id=30 line_no=1 sku=A-1 qty=9
         delete order_id=30 line_no=2 sku=? qty=?
         delete order_id=30 line_no=2 sku=? qty=?
-        upsert order_id=31 line_no=1 sku=never qty=1");
+        upsert order_id=31 line_no=1 sku=never qty=1",
+    );
     assert!(captured("postgres/12-aborted-transaction-is-silent").is_empty());
     check("postgres/14-truncate", "crm.public.order_line", line, "order_id,line_no", "truncate");
-    check("mariadb/08-transaction-many-tables", "erp.erp.account", CUSTOMER, "id", "upsert id=30 name=Dee email=- credit=- tier=bronze active=true updated_at=2026-02-03T00:00:00Z");
+    check(
+        "mariadb/08-transaction-many-tables",
+        "erp.erp.account",
+        CUSTOMER,
+        "id",
+        "upsert id=30 name=Dee email=- credit=- tier=bronze active=true updated_at=2026-02-03T00:00:00Z",
+    );
     let line = "invoice int, line int, sku varchar, qty int";
-    check("mariadb/08-transaction-many-tables", "erp.erp.invoice_line", line, "invoice,line", "
+    check(
+        "mariadb/08-transaction-many-tables",
+        "erp.erp.invoice_line",
+        line,
+        "invoice,line",
+        "
         upsert invoice=30 line=1 sku=A-1 qty=1
         upsert invoice=30 line=2 sku=B-2 qty=2
         upsert invoice=30 line=1 sku=A-1 qty=9
         delete invoice=30 line=2 sku=? qty=?
-        delete invoice=30 line=2 sku=? qty=?");
+        delete invoice=30 line=2 sku=? qty=?",
+    );
     check("mariadb/10-truncate", "erp.erp.invoice_line", line, "invoice,line", "truncate");
-    check("mariadb/11-incremental-snapshot", "erp.erp.invoice_line", line, "invoice,line", "
+    check(
+        "mariadb/11-incremental-snapshot",
+        "erp.erp.invoice_line",
+        line,
+        "invoice,line",
+        "
         upsert invoice=50 line=1 sku=S-1 qty=1
         upsert invoice=50 line=2 sku=S-2 qty=2
-        upsert invoice=50 line=3 sku=S-3 qty=3");
+        upsert invoice=50 line=3 sku=S-3 qty=3",
+    );
 }
 
 #[test]
@@ -161,24 +229,54 @@ fn messages_that_are_no_rows_move_only_the_time() {
 #[test]
 fn a_changed_table_shows_in_the_shape_of_its_rows() {
     // Without a schema, the same bytes mean another amount after ALTER: facts, 6. The declaration must follow.
-    check("postgres/13-schema-change", "crm.public.customer", "id int, name varchar, email varchar, mail varchar, phone varchar, credit decimal(14,4)", "id", "
+    check(
+        "postgres/13-schema-change",
+        "crm.public.customer",
+        "id int, name varchar, email varchar, mail varchar, phone varchar, credit decimal(14,4)",
+        "id",
+        "
         upsert id=1 name=Ada email=? mail=ada@example.com phone=+49 1 credit=1.0000
         upsert id=1 name=Ada email=? mail=ada@example.com phone=+49 1 credit=1.2345
-        upsert id=1 name=Ada L. email=? mail=ada@example.com phone=? credit=1.2345");
-    check("mariadb/09-schema-change", "erp.erp.account", "id int, phone varchar, credit decimal(14,4)", "id", "
+        upsert id=1 name=Ada L. email=? mail=ada@example.com phone=? credit=1.2345",
+    );
+    check(
+        "mariadb/09-schema-change",
+        "erp.erp.account",
+        "id int, phone varchar, credit decimal(14,4)",
+        "id",
+        "
         upsert id=1 phone=+49 1 credit=1.0000
-        upsert id=1 phone=+49 1 credit=1.2345");
+        upsert id=1 phone=+49 1 credit=1.2345",
+    );
     check("mariadb/09-schema-change", "erp.erp.account_v2", "id int, name varchar, credit decimal(14,4)", "id", "upsert id=1 name=Ada L. credit=1.2345");
 }
 
 #[test]
 fn mariadb_rows_and_their_changes() {
     let topic = "erp.erp.account";
-    check("mariadb/01-snapshot-and-schema-topic", topic, CUSTOMER, "id", "
+    check(
+        "mariadb/01-snapshot-and-schema-topic",
+        topic,
+        CUSTOMER,
+        "id",
+        "
         upsert id=1 name=Ada email=ada@example.com credit=100.00 tier=gold active=true updated_at=2026-01-01T00:00:00Z
-        upsert id=2 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z");
-    check("mariadb/02-insert", topic, CUSTOMER, "id", "upsert id=3 name=Cyd email=c@example.com credit=5.10 tier=silver active=true updated_at=2026-02-01T00:00:00Z");
-    check("mariadb/03-update", topic, CUSTOMER, "id", "upsert id=3 name=Cyd email=c@example.com credit=7.25 tier=silver active=true updated_at=2026-02-01T00:00:00Z");
+        upsert id=2 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z",
+    );
+    check(
+        "mariadb/02-insert",
+        topic,
+        CUSTOMER,
+        "id",
+        "upsert id=3 name=Cyd email=c@example.com credit=5.10 tier=silver active=true updated_at=2026-02-01T00:00:00Z",
+    );
+    check(
+        "mariadb/03-update",
+        topic,
+        CUSTOMER,
+        "id",
+        "upsert id=3 name=Cyd email=c@example.com credit=7.25 tier=silver active=true updated_at=2026-02-01T00:00:00Z",
+    );
 }
 
 /// The records of one row of the tables of types, without what is NULL.
@@ -231,7 +329,9 @@ fn postgres_types_are_equal_by_value_in_all_settings() {
         assert_eq!(row(2), ["upsert id=2"], "{file}");
         assert_eq!(
             row(5),
-            ["upsert id=5 j={\"k\":\"\\u00e9 \\ud83d\\ude00 é\"} txt=Zoë 日本語 Ω 👩‍👩‍👧‍👦 e\u{301} \u{202e}RTL \u{1} \u{2028} \"q\" \\ / vc=ÄÖÜß ch=é     at=[\"ä\",\"\",\"NULL\"]"],
+            [
+                "upsert id=5 j={\"k\":\"\\u00e9 \\ud83d\\ude00 é\"} txt=Zoë 日本語 Ω 👩‍👩‍👧‍👦 e\u{301} \u{202e}RTL \u{1} \u{2028} \"q\" \\ / vc=ÄÖÜß ch=é     at=[\"ä\",\"\",\"NULL\"]"
+            ],
             "{file}"
         );
         assert_eq!(row(6), ["upsert id=6 n_free=100.000000000 ai=[null,null] at=[] an=[]"], "{file}");
@@ -294,7 +394,11 @@ fn mariadb_types_are_equal_by_value_in_all_settings() {
     ] {
         let topic = format!("m{setting}.erp.types");
         // See `postgres_types_are_equal_by_value_in_all_settings`.
-        let columns = if setting == 23 { ["bin", "vbin", "bl"].iter().fold(MARIADB.to_string(), |c, b| c.replace(&format!(" {b} bytes"), &format!(" {b} varchar"))) } else { MARIADB.to_string() };
+        let columns = if setting == 23 {
+            ["bin", "vbin", "bl"].iter().fold(MARIADB.to_string(), |c, b| c.replace(&format!(" {b} bytes"), &format!(" {b} varchar")))
+        } else {
+            MARIADB.to_string()
+        };
         let row = |id| types(file, &topic, &columns, wire, id);
         let mut usual = "upsert id=1 ti=-7 ti1=true si=65535 mi=-8388608 i=4294967295 bi=9007199254740993 n122=1234.50 n=12345.6789000000 f=0.1 d=0.1 b1=true b8=a5 \
             bo=true y=2026 dt=2026-03-29 t=13:14:15 t6=13:14:15.123456 dtm=2026-03-29T02:30:00 dtm3=2026-03-29T02:30:00.123 dtm6=2026-03-29T02:30:00.123456 \
@@ -307,15 +411,14 @@ fn mariadb_types_are_equal_by_value_in_all_settings() {
         assert_eq!(row(2), ["upsert id=2"], "{file}");
         // A zero TIMESTAMP is null in the snapshot and 1970 in the stream.
         assert_eq!(row(4), ["upsert id=4", "upsert id=4 ti=1 ts=1970-01-01T00:00:00Z"], "{file}");
-        assert_eq!(
-            row(5),
-            ["upsert id=5 ch=é vc=ÄÖÜß 日本語 👩‍👩‍👧‍👦 tx=e\u{301} \u{202e}RTL \u{0} \u{2028} \"q\" \\ / j={\"k\":\"é \\u00e9\"} e=ö"],
-            "{file}"
-        );
-        let extremes = types(file, &topic, "id int, ti tinyint, bi bigint, n122 decimal(12,2), d double, y int, dt date, ts6 timestamptz, gen decimal(14,2)", wire, 3);
+        assert_eq!(row(5), ["upsert id=5 ch=é vc=ÄÖÜß 日本語 👩‍👩‍👧‍👦 tx=e\u{301} \u{202e}RTL \u{0} \u{2028} \"q\" \\ / j={\"k\":\"é \\u00e9\"} e=ö"], "{file}");
+        let extremes =
+            types(file, &topic, "id int, ti tinyint, bi bigint, n122 decimal(12,2), d double, y int, dt date, ts6 timestamptz, gen decimal(14,2)", wire, 3);
         assert_eq!(
             extremes,
-            ["upsert id=3 ti=-128 bi=-9223372036854775808 n122=-9999999999.99 d=1e-308 y=1901 dt=9999-12-31 ts6=2038-01-19T03:14:07.999999Z gen=-19999999999.98"],
+            [
+                "upsert id=3 ti=-128 bi=-9223372036854775808 n122=-9999999999.99 d=1e-308 y=1901 dt=9999-12-31 ts6=2038-01-19T03:14:07.999999Z gen=-19999999999.98"
+            ],
             "{file}"
         );
         // A time beyond a day is null in `connect` and `isostring`.

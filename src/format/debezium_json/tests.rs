@@ -18,10 +18,15 @@ fn value(text: &str) -> (Option<&str>, Option<&str>) {
 #[test]
 fn rows_are_read() {
     check(
-        value(r#"{"before":null,"after":{"id":7,"name":"Ann","amount":"10.50","day":20541,"at":"2026-03-29T01:00:00.5Z"},"source":{"ts_ms":5},"op":"c","ts_ms":8}"#),
+        value(
+            r#"{"before":null,"after":{"id":7,"name":"Ann","amount":"10.50","day":20541,"at":"2026-03-29T01:00:00.5Z"},"source":{"ts_ms":5},"op":"c","ts_ms":8}"#,
+        ),
         "5 upsert id=7 name=Ann amount=10.50 day=2026-03-29 at=2026-03-29T01:00:00.500Z",
     );
-    check(value(r#" { "op" : "r" , "after" : { "name" : "a\u00e9\n\ud83d\ude00" , "id" : 7.0 } , "ts_ms":8 } "#), "8 upsert id=7 name=aé\n😀 amount=? day=? at=?");
+    check(
+        value(r#" { "op" : "r" , "after" : { "name" : "a\u00e9\n\ud83d\ude00" , "id" : 7.0 } , "ts_ms":8 } "#),
+        "8 upsert id=7 name=aé\n😀 amount=? day=? at=?",
+    );
     check(value(r#"{"op":"c","after":{"id":1,"name":null}}"#), "upsert id=1 name=- amount=? day=? at=?");
     check(value(r#"{"op":"c","after":{"id":1,"id":2,"name":"__debezium_unavailable_value"}}"#), "upsert id=2 name=! amount=? day=? at=?");
 }
@@ -31,7 +36,10 @@ fn operations_do_what_they_say() {
     check(value(r#"{"op":"d","before":{"id":7,"name":"","amount":"nonsense"},"after":null}"#), "delete id=7 name=? amount=? day=? at=?");
     check((Some(r#"{"id":9}"#), Some(r#"{"op":"d","before":null,"after":null}"#)), "delete id=9 name=? amount=? day=? at=?");
     check((Some(r#"{"id":9}"#), None), "delete id=9 name=? amount=? day=? at=?");
-    check((Some(r#"{"schema":{"type":"struct","fields":[{"type":"int64","field":"id"}]},"payload":{"id":9}}"#), None), "delete id=9 name=? amount=? day=? at=?");
+    check(
+        (Some(r#"{"schema":{"type":"struct","fields":[{"type":"int64","field":"id"}]},"payload":{"id":9}}"#), None),
+        "delete id=9 name=? amount=? day=? at=?",
+    );
     check((Some(r#"{"other":9}"#), None), "skip");
     check((None, None), "skip");
     check((Some("not json"), Some("null")), "skip");
@@ -67,8 +75,16 @@ fn what_cannot_be_read_is_rejected_with_its_key() {
     fails(r#"{"op":"x"}"#, &format!("reject DECODE_FAILED `op` is x; known are r, c, u, d, t, m [9] id=9 {lack}"));
     fails(r#"{"id":1}"#, &format!("reject DECODE_FAILED not a change event of Debezium: it has no `op` [9] id=9 {lack}"));
     fails(r#"{"op":"u","after":null}"#, &format!("reject DECODE_FAILED operation `u` has no `after` [9] id=9 {lack}"));
-    fails(r#"{"op":"c","after":{"id":4,"amount":"1.234"}}"#, &format!("reject VALUE_OUT_OF_RANGE column `amount` is declared decimal(18,2), which cannot hold \"1.234\" exactly [4] id=4 {lack}"));
-    fails(r#"{"op":"c","after":{"id":4,"at":"2026-03-29T01:00:00.0001Z"}}"#, &format!("reject VALUE_OUT_OF_RANGE column `at` is declared timestamp(3) with time zone, which cannot hold \"2026-03-29T01:00:00.0001Z\" exactly [4] id=4 {lack}"));
+    fails(
+        r#"{"op":"c","after":{"id":4,"amount":"1.234"}}"#,
+        &format!("reject VALUE_OUT_OF_RANGE column `amount` is declared decimal(18,2), which cannot hold \"1.234\" exactly [4] id=4 {lack}"),
+    );
+    fails(
+        r#"{"op":"c","after":{"id":4,"at":"2026-03-29T01:00:00.0001Z"}}"#,
+        &format!(
+            "reject VALUE_OUT_OF_RANGE column `at` is declared timestamp(3) with time zone, which cannot hold \"2026-03-29T01:00:00.0001Z\" exactly [4] id=4 {lack}"
+        ),
+    );
     fails(r#"{"op":"c","after":{"id":"4"}}"#, &format!("reject TYPE_MISMATCH column `id` is declared bigint; \"4\" is not one [9] id=9 {lack}"));
     fails(r#"{"op":"c","after":{"id":null}}"#, &format!("reject KEY_MISSING key column `id`: it is null [9] id=9 {lack}"));
     fails(r#"{"op":"c","after":{}}"#, &format!("reject KEY_MISSING key column `id`: the message has no such field [9] id=9 {lack}"));
@@ -88,7 +104,12 @@ fn the_schema_of_a_message_decides_how_values_are_spelled() {
     let late = format!(r#"{{"payload":{payload},"schema":{schema}}}"#);
     let got = feed(&mut decoder, &source, &[value(&first), value(&late), value(&first)]);
     // AeI6 is 0x01e23a.
-    assert_eq!(got, ["5 upsert id=1 name=? amount=12345.80 day=? at=2026-03-29T01:59:59.999Z"; 3].join("\n").replace("12345.80", &format!("{}.{}0", 0x01e23a / 10, 0x01e23a % 10)));
+    assert_eq!(
+        got,
+        ["5 upsert id=1 name=? amount=12345.80 day=? at=2026-03-29T01:59:59.999Z"; 3]
+            .join("\n")
+            .replace("12345.80", &format!("{}.{}0", 0x01e23a / 10, 0x01e23a % 10))
+    );
 }
 
 #[test]

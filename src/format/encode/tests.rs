@@ -4,22 +4,46 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::testing::{feed, show, source};
-use crate::format::{Batch, Message, debezium_json::DebeziumJson, upsert_json::UpsertJson, Decoder};
+use crate::format::{Batch, Decoder, Message, debezium_json::DebeziumJson, upsert_json::UpsertJson};
 
 const TYPES: [Type; 18] = [
-    Type::Bool, Type::Int(8), Type::Int(64), Type::Decimal(18, 2), Type::Decimal(38, 0), Type::Decimal(38, 30), Type::Double, Type::Varchar(0), Type::Bytes,
-    Type::Date, Type::Time(3), Type::Time(6), Type::Timestamp(3, false), Type::Timestamp(6, false), Type::Timestamp(6, true), Type::Uuid, Type::Json, Type::Array,
+    Type::Bool,
+    Type::Int(8),
+    Type::Int(64),
+    Type::Decimal(18, 2),
+    Type::Decimal(38, 0),
+    Type::Decimal(38, 30),
+    Type::Double,
+    Type::Varchar(0),
+    Type::Bytes,
+    Type::Date,
+    Type::Time(3),
+    Type::Time(6),
+    Type::Timestamp(3, false),
+    Type::Timestamp(6, false),
+    Type::Timestamp(6, true),
+    Type::Uuid,
+    Type::Json,
+    Type::Array,
 ];
 
 fn value_of(ty: Type) -> BoxedStrategy<Value> {
     let some = match ty {
         Type::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         Type::Int(bits) => any::<i64>().prop_map(move |n| Value::Int(n >> (64 - bits))).boxed(),
-        Type::Decimal(precision, _) => (any::<i128>(), 0..127u32)
-            .prop_map(move |(n, shift)| Value::Decimal((n >> shift) % 10i128.pow(u32::from(precision))))
-            .boxed(),
+        Type::Decimal(precision, _) => {
+            (any::<i128>(), 0..127u32).prop_map(move |(n, shift)| Value::Decimal((n >> shift) % 10i128.pow(u32::from(precision)))).boxed()
+        }
         Type::Double => prop_oneof![any::<f64>(), (-1_000_000..1_000_000i64).prop_map(|n| n as f64 / 100.0), Just(f64::NAN), Just(f64::INFINITY)]
-            .prop_map(|n| Value::Double(if n.is_nan() { f64::NAN } else if n == 0.0 { 0.0 } else { n }))
+            .prop_map(|n| {
+                Value::Double(if n.is_nan() {
+                    f64::NAN
+                } else if n == 0.0 {
+                    0.0
+                } else {
+                    n
+                })
+            })
             .boxed(),
         Type::Varchar(_) => any::<String>().prop_map(Value::Text).boxed(),
         Type::Bytes => any::<Vec<u8>>().prop_map(Value::Bytes).boxed(),
@@ -77,13 +101,24 @@ proptest! {
     }
 }
 
-const ALL: &str = "id bigint, b bool, d decimal(38,30), f double, t varchar, x bytes, day date, time time, at timestamp, zoned timestamptz, u uuid, j json, a array";
+const ALL: &str =
+    "id bigint, b bool, d decimal(38,30), f double, t varchar, x bytes, day date, time time, at timestamp, zoned timestamptz, u uuid, j json, a array";
 
 fn all() -> Vec<Value> {
     vec![
-        Value::Int(-7), Value::Bool(true), Value::Decimal(-1), Value::Double(f64::NEG_INFINITY), Value::Text("a\"\\\u{1}é".into()), Value::Bytes(vec![0, 255, 7]),
-        Value::Date(20541), Value::Time(47_655_123_456), Value::Timestamp(1_774_749_599_999_999), Value::Timestamp(1_774_749_600_000_000), Value::Uuid([0xab; 16]),
-        Value::Text("{\"a\": 1}".into()), Value::Text("[1,null]".into()),
+        Value::Int(-7),
+        Value::Bool(true),
+        Value::Decimal(-1),
+        Value::Double(f64::NEG_INFINITY),
+        Value::Text("a\"\\\u{1}é".into()),
+        Value::Bytes(vec![0, 255, 7]),
+        Value::Date(20541),
+        Value::Time(47_655_123_456),
+        Value::Timestamp(1_774_749_599_999_999),
+        Value::Timestamp(1_774_749_600_000_000),
+        Value::Uuid([0xab; 16]),
+        Value::Text("{\"a\": 1}".into()),
+        Value::Text("[1,null]".into()),
     ]
 }
 

@@ -27,7 +27,10 @@ fn a_topic_has_the_key_in_the_message_key() {
     assert_eq!(topic(&[(None, Some(r#"{"id":2,"part":"b"}"#))]), "upsert id=2 part=b raw=? n=?");
     assert_eq!(topic(&[(key, None)]), "delete id=1 part=a raw=? n=?");
     assert_eq!(topic(&[(key, Some("null"))]), "delete id=1 part=a raw=? n=?");
-    assert_eq!(topic(&[(Some(r#"{"id":1}"#), None)]), r#"reject KEY_MISSING key column `part`: the message has no such field [[1,null]] id=1 part=? raw=? n=?"#);
+    assert_eq!(
+        topic(&[(Some(r#"{"id":1}"#), None)]),
+        r#"reject KEY_MISSING key column `part`: the message has no such field [[1,null]] id=1 part=? raw=? n=?"#
+    );
     assert_eq!(topic(&[(None, None)]), "reject KEY_MISSING key column `id`: the message has no such field id=? part=? raw=? n=?");
     assert_eq!(
         topic(&[(key, Some(r#"{"n":99999999999}"#))]),

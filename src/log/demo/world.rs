@@ -190,7 +190,9 @@ impl World {
     /// The world of a seed as of `start_ms`; `rate` is the number of changes in a second, all tables together.
     pub fn new(seed: u64, rate: u32, start_ms: i64) -> World {
         let mut dice = Dice(seed);
-        let accounts = (0..COMPANY.len() * TRADE.len()).map(|n| (format!("{} {}", COMPANY[n / TRADE.len()], TRADE[n % TRADE.len()]), dice.pick(&REGIONS), dice.pick(&SEGMENTS))).collect();
+        let accounts = (0..COMPANY.len() * TRADE.len())
+            .map(|n| (format!("{} {}", COMPANY[n / TRADE.len()], TRADE[n % TRADE.len()]), dice.pick(&REGIONS), dice.pick(&SEGMENTS)))
+            .collect();
         let every_ms = 1000.0 * CHANGES_PER_DEAL / f64::from(rate.max(1));
         let mut world = World {
             dice,
@@ -453,7 +455,13 @@ impl World {
         let closed_on = deal.closed_day.map_or("null".into(), |day| day.to_string());
         format!(
             r#"{{"id":{id},"quote_no":{},"account_id":{},"owner":"{}","amount":"{}","currency":"{}","stage":"{}","closed_on":{closed_on},"updated_at":{}}}"#,
-            deal.quote_no, deal.account + 1, deal.owner, decimal_text(deal.cents.into(), 2), deal.currency, deal.stage.name(), deal.updated_ms
+            deal.quote_no,
+            deal.account + 1,
+            deal.owner,
+            decimal_text(deal.cents.into(), 2),
+            deal.currency,
+            deal.stage.name(),
+            deal.updated_ms
         )
     }
 }
@@ -469,7 +477,11 @@ fn op(was: bool, is: bool) -> &'static str {
 fn order_row(no: u64, order: &Order) -> String {
     format!(
         r#"{{"order_no":"SO-{no}","customer":{},"status":"{}","amount":"{}","currency":"{}","sales_rep":"{}"}}"#,
-        order.customer + 1, order.status, decimal_text(order.cents.into(), 2), order.currency, order.sales_rep
+        order.customer + 1,
+        order.status,
+        decimal_text(order.cents.into(), 2),
+        order.currency,
+        order.sales_rep
     )
 }
 

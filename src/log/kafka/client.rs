@@ -1,12 +1,13 @@
 //! What readers and writers of Kafka share: settings, librdkafka's log lines, and the meaning of its errors.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use rdkafka::{
-    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError, producer::{DeliveryResult, ProducerContext},
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::KafkaError,
+    producer::{DeliveryResult, ProducerContext},
     types::RDKafkaErrorCode,
 };
 
@@ -111,11 +112,8 @@ pub fn misconfigured(connection: &str, error: &KafkaError) -> LogError {
 
 /// The topics whose names are most like this one, best first.
 pub fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut scored: Vec<(f64, &str)> = names
-        .filter(|name| !name.starts_with("__"))
-        .map(|name| (strsim::jaro_winkler(wanted, name), name))
-        .filter(|(score, _)| *score > 0.7)
-        .collect();
+    let mut scored: Vec<(f64, &str)> =
+        names.filter(|name| !name.starts_with("__")).map(|name| (strsim::jaro_winkler(wanted, name), name)).filter(|(score, _)| *score > 0.7).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }

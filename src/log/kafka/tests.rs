@@ -326,10 +326,7 @@ fn speed() {
     let value = "x".repeat(300);
     for n in 0..each {
         for p in 0..partitions {
-            while producer
-                .send(BaseRecord::to("t").partition(p).key(&format!("k{n}")).payload(&value))
-                .is_err()
-            {
+            while producer.send(BaseRecord::to("t").partition(p).key(&format!("k{n}")).payload(&value)).is_err() {
                 producer.poll(Duration::from_millis(10));
             }
         }

@@ -44,7 +44,9 @@ pub enum Seen {
 
 /// What is known of the topic's id.
 pub enum Identity {
-    Unasked { tries: u8 },
+    Unasked {
+        tries: u8,
+    },
     /// The cluster gives none.
     None,
     Is(String),
@@ -66,10 +68,7 @@ pub struct Watch {
 pub fn start(watch: Watch, name: &str) -> (Sender<()>, Receiver<Seen>) {
     let (poke, poked) = bounded(1);
     let (tell, told) = bounded(64);
-    std::thread::Builder::new()
-        .name(format!("watch {name}"))
-        .spawn(move || watch.run(&poked, &tell))
-        .expect("the operating system starts a thread");
+    std::thread::Builder::new().name(format!("watch {name}")).spawn(move || watch.run(&poked, &tell)).expect("the operating system starts a thread");
     (poke, told)
 }
 
@@ -118,10 +117,7 @@ impl Watch {
         match ask(&self.consumer, &self.topic, self.partitions, Offset::End, PATIENCE) {
             Err(error) => Seen::Silence(error),
             Ok(ends) => {
-                let shrunk = before
-                    .into_iter()
-                    .filter_map(|(p, next)| ends.get(p as usize).filter(|end| **end < next).map(|end| (p, next, *end)))
-                    .collect();
+                let shrunk = before.into_iter().filter_map(|(p, next)| ends.get(p as usize).filter(|end| **end < next).map(|end| (p, next, *end))).collect();
                 Seen::Ends { asked, asked_ms, ends, shrunk }
             }
         }
@@ -167,13 +163,7 @@ impl Watch {
 ///
 /// The question goes to the leaders, with the consumer's isolation level: for `read_committed` the end is where the first
 /// open transaction starts.
-pub fn ask(
-    consumer: &BaseConsumer<Context>,
-    topic: &str,
-    partitions: usize,
-    at: Offset,
-    patience: Duration,
-) -> KafkaResult<Vec<i64>> {
+pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, partitions: usize, at: Offset, patience: Duration) -> KafkaResult<Vec<i64>> {
     let mut list = TopicPartitionList::with_capacity(partitions);
     for partition in 0..partitions as i32 {
         list.add_partition_offset(topic, partition, at)?;

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use proptest::{prelude::*, test_runner::{Config, TestRunner}};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 use serde_json::{Map, Value as Json};
 use tieout::{
     config::{self, Need},
@@ -124,7 +127,13 @@ impl Run {
     fn push(&mut self, message: Message, offsets: &mut [i64]) {
         let source = message.source;
         offsets[source] += 1;
-        self.log += &format!("  {} @{} key {} value {}\n", self.model.sources[source].name, message.time - START_MS, message.key.as_deref().unwrap_or("-"), message.value.as_deref().unwrap_or("-"));
+        self.log += &format!(
+            "  {} @{} key {} value {}\n",
+            self.model.sources[source].name,
+            message.time - START_MS,
+            message.key.as_deref().unwrap_or("-"),
+            message.value.as_deref().unwrap_or("-")
+        );
         self.pending[source].push(self.messages.len());
         let connection = self.model.sources[source].connection;
         self.times[connection] = self.times[connection].max(Some(message.time));
@@ -138,7 +147,8 @@ impl Run {
             return;
         }
         self.log += &format!("  -- chunk of {}\n", self.model.sources[source].name);
-        let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> = waiting.iter().map(|m| (self.messages[*m].key.as_deref().map(str::as_bytes), self.messages[*m].value.as_deref().map(str::as_bytes))).collect();
+        let parts: Vec<(Option<&[u8]>, Option<&[u8]>)> =
+            waiting.iter().map(|m| (self.messages[*m].key.as_deref().map(str::as_bytes), self.messages[*m].value.as_deref().map(str::as_bytes))).collect();
         self.scenario.feed(source, &parts);
     }
 
@@ -169,7 +179,12 @@ impl Run {
     /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
     fn changes(&self) -> Vec<[BTreeMap<String, i64>; 2]> {
         let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
-        let sides = |world: &World, c: &Comparison| [project(&self.model, c, true, world.side(&self.model, c.expected)), project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual)))];
+        let sides = |world: &World, c: &Comparison| {
+            [
+                project(&self.model, c, true, world.side(&self.model, c.expected)),
+                project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual))),
+            ]
+        };
         let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
         for at in self.tick_start..self.messages.len() {
             let after = World::replay(&self.model, &self.messages[..=at]);
@@ -200,7 +215,8 @@ impl Run {
                 }
             }
             let null = Json::Null;
-            let mut found: Vec<String> = actual[t].iter().map(|row| text(cols.iter().map(|c| (c.name.as_str(), row.get(&c.name).unwrap_or(&null).clone())).collect())).collect();
+            let mut found: Vec<String> =
+                actual[t].iter().map(|row| text(cols.iter().map(|c| (c.name.as_str(), row.get(&c.name).unwrap_or(&null).clone())).collect())).collect();
             expected.sort();
             found.sort();
             ensure!(self, expected == found, "rows of target {}\n  should be {expected:#?}\n  but are {found:#?}", target.name);
@@ -243,7 +259,8 @@ impl Run {
         let comparison = self.model.comparisons[c].clone();
         let model = &self.model;
         let actual_table = Table::Source(comparison.actual);
-        let (expected, actual) = (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
+        let (expected, actual) =
+            (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
         let plan = self.scenario.ledger().plan().clone();
         let declared = plan.comparisons.iter().position(|p| p.name == comparison.name).expect("the comparison is in the plan");
@@ -291,9 +308,14 @@ impl Run {
                 Some(before) if !expected_net => vec![before.clone()],
                 Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since }).collect(),
             };
-            ensure!(self, possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
-                "{name}: base {} and since {} are none of {:?} (relative to the start)", found.base - START_MS, found.since.source_time - START_MS,
-                possible.iter().map(|p| (p.base - START_MS, p.since - START_MS)).collect::<Vec<_>>());
+            ensure!(
+                self,
+                possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
+                "{name}: base {} and since {} are none of {:?} (relative to the start)",
+                found.base - START_MS,
+                found.since.source_time - START_MS,
+                possible.iter().map(|p| (p.base - START_MS, p.since - START_MS)).collect::<Vec<_>>()
+            );
             let state = if unclear || expected_time < found.base {
                 "undetermined"
             } else if actual_time < found.base + comparison.grace_ms {
@@ -301,7 +323,15 @@ impl Run {
             } else {
                 "confirmed"
             };
-            ensure!(self, object["state"] == state, "{name}: it is {state}, not {}: base {}, sides at {} and {}", object["state"], found.base - START_MS, expected_time - START_MS, actual_time - START_MS);
+            ensure!(
+                self,
+                object["state"] == state,
+                "{name}: it is {state}, not {}: base {}, sides at {} and {}",
+                object["state"],
+                found.base - START_MS,
+                expected_time - START_MS,
+                actual_time - START_MS
+            );
             standing.insert(key.clone(), Standing { base: found.base, since: found.since.source_time });
         }
         self.standing[c] = standing;
@@ -354,7 +384,8 @@ fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) ->
 /// `TIEOUT_ORACLE_CASES` says how many; `TIEOUT_ORACLE_SEED` repeats a run.
 fn cases() -> (u32, [u8; 32]) {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
-    let seed = number("TIEOUT_ORACLE_SEED").unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64));
+    let seed =
+        number("TIEOUT_ORACLE_SEED").unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     println!("TIEOUT_ORACLE_SEED={seed}");

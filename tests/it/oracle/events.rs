@@ -77,7 +77,13 @@ fn key_object(d: &mut Draw, source: &Source, key: &[Cell]) -> String {
 
 fn key(d: &mut Draw, source: &Source) -> Vec<Cell> {
     // Few keys, so that they meet.
-    source.cols[..source.keys].iter().map(|c| { let pool = c.ty.pool(); Cell::Is(pool[d.below(pool.len().min(3))].0.clone()) }).collect()
+    source.cols[..source.keys]
+        .iter()
+        .map(|c| {
+            let pool = c.ty.pool();
+            Cell::Is(pool[d.below(pool.len().min(3))].0.clone())
+        })
+        .collect()
 }
 
 fn cells(d: &mut Draw, model: &Model, source: &Source, key: Vec<Cell>) -> Vec<Cell> {
@@ -129,12 +135,16 @@ pub fn draw(d: &mut Draw, model: &Model, world: &World, at: usize, offset: i64, 
         _ => Some(now + 2_500),
     };
     let time = stamp.unwrap_or(now);
-    let message = |does: Vec<Does>, time: i64, key: Option<String>, value: Option<String>| Message { source: at, does, time, timed: time != now, offset, key, value };
+    let message =
+        |does: Vec<Does>, time: i64, key: Option<String>, value: Option<String>| Message { source: at, does, time, timed: time != now, offset, key, value };
     let echoed = if d.below(3) < 2 { echo(d, model, world, source) } else { None };
     let kind = d.below(16);
     let mut after = match echoed {
         Some(row) => row,
-        None => { let key = key(d, source); cells(d, model, source, key) }
+        None => {
+            let key = key(d, source);
+            cells(d, model, source, key)
+        }
     };
     if kind == 1 && source.cols.len() > source.keys {
         // Almost the row that is expected.
@@ -196,8 +206,14 @@ pub fn draw(d: &mut Draw, model: &Model, world: &World, at: usize, offset: i64, 
             message(vec![if with_key { Does::Delete(this_key) } else { Does::Nothing }], now, message_key, None)
         }
         13 => match d.below(8) {
-            0 => { let value = event(d, "t", None, None); message(vec![Does::Truncate], time, None, Some(value)) }
-            1 => { let value = event(d, "m", None, None); message(vec![Does::Nothing], time, None, Some(value)) }
+            0 => {
+                let value = event(d, "t", None, None);
+                message(vec![Does::Truncate], time, None, Some(value))
+            }
+            1 => {
+                let value = event(d, "m", None, None);
+                message(vec![Does::Nothing], time, None, Some(value))
+            }
             2 | 3 => message(vec![Does::Nothing], now + 900, None, Some(format!("{{\"ts_ms\":{}}}", now + 900))),
             // A row moves to another key.
             _ => {

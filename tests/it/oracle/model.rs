@@ -137,7 +137,16 @@ impl Expr {
     pub fn columns(&self) -> Vec<usize> {
         match *self {
             Expr::Join(a, b) | Expr::Divide(a, b) | Expr::AddDec(a, b) => vec![a, b],
-            Expr::Prefix(_, c) | Expr::Lower(c) | Expr::Upper(c) | Expr::CoalesceText(c, _) | Expr::CoalesceInt(c, _) | Expr::Add(c, _) | Expr::Times(c, _) | Expr::CastInt(c) | Expr::When(c, _) | Expr::IsNull(c) => vec![c],
+            Expr::Prefix(_, c)
+            | Expr::Lower(c)
+            | Expr::Upper(c)
+            | Expr::CoalesceText(c, _)
+            | Expr::CoalesceInt(c, _)
+            | Expr::Add(c, _)
+            | Expr::Times(c, _)
+            | Expr::CastInt(c)
+            | Expr::When(c, _)
+            | Expr::IsNull(c) => vec![c],
         }
     }
 
@@ -145,7 +154,10 @@ impl Expr {
         match self {
             Expr::Prefix(..) | Expr::Lower(_) | Expr::Upper(_) | Expr::Join(..) | Expr::CoalesceText(..) | Expr::When(..) => T::Text(0),
             Expr::CoalesceInt(..) | Expr::Add(..) | Expr::Times(..) | Expr::Divide(..) | Expr::CastInt(_) => T::Int(64),
-            Expr::AddDec(a, _) => match cols[*a].ty { T::Dec(_, s) => T::Dec(38, s), _ => unreachable!() },
+            Expr::AddDec(a, _) => match cols[*a].ty {
+                T::Dec(_, s) => T::Dec(38, s),
+                _ => unreachable!(),
+            },
             Expr::IsNull(_) => T::Bool,
         }
     }
@@ -174,8 +186,15 @@ impl Expr {
         if self.columns().iter().any(|c| row[*c] == Cell::Unknown) {
             return Ok(Cell::Unknown);
         }
-        let text = |c: usize| match row[c].value() { Some(V::Text(t)) => Some(t.clone()), Some(V::Int(n)) => Some(n.to_string()), _ => None };
-        let int = |c: usize| match row[c].value() { Some(V::Int(n)) => Some(*n), _ => None };
+        let text = |c: usize| match row[c].value() {
+            Some(V::Text(t)) => Some(t.clone()),
+            Some(V::Int(n)) => Some(n.to_string()),
+            _ => None,
+        };
+        let int = |c: usize| match row[c].value() {
+            Some(V::Int(n)) => Some(*n),
+            _ => None,
+        };
         let of_text = |t: Option<String>| Ok(t.map_or(Cell::Null, |t| Cell::Is(V::Text(t))));
         let of_int = |n: Option<i128>| match n {
             None => Ok(Cell::Null),
@@ -206,7 +225,14 @@ impl Expr {
                 None => Ok(Cell::Null),
                 Some(t) => t.parse::<i64>().map(|n| Cell::Is(V::Int(n.into()))).map_err(|_| ()),
             },
-            Expr::When(c, k) => of_text(Some(match int(*c) { Some(n) if n > i128::from(*k) => "hi", None => "none", _ => "lo" }.into())),
+            Expr::When(c, k) => of_text(Some(
+                match int(*c) {
+                    Some(n) if n > i128::from(*k) => "hi",
+                    None => "none",
+                    _ => "lo",
+                }
+                .into(),
+            )),
             Expr::IsNull(c) => Ok(Cell::Is(V::Bool(row[*c].value().is_none()))),
         }
     }
@@ -224,7 +250,10 @@ impl Pred {
     fn sql(&self, cols: &[Col]) -> String {
         match self {
             Pred::Compare(c, op, v) => {
-                let literal = match v { V::Text(t) => format!("'{}'", t.replace('\'', "''")), v => cols[*c].ty.text(v) };
+                let literal = match v {
+                    V::Text(t) => format!("'{}'", t.replace('\'', "''")),
+                    v => cols[*c].ty.text(v),
+                };
                 format!("{} {op} {literal}", cols[*c].name)
             }
             Pred::CastAbove(c, n) => format!("CAST({} AS bigint) > {n}", cols[*c].name),
@@ -242,8 +271,14 @@ impl Pred {
                 let order = match (x, v) {
                     (V::Dec(a, s), V::Dec(b, t)) => (a * 10i128.pow(u32::from(10 - s))).partial_cmp(&(b * 10i128.pow(u32::from(10 - t)))),
                     (a, b) => a.partial_cmp(b),
-                }.unwrap();
-                match *op { "=" => order.is_eq(), "<>" => order.is_ne(), ">" => order.is_gt(), _ => order.is_le() }
+                }
+                .unwrap();
+                match *op {
+                    "=" => order.is_eq(),
+                    "<>" => order.is_ne(),
+                    ">" => order.is_gt(),
+                    _ => order.is_le(),
+                }
             }),
             Pred::CastAbove(c, n) => match row[*c].value() {
                 Some(V::Text(t)) => Some(t.parse::<i64>().map_err(|_| ())? > *n),
@@ -486,7 +521,8 @@ impl Model {
     fn target(&mut self, d: &mut Draw, from: Table, one_to_one: bool) {
         let (cols, from_keys) = (self.cols(from), self.keys(from));
         let mut fields = Vec::new();
-        let plain = |name: String, c: usize| Field { name, ty: cols[c].ty, def: Def::Col(c), typed: false, default: None, null: Pol::Pass, missing: None, empty: None };
+        let plain =
+            |name: String, c: usize| Field { name, ty: cols[c].ty, def: Def::Col(c), typed: false, default: None, null: Pol::Pass, missing: None, empty: None };
         if one_to_one {
             for c in 0..from_keys {
                 let mut field = plain(format!("g{c}"), c);
@@ -501,7 +537,12 @@ impl Model {
             let c = d.below(cols.len());
             let mut field = plain("g0".into(), c);
             if matches!(cols[c].ty, T::Double | T::Json | T::Array) || d.one_in(3) {
-                field.def = Def::Case { input: Ok(c), input_ty: cols[c].ty, when: vec![(cols[c].ty.pool()[0].0.clone(), Cell::Is(V::Text("first".into())))], other: Some(Cell::Is(V::Text("rest".into()))) };
+                field.def = Def::Case {
+                    input: Ok(c),
+                    input_ty: cols[c].ty,
+                    when: vec![(cols[c].ty.pool()[0].0.clone(), Cell::Is(V::Text("first".into())))],
+                    other: Some(Cell::Is(V::Text("rest".into()))),
+                };
                 field.ty = T::Text(0);
                 field.typed = true;
             } else if matches!(cols[c].ty, T::Text(_)) && d.one_in(2) {
@@ -520,8 +561,18 @@ impl Model {
             let others: Vec<_> = columns.into_iter().filter(|c| *c >= from_keys).collect();
             others.len() <= 1 || !others.iter().any(|c| matches!(cols[*c].ty, T::Text(_) | T::Bytes | T::Json | T::Array))
         };
-        let distinct = |mut c: Vec<usize>| { c.sort_unstable(); c.dedup(); c };
-        let told: Option<Vec<usize>> = fields[..keys].iter().map(|f| match f.def { Def::Col(c) | Def::Expr(Expr::Prefix(_, c)) => Some(c), _ => None }).collect();
+        let distinct = |mut c: Vec<usize>| {
+            c.sort_unstable();
+            c.dedup();
+            c
+        };
+        let told: Option<Vec<usize>> = fields[..keys]
+            .iter()
+            .map(|f| match f.def {
+                Def::Col(c) | Def::Expr(Expr::Prefix(_, c)) => Some(c),
+                _ => None,
+            })
+            .collect();
         let fused = told.is_some_and(|told| distinct(told) == (0..from_keys).collect::<Vec<_>>())
             && matches!(from, Table::Source(_))
             && filter.iter().all(|f| alone(distinct(f.columns())))
@@ -536,7 +587,14 @@ impl Model {
         for s in &self.sources {
             let keys: Vec<_> = s.cols[..s.keys].iter().map(|c| c.name.as_str()).collect();
             let format = if s.format == Fmt::Debezium { "debezium-json" } else { "upsert-json" };
-            let _ = writeln!(y, "  {}:\n    connection: {}\n    files: [{}.ndjson]\n    format: {format}\n    key: [{}]\n    columns:", s.name, ["left", "right"][s.connection], s.name, keys.join(", "));
+            let _ = writeln!(
+                y,
+                "  {}:\n    connection: {}\n    files: [{}.ndjson]\n    format: {format}\n    key: [{}]\n    columns:",
+                s.name,
+                ["left", "right"][s.connection],
+                s.name,
+                keys.join(", ")
+            );
             for c in &s.cols {
                 let _ = writeln!(y, "      {}: {}", c.name, c.ty.name());
             }
@@ -562,7 +620,14 @@ impl Model {
             y.push_str("\ncomparisons:\n");
         }
         for c in &self.comparisons {
-            let _ = writeln!(y, "  {}:\n    expected: {}\n    actual: {}\n    grace: {}ms\n    stale_after: 365d", c.name, self.name(c.expected), self.sources[c.actual].name, c.grace_ms);
+            let _ = writeln!(
+                y,
+                "  {}:\n    expected: {}\n    actual: {}\n    grace: {}ms\n    stale_after: 365d",
+                c.name,
+                self.name(c.expected),
+                self.sources[c.actual].name,
+                c.grace_ms
+            );
             if !c.all_fields {
                 let (e, a) = (self.cols(c.expected), &self.sources[c.actual].cols);
                 let pairs: Vec<_> = c.fields.iter().map(|(x, z)| format!("{}: {}", e[*x].name, a[*z].name)).collect();
@@ -584,7 +649,10 @@ impl Field {
             Def::Col(c) => parts.push(format!("value: {}", cols[*c].name)),
             Def::Expr(e) => parts.push(format!("value: {:?}", e.sql(cols))),
             Def::Case { input, input_ty, when, other } => {
-                let input = match input { Ok(c) => cols[*c].name.clone(), Err(e) => format!("{:?}", e.sql(cols)) };
+                let input = match input {
+                    Ok(c) => cols[*c].name.clone(),
+                    Err(e) => format!("{:?}", e.sql(cols)),
+                };
                 let literal = |ty: T, cell: &Cell| cell.value().map_or("null".into(), |v| ty.yaml(v));
                 let when: Vec<_> = when.iter().map(|(from, to)| format!("{}: {}", input_ty.yaml(from), literal(self.ty, to))).collect();
                 parts.push(format!("case: {input}, when: {{ {} }}", when.join(", ")));
@@ -593,7 +661,12 @@ impl Field {
                 }
             }
         }
-        let word = |p: &Pol| match p { Pol::Pass => "pass", Pol::Default => "default", Pol::Drop => "drop", Pol::Reject => "reject" };
+        let word = |p: &Pol| match p {
+            Pol::Pass => "pass",
+            Pol::Default => "default",
+            Pol::Drop => "drop",
+            Pol::Reject => "reject",
+        };
         if let Some(default) = &self.default {
             parts.push(format!("default: {}", self.ty.yaml(default)));
         }
@@ -682,7 +755,12 @@ fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
         }
     }
     if d.one_in(3) {
-        let pol = |d: &mut Draw| match d.below(if toast { 2 } else { 4 }) { 0 => Pol::Pass, 1 => Pol::Default, 2 => Pol::Reject, _ => Pol::Drop };
+        let pol = |d: &mut Draw| match d.below(if toast { 2 } else { 4 }) {
+            0 => Pol::Pass,
+            1 => Pol::Default,
+            2 => Pol::Reject,
+            _ => Pol::Drop,
+        };
         field.null = pol(d);
         if matches!(field.def, Def::Col(_)) && d.one_in(2) {
             field.missing = Some(pol(d));
@@ -709,7 +787,9 @@ fn pred(d: &mut Draw, cols: &[Col], deep: usize) -> Option<Pred> {
     let c = d.below(cols.len());
     Some(match cols[c].ty {
         T::Text(0) if deep == 2 && d.one_in(5) => Pred::CastAbove(c, 5),
-        T::Int(_) | T::Text(_) | T::Dec(12 | 18, _) if !d.one_in(4) => Pred::Compare(c, ["<>", ">", "=", "<="][d.below(4)], cols[c].ty.pool()[d.below(4)].0.clone()),
+        T::Int(_) | T::Text(_) | T::Dec(12 | 18, _) if !d.one_in(4) => {
+            Pred::Compare(c, ["<>", ">", "=", "<="][d.below(4)], cols[c].ty.pool()[d.below(4)].0.clone())
+        }
         _ => Pred::Null(c, d.one_in(2)),
     })
 }

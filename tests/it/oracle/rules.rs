@@ -16,7 +16,15 @@ fn the_rules_hold() {
         plan.workers = workers;
         for test in &plan.tests {
             for unmet in scenario::run_test(&plan, test) {
-                let _ = writeln!(failed, "{}:{} ({}, {workers} workers)\n  expected {:?}\n  but is   {:?}", test.file.display(), unmet.line, test.name, unmet.expected, unmet.actual);
+                let _ = writeln!(
+                    failed,
+                    "{}:{} ({}, {workers} workers)\n  expected {:?}\n  but is   {:?}",
+                    test.file.display(),
+                    unmet.line,
+                    test.name,
+                    unmet.expected,
+                    unmet.actual
+                );
             }
         }
     }

@@ -82,7 +82,10 @@ impl World {
                     Does::Upsert(new) => {
                         let (key, id) = (new[..source.keys].to_vec(), key_id(cols, new));
                         let old = slots.get(&id).and_then(|s| s.row.as_ref().ok());
-                        let row = new.iter().enumerate().map(|(c, cell)| if *cell == Cell::Unknown { old.map_or(Cell::Unknown, |old| old[c].clone()) } else { cell.clone() });
+                        let row = new
+                            .iter()
+                            .enumerate()
+                            .map(|(c, cell)| if *cell == Cell::Unknown { old.map_or(Cell::Unknown, |old| old[c].clone()) } else { cell.clone() });
                         let slot = Slot { key, row: Ok(row.collect()), offset: message.offset };
                         slots.insert(id, slot);
                     }
@@ -100,14 +103,23 @@ impl World {
         for (s, slots) in slots.iter().enumerate() {
             let mut held = Held::new();
             for (id, slot) in slots {
-                held.insert(id.clone(), match &slot.row {
-                    Ok(row) => Side::Rows(vec![row.clone()]),
-                    Err(code) => {
-                        let source = &model.sources[s];
-                        world.rejects.push(Reject { source: s, target: None, code, key: Some(key_text(&source.cols[..source.keys], &slot.key)), offset: Some(slot.offset) });
-                        Side::Rejected(slot.offset)
-                    }
-                });
+                held.insert(
+                    id.clone(),
+                    match &slot.row {
+                        Ok(row) => Side::Rows(vec![row.clone()]),
+                        Err(code) => {
+                            let source = &model.sources[s];
+                            world.rejects.push(Reject {
+                                source: s,
+                                target: None,
+                                code,
+                                key: Some(key_text(&source.cols[..source.keys], &slot.key)),
+                                offset: Some(slot.offset),
+                            });
+                            Side::Rejected(slot.offset)
+                        }
+                    },
+                );
             }
             world.sources.push(held);
         }

@@ -21,8 +21,26 @@ pub enum T {
 }
 
 pub const ALL: [T; 20] = [
-    T::Int(64), T::Text(0), T::Dec(12, 2), T::Int(32), T::Bool, T::Date, T::Int(8), T::Int(16), T::Dec(18, 4), T::Dec(38, 3), T::Double, T::Text(4),
-    T::Bytes, T::Time(3), T::Time(6), T::Stamp(3, false), T::Stamp(6, false), T::Stamp(6, true), T::Uuid, T::Json,
+    T::Int(64),
+    T::Text(0),
+    T::Dec(12, 2),
+    T::Int(32),
+    T::Bool,
+    T::Date,
+    T::Int(8),
+    T::Int(16),
+    T::Dec(18, 4),
+    T::Dec(38, 3),
+    T::Double,
+    T::Text(4),
+    T::Bytes,
+    T::Time(3),
+    T::Time(6),
+    T::Stamp(3, false),
+    T::Stamp(6, false),
+    T::Stamp(6, true),
+    T::Uuid,
+    T::Json,
 ];
 pub const KEYS: [T; 8] = [T::Int(64), T::Text(0), T::Int(32), T::Dec(12, 2), T::Date, T::Uuid, T::Stamp(3, true), T::Int(16)];
 
@@ -110,12 +128,22 @@ impl T {
     pub fn text(self, v: &V) -> String {
         let fraction = |text: &str, p: u8| {
             let (whole, digits) = text.split_once('.').unwrap();
-            if digits == "000000" { whole.to_string() } else if p == 3 { format!("{whole}.{}", &digits[..3]) } else { text.to_string() }
+            if digits == "000000" {
+                whole.to_string()
+            } else if p == 3 {
+                format!("{whole}.{}", &digits[..3])
+            } else {
+                text.to_string()
+            }
         };
         match (self, v) {
             (_, V::Bool(b)) => b.to_string(),
             (T::Dec(_, scale), V::Dec(..) | V::Int(_)) => {
-                let (n, s) = match v { V::Dec(n, s) => (*n, *s), V::Int(n) => (*n, 0), _ => unreachable!() };
+                let (n, s) = match v {
+                    V::Dec(n, s) => (*n, *s),
+                    V::Int(n) => (*n, 0),
+                    _ => unreachable!(),
+                };
                 let n = n * 10i128.pow(u32::from(scale - s));
                 let digits = format!("{:0>width$}", n.unsigned_abs(), width = usize::from(scale) + 1);
                 let (whole, part) = digits.split_at(digits.len() - usize::from(scale));
@@ -157,7 +185,10 @@ impl T {
             T::Bool => vec![(V::Bool(true), s(&["true", "1"])), (V::Bool(false), s(&["false", "0"]))],
             T::Int(bits) => {
                 let (least, most) = (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1);
-                [1, 2, 3, 0, -1, 7, 42, most, least].into_iter().map(|n| (V::Int(n), if n == 7 { s(&["7", "7.0", "70e-1"]) } else { s(&[&n.to_string()]) })).collect()
+                [1, 2, 3, 0, -1, 7, 42, most, least]
+                    .into_iter()
+                    .map(|n| (V::Int(n), if n == 7 { s(&["7", "7.0", "70e-1"]) } else { s(&[&n.to_string()]) }))
+                    .collect()
             }
             T::Dec(p, scale) => {
                 let top = 10i128.pow(u32::from(p)) - 1;
@@ -170,10 +201,17 @@ impl T {
                     (dec(-top, scale), s(&[&format!("{:?}", self.text(&V::Dec(-top, scale)))])),
                 ]
             }
-            T::Double => vec![(V::Double(0.5), s(&["0.5", "5e-1", "\"0.5\""])), (V::Double(-3.25), s(&["-3.25"])), (V::Double(1e10), s(&["10000000000", "1e10"])), (V::Double(0.0), s(&["0", "-0.0", "0.0"]))],
+            T::Double => vec![
+                (V::Double(0.5), s(&["0.5", "5e-1", "\"0.5\""])),
+                (V::Double(-3.25), s(&["-3.25"])),
+                (V::Double(1e10), s(&["10000000000", "1e10"])),
+                (V::Double(0.0), s(&["0", "-0.0", "0.0"])),
+            ],
             T::Text(most) => {
-                let mut pool: Vec<(V, Vec<String>)> =
-                    ["Ann", "ann", "", "7", "42", "b", "O'H", "é😀", "x\"\\"].iter().map(|t| (V::Text(t.to_string()), vec![Json::from(*t).to_string()])).collect();
+                let mut pool: Vec<(V, Vec<String>)> = ["Ann", "ann", "", "7", "42", "b", "O'H", "é😀", "x\"\\"]
+                    .iter()
+                    .map(|t| (V::Text(t.to_string()), vec![Json::from(*t).to_string()]))
+                    .collect();
                 pool[0].1.push("\"\\u0041nn\"".into());
                 pool[7].1.push("\"\\u00e9\\ud83d\\ude00\"".into());
                 if most == 0 {
@@ -199,7 +237,10 @@ impl T {
             T::Stamp(p, zone) => {
                 let count = |us: i64| if p == 3 { us / 1000 } else { us }.to_string();
                 let mut pool = vec![
-                    (V::Clock("2026-03-29T01:59:59.999000".into()), s(&[&count(1_774_749_599_999_000), "\"2026-03-29T01:59:59.999Z\"", "\"2026-03-29 01:59:59.999000\""])),
+                    (
+                        V::Clock("2026-03-29T01:59:59.999000".into()),
+                        s(&[&count(1_774_749_599_999_000), "\"2026-03-29T01:59:59.999Z\"", "\"2026-03-29 01:59:59.999000\""]),
+                    ),
                     (V::Clock("1970-01-01T00:00:00.000000".into()), s(&["0", "\"1970-01-01T00:00:00Z\"", "\"1970-01-01\""])),
                     (V::Clock("1969-12-31T23:59:59.500000".into()), s(&[&count(-500_000), "\"1969-12-31T23:59:59.5\""])),
                 ];
@@ -212,7 +253,10 @@ impl T {
                 pool
             }
             T::Uuid => vec![
-                (V::Plain("00112233-4455-6677-8899-aabbccddeeff".into()), s(&["\"00112233-4455-6677-8899-aabbccddeeff\"", "\"00112233445566778899AABBCCDDEEFF\""])),
+                (
+                    V::Plain("00112233-4455-6677-8899-aabbccddeeff".into()),
+                    s(&["\"00112233-4455-6677-8899-aabbccddeeff\"", "\"00112233445566778899AABBCCDDEEFF\""]),
+                ),
                 (V::Plain("ffffffff-ffff-ffff-ffff-ffffffffffff".into()), s(&["\"FFFFFFFF-ffff-ffff-ffff-ffffffffffff\""])),
                 (V::Plain("00000000-0000-0000-0000-000000000000".into()), s(&["\"00000000-0000-0000-0000-000000000000\""])),
             ],

@@ -72,7 +72,10 @@ fn rows_come_and_go() {
 #[test]
 fn flow_style_becomes_block_style() {
     let (text, _) = updated("      - expect: { people: [], rejects: [] }\n      - advance: 1s");
-    assert_eq!(text, "      - expect:\n          people:\n            - { id: 1, name: ANN }\n            - { id: 2, name: BOB }\n          rejects: []\n      - advance: 1s");
+    assert_eq!(
+        text,
+        "      - expect:\n          people:\n            - { id: 1, name: ANN }\n            - { id: 2, name: BOB }\n          rejects: []\n      - advance: 1s"
+    );
 }
 
 #[test]
@@ -87,5 +90,9 @@ fn differences_by_field() {
     let (text, said) = updated(&format!("{feed}      - expect:\n          copied: [{{ key: 2, field: name, expected: BOB, actual: Bo }}]\n"));
     assert_eq!((text.lines().count(), said.as_str()), (3, ""));
     let (text, _) = updated(&format!("{feed}      - expect:\n          copied: []\n"));
-    assert!(text.ends_with("copied:\n            - { key: \"2\", kind: mismatched, state: undetermined, fields: { name: { expected: BOB, actual: Bo } } }\n") || text.contains("state: in_flight, fields: { name: { expected: BOB, actual: Bo } } }"), "{text}");
+    assert!(
+        text.ends_with("copied:\n            - { key: \"2\", kind: mismatched, state: undetermined, fields: { name: { expected: BOB, actual: Bo } } }\n")
+            || text.contains("state: in_flight, fields: { name: { expected: BOB, actual: Bo } } }"),
+        "{text}"
+    );
 }

@@ -224,9 +224,21 @@ fn every_query_has_rows_on_some_data() {
     let u = |id, k, w, s| Edit::SetU(U { id, k, w, s });
     let x = |k, n, b| Edit::AddX(X { k, n, g: 1, b });
     let edits = vec![
-        t(0, Some(1), Some(150), Some("a"), Some(0.5)), t(1, Some(2), Some(-5), Some("b"), None), t(2, None, None, Some("a"), Some(1.5)), t(3, Some(1), Some(250), None, None),
-        t(4, Some(0), Some(100), Some("C"), Some(2.0)), u(0, Some(1), Some(3), Some("b")), u(1, Some(1), Some(4), Some("a")), u(2, Some(3), Some(0), None), u(3, None, Some(1), Some("C")),
-        u(4, Some(2), Some(4), Some("b")), x(Some(1), Some("a"), Some(true)), x(Some(1), Some("a"), None), x(Some(3), Some("b"), Some(false)), x(None, None, None), x(Some(2), Some("C"), None),
+        t(0, Some(1), Some(150), Some("a"), Some(0.5)),
+        t(1, Some(2), Some(-5), Some("b"), None),
+        t(2, None, None, Some("a"), Some(1.5)),
+        t(3, Some(1), Some(250), None, None),
+        t(4, Some(0), Some(100), Some("C"), Some(2.0)),
+        u(0, Some(1), Some(3), Some("b")),
+        u(1, Some(1), Some(4), Some("a")),
+        u(2, Some(3), Some(0), None),
+        u(3, None, Some(1), Some("C")),
+        u(4, Some(2), Some(4), Some("b")),
+        x(Some(1), Some("a"), Some(true)),
+        x(Some(1), Some("a"), None),
+        x(Some(3), Some("b"), Some(false)),
+        x(None, None, None),
+        x(Some(2), Some("C"), None),
     ];
     let edits: Vec<(u64, Edit)> = edits.into_iter().map(|edit| (1, edit)).collect();
     check(edits.clone(), 2, 1).expect("the engine agrees");

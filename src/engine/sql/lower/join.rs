@@ -28,7 +28,11 @@ impl Lowering<'_> {
             JoinType::RightAnti => (JoinKind::Anti, true),
             JoinType::LeftMark | JoinType::RightMark => {
                 let word = if of_word(self.text, "exists") == whole(self.text) { "in" } else { "exists" };
-                return self.refuse(word, "IN (SELECT …) and EXISTS are supported only as conditions of WHERE that must all hold", "split the query with UNION, or LEFT JOIN the subquery and test a column of it for NULL");
+                return self.refuse(
+                    word,
+                    "IN (SELECT …) and EXISTS are supported only as conditions of WHERE that must all hold",
+                    "split the query with UNION, or LEFT JOIN the subquery and test a column of it for NULL",
+                );
             }
         };
         let (left, right) = if swap { (&join.right, &join.left) } else { (&join.left, &join.right) };
@@ -41,7 +45,11 @@ impl Lowering<'_> {
                 continue;
             }
             let Some(both) = comparison_coercion(&lt, &rt).filter(|t| can_cast_types(&lt, t) && can_cast_types(&rt, t)) else {
-                return self.refuse("on", format!("`{}` is of type {}, and `{}` of type {}", shown(l), types::sql_name(&lt), shown(r), types::sql_name(&rt)), "cast one of them");
+                return self.refuse(
+                    "on",
+                    format!("`{}` is of type {}, and `{}` of type {}", shown(l), types::sql_name(&lt), shown(r), types::sql_name(&rt)),
+                    "cast one of them",
+                );
             };
             let cast = |e: &Expr, t: &DataType| if *t == both { e.clone() } else { Expr::Cast(Cast::new(Box::new(e.clone()), both.clone())) };
             on.push((cast(l, &lt), cast(r, &rt)));
@@ -161,7 +169,8 @@ impl Lowering<'_> {
             outputs: every.iter().map(|i| Pick::Left(*i)).collect(),
         };
         let name = "key";
-        let schema = DFSchema::from_unqualified_fields(vec![Field::new(name, slots[width - 1].ty.clone(), true)].into(), Default::default()).map_err(|e| self.failed(&e))?;
+        let schema = DFSchema::from_unqualified_fields(vec![Field::new(name, slots[width - 1].ty.clone(), true)].into(), Default::default())
+            .map_err(|e| self.failed(&e))?;
         let is_null = Expr::Column(NamedColumn::new_unqualified(name)).is_null();
         let (mut residual, _) = self.compile(&schema, slots.clone(), false, &|_| width - 1, &|_| None, &[is_null], &[])?;
         residual.outputs = every.iter().map(|i| Source::Copy(*i)).collect();

@@ -8,7 +8,17 @@ use crate::{
 
 fn catalog() -> Vec<CatalogTable> {
     let tables: [(&str, &[(&str, Type)]); 3] = [
-        ("opportunity", &[("id", Type::Int(64)), ("account_id", Type::Int(64)), ("amount", Type::Decimal(18, 2)), ("currency", Type::Varchar(0)), ("stage", Type::Varchar(0)), ("closed", Type::Timestamp(3, true))]),
+        (
+            "opportunity",
+            &[
+                ("id", Type::Int(64)),
+                ("account_id", Type::Int(64)),
+                ("amount", Type::Decimal(18, 2)),
+                ("currency", Type::Varchar(0)),
+                ("stage", Type::Varchar(0)),
+                ("closed", Type::Timestamp(3, true)),
+            ],
+        ),
         ("account", &[("id", Type::Int(64)), ("name", Type::Varchar(80)), ("region", Type::Varchar(0)), ("tier", Type::Int(32)), ("parentId", Type::Uuid)]),
         ("Deal", &[("id", Type::Int(64)), ("score", Type::Double)]),
     ];
@@ -106,11 +116,20 @@ fn types() {
     assert_eq!(columns("SELECT * FROM account"), "id bigint, name varchar(80), region varchar, tier int, parentId uuid");
     assert_eq!(columns("SELECT parentId, PARENTID AS p, \"parentId\" AS q FROM account"), "parentId uuid, p uuid, q uuid");
     assert_eq!(columns("SELECT id, Score FROM Deal"), "id bigint, score double");
-    assert_eq!(columns("SELECT stage, sum(amount) AS s, avg(amount) AS a, min(closed) AS c, count(*) AS n FROM opportunity GROUP BY stage"), "stage varchar, s decimal(28,2), a decimal(22,6), c timestamp(3) with time zone, n bigint");
-    assert_eq!(columns("SELECT sum(tier) AS s, avg(tier) AS a, max(tier) AS m, sum(score) AS d FROM account JOIN Deal ON Deal.id = account.id"), "s bigint, a double, m int, d double");
+    assert_eq!(
+        columns("SELECT stage, sum(amount) AS s, avg(amount) AS a, min(closed) AS c, count(*) AS n FROM opportunity GROUP BY stage"),
+        "stage varchar, s decimal(28,2), a decimal(22,6), c timestamp(3) with time zone, n bigint"
+    );
+    assert_eq!(
+        columns("SELECT sum(tier) AS s, avg(tier) AS a, max(tier) AS m, sum(score) AS d FROM account JOIN Deal ON Deal.id = account.id"),
+        "s bigint, a double, m int, d double"
+    );
     assert_eq!(columns("SELECT sum(tier) FROM account"), "sum(account.tier) bigint");
     assert_eq!(columns("SELECT name FROM account UNION ALL SELECT stage FROM opportunity"), "name varchar");
-    assert_eq!(columns("SELECT to_timestamp(tier) AS t, CAST(tier AS tinyint) AS s, CAST(name AS bytea) AS h FROM account"), "t timestamp(6), s tinyint, h bytes");
+    assert_eq!(
+        columns("SELECT to_timestamp(tier) AS t, CAST(tier AS tinyint) AS s, CAST(name AS bytea) AS h FROM account"),
+        "t timestamp(6), s tinyint, h bytes"
+    );
 }
 
 #[test]
@@ -123,12 +142,36 @@ fn the_meaning_is_free_of_spelling() {
 #[test]
 fn no_text_panics() {
     for sql in [
-        "SELECT", "SELECT *", "SELECT * FROM account, account", "SELECT * FROM account a, account b", "SELECT account.* FROM opportunity", "VALUES (1), (2, 3)",
-        "SELECT count(*) OVER () FROM account", "SELECT sum(sum(tier)) FROM account", "SELECT * FROM account NATURAL JOIN opportunity", "SELECT id FROM account JOIN opportunity USING (id)",
-        "SELECT * FROM account WHERE EXISTS (SELECT 1)", "SELECT max() FROM account", "SELECT count() FROM account", "SELECT (SELECT 1)", "SELECT $1", "SELECT * FROM (account)",
-        "WITH a AS (SELECT 1 AS x), b AS (SELECT * FROM a) SELECT * FROM b, a", "SELECT x.* FROM (SELECT 1 AS é) x", "SELECT repeat('x', 99999999999) FROM account", "TABLE account", "EXPLAIN SELECT 1",
-        "SELECT * EXCEPT (id) FROM account", "SELECT id FROM account WHERE id IN (1, 'x', NULL)", "SELECT id FROM account GROUP BY 1", "SELECT id FROM account GROUP BY 7", "SELECT '\u{0}' FROM account",
-        "SELECT count(DISTINCT id, tier) FROM account", "SELECT id FROM account a RIGHT ANTI JOIN opportunity o ON a.id = o.id", "SELECT id FROM account WHERE id = ANY (SELECT 1)", "SELECT 1 FROM account HAVING true",
+        "SELECT",
+        "SELECT *",
+        "SELECT * FROM account, account",
+        "SELECT * FROM account a, account b",
+        "SELECT account.* FROM opportunity",
+        "VALUES (1), (2, 3)",
+        "SELECT count(*) OVER () FROM account",
+        "SELECT sum(sum(tier)) FROM account",
+        "SELECT * FROM account NATURAL JOIN opportunity",
+        "SELECT id FROM account JOIN opportunity USING (id)",
+        "SELECT * FROM account WHERE EXISTS (SELECT 1)",
+        "SELECT max() FROM account",
+        "SELECT count() FROM account",
+        "SELECT (SELECT 1)",
+        "SELECT $1",
+        "SELECT * FROM (account)",
+        "WITH a AS (SELECT 1 AS x), b AS (SELECT * FROM a) SELECT * FROM b, a",
+        "SELECT x.* FROM (SELECT 1 AS é) x",
+        "SELECT repeat('x', 99999999999) FROM account",
+        "TABLE account",
+        "EXPLAIN SELECT 1",
+        "SELECT * EXCEPT (id) FROM account",
+        "SELECT id FROM account WHERE id IN (1, 'x', NULL)",
+        "SELECT id FROM account GROUP BY 1",
+        "SELECT id FROM account GROUP BY 7",
+        "SELECT '\u{0}' FROM account",
+        "SELECT count(DISTINCT id, tier) FROM account",
+        "SELECT id FROM account a RIGHT ANTI JOIN opportunity o ON a.id = o.id",
+        "SELECT id FROM account WHERE id = ANY (SELECT 1)",
+        "SELECT 1 FROM account HAVING true",
     ] {
         let _ = plan(sql, &catalog());
     }

@@ -8,9 +8,20 @@ use crate::{
 
 fn columns() -> Vec<Column> {
     let list = [
-        ("id", Type::Int(64)), ("small", Type::Int(16)), ("name", Type::Varchar(0)), ("amount", Type::Decimal(18, 2)), ("ratio", Type::Double),
-        ("open", Type::Bool), ("day", Type::Date), ("at", Type::Timestamp(6, false)), ("instant", Type::Timestamp(3, true)), ("uuid", Type::Uuid),
-        ("accountId", Type::Int(32)), ("clock", Type::Time(6)), ("raw", Type::Bytes), ("doc", Type::Json),
+        ("id", Type::Int(64)),
+        ("small", Type::Int(16)),
+        ("name", Type::Varchar(0)),
+        ("amount", Type::Decimal(18, 2)),
+        ("ratio", Type::Double),
+        ("open", Type::Bool),
+        ("day", Type::Date),
+        ("at", Type::Timestamp(6, false)),
+        ("instant", Type::Timestamp(3, true)),
+        ("uuid", Type::Uuid),
+        ("accountId", Type::Int(32)),
+        ("clock", Type::Time(6)),
+        ("raw", Type::Bytes),
+        ("doc", Type::Json),
     ];
     list.into_iter().map(|(name, ty)| Column { name: name.into(), ty }).collect()
 }
@@ -166,21 +177,45 @@ fn conversions_to_a_wanted_type() {
     assert_eq!(run("id", Some(Type::Varchar(0)), &[&[("id", Value::Int(7))]]), ["7"]);
     assert_eq!(run("id", Some(Type::Int(8)), &[&[("id", Value::Int(300))]]), ["!cast of 300 to tinyint failed in `id`"]);
     assert_eq!(run("amount", Some(Type::Decimal(10, 1)), &[&[("amount", Value::Decimal(125))]]), ["1.3"]);
-    assert_eq!(run("name", Some(Type::Uuid), &[&[("name", text("11111111-1111-1111-1111-111111111111"))], &[("name", text("x"))]]), ["11111111-1111-1111-1111-111111111111", "!`x` is not a uuid in `name`"]);
+    assert_eq!(
+        run("name", Some(Type::Uuid), &[&[("name", text("11111111-1111-1111-1111-111111111111"))], &[("name", text("x"))]]),
+        ["11111111-1111-1111-1111-111111111111", "!`x` is not a uuid in `name`"]
+    );
     assert_eq!(run("at", Some(Type::Timestamp(3, false)), &[&[("at", Value::Timestamp(1_234_567))]]), ["1970-01-01T00:00:01.234"]);
     assert_eq!(run("NULL", Some(Type::Int(64)), &[&[]]), ["NULL"]);
-    assert_eq!(refused("id", Some(Type::Date)), "\"id\": this is of type bigint, and date is wanted (convert it, e.g. `CAST(… AS date)`, or declare the column with another type)");
-    assert_eq!(refused("raw", Some(Type::Varchar(0))), "\"raw\": this is of type bytes, and varchar is wanted (convert it, e.g. `CAST(… AS varchar)`, or declare the column with another type)");
+    assert_eq!(
+        refused("id", Some(Type::Date)),
+        "\"id\": this is of type bigint, and date is wanted (convert it, e.g. `CAST(… AS date)`, or declare the column with another type)"
+    );
+    assert_eq!(
+        refused("raw", Some(Type::Varchar(0))),
+        "\"raw\": this is of type bytes, and varchar is wanted (convert it, e.g. `CAST(… AS varchar)`, or declare the column with another type)"
+    );
 }
 
 #[test]
 fn one_to_one_functions() {
     let injective = |text: &str| scalar(text, &columns(), None).unwrap().injective_in().map(|c| columns()[c].name.clone());
     for (text, column) in [
-        ("id", Some("id")), ("'SO-' || id", Some("id")), ("name || '-x'", Some("name")), ("'a' || CAST(id AS varchar) || 'b'", Some("id")),
-        ("concat('SO-', id)", Some("id")), ("CAST(small AS bigint)", Some("small")), ("uuid", Some("uuid")), ("'u' || uuid", Some("uuid")),
-        ("concat('x', name)", None), ("id || name", None), ("id + 1", None), ("lower(name)", None), ("CAST(id AS int)", None), ("'x'", None),
-        ("coalesce(id, 0)", None), ("CAST(ratio AS varchar)", None), ("concat(id, id)", None), ("NULL || name", None), ("CAST(name AS bigint)", None),
+        ("id", Some("id")),
+        ("'SO-' || id", Some("id")),
+        ("name || '-x'", Some("name")),
+        ("'a' || CAST(id AS varchar) || 'b'", Some("id")),
+        ("concat('SO-', id)", Some("id")),
+        ("CAST(small AS bigint)", Some("small")),
+        ("uuid", Some("uuid")),
+        ("'u' || uuid", Some("uuid")),
+        ("concat('x', name)", None),
+        ("id || name", None),
+        ("id + 1", None),
+        ("lower(name)", None),
+        ("CAST(id AS int)", None),
+        ("'x'", None),
+        ("coalesce(id, 0)", None),
+        ("CAST(ratio AS varchar)", None),
+        ("concat(id, id)", None),
+        ("NULL || name", None),
+        ("CAST(name AS bigint)", None),
     ] {
         assert_eq!(injective(text).as_deref(), column, "{text}");
     }
@@ -195,8 +230,14 @@ fn problems_have_places() {
         ("id + ", "\"id +\": expected: an expression, found: EOF"),
         ("id name", "\"name\": the expression should end before `name`"),
         ("sum(id)", "\"sum\": `sum` needs all rows, and this expression sees one (use a target with `sql:` and GROUP BY)"),
-        ("now()", "\"now\": `now()` gives another value each time it is asked, so its rows could never be kept (use a column of the source instead, e.g. its time of update)"),
-        ("current_date", "\"current_date\": `current_date()` gives another value each time it is asked, so its rows could never be kept (use a column of the source instead, e.g. its time of update)"),
+        (
+            "now()",
+            "\"now\": `now()` gives another value each time it is asked, so its rows could never be kept (use a column of the source instead, e.g. its time of update)",
+        ),
+        (
+            "current_date",
+            "\"current_date\": `current_date()` gives another value each time it is asked, so its rows could never be kept (use a column of the source instead, e.g. its time of update)",
+        ),
         ("NULL", "\"NULL\": NULL alone has no type: write which, e.g. `CAST(NULL AS varchar)`"),
     ] {
         assert_eq!(refused(text, None), expected, "{text}");
@@ -210,7 +251,40 @@ fn problems_have_places() {
 
 #[test]
 fn no_text_panics() {
-    for text in ["", " ", "(", "'", "\"", "\u{0}", "id..x", "id::", "a.b.c.d.e", "CASE", "{", "[1,2]", "$1", "?", ":x", "@v", "x -> 1", "ARRAY[1]", "id[1]", "ROW(1,2)", "repeat('x', 99999999999)", "1e999", "99999999999999999999999999999999999999999999999", "'é' || nöpe", "interval 'x'", "cast(id as foo)", "~id", "id::timestamp(99)", "exists(select 1)", "/*", "--", "1;2"] {
+    for text in [
+        "",
+        " ",
+        "(",
+        "'",
+        "\"",
+        "\u{0}",
+        "id..x",
+        "id::",
+        "a.b.c.d.e",
+        "CASE",
+        "{",
+        "[1,2]",
+        "$1",
+        "?",
+        ":x",
+        "@v",
+        "x -> 1",
+        "ARRAY[1]",
+        "id[1]",
+        "ROW(1,2)",
+        "repeat('x', 99999999999)",
+        "1e999",
+        "99999999999999999999999999999999999999999999999",
+        "'é' || nöpe",
+        "interval 'x'",
+        "cast(id as foo)",
+        "~id",
+        "id::timestamp(99)",
+        "exists(select 1)",
+        "/*",
+        "--",
+        "1;2",
+    ] {
         let _ = scalar(text, &columns(), None);
     }
 }

@@ -227,7 +227,10 @@ fn real_speed_and_latency() {
     let (mut first, mut count, begun) = (None, 0, Instant::now());
     while let Ok(chunk) = log.chunks.recv() {
         first.get_or_insert_with(Instant::now);
-        count += match &chunk.payload { Payload::Messages { index, .. } => index.len(), _ => 0 };
+        count += match &chunk.payload {
+            Payload::Messages { index, .. } => index.len(),
+            _ => 0,
+        };
     }
     let seconds = first.unwrap().elapsed().as_secs_f64();
     println!("{count} messages of 500 B in {seconds:.2} s ({:.2} M/s), {:.2} s with the start", count as f64 / seconds / 1e6, begun.elapsed().as_secs_f64());

@@ -233,8 +233,14 @@ pub const QUERIES: &[(&str, Oracle)] = &[
             let d: Vec<f64> = rows.iter().filter_map(|t| t.d).collect();
             let values = || rows.iter().filter_map(|t| t.v);
             vec![
-                txt(s), int(k), dec(sum(rows.iter().map(|t| t.v))), int(Some(rows.len() as i64)), int(Some(values().count() as i64)), dec(values().min()),
-                dec(values().max()), dbl((!d.is_empty()).then(|| d.iter().sum())),
+                txt(s),
+                int(k),
+                dec(sum(rows.iter().map(|t| t.v))),
+                int(Some(rows.len() as i64)),
+                int(Some(values().count() as i64)),
+                dec(values().min()),
+                dec(values().max()),
+                dbl((!d.is_empty()).then(|| d.iter().sum())),
             ]
         });
         none(rows.collect())
@@ -243,7 +249,11 @@ pub const QUERIES: &[(&str, Oracle)] = &[
         let w: Vec<i64> = db.u.iter().filter_map(|u| u.w).collect();
         let mean = (!w.is_empty()).then(|| w.iter().sum::<i64>() as f64 / w.len() as f64);
         none(vec![vec![
-            int(Some(db.u.len() as i64)), int(sum(db.u.iter().map(|u| u.w))), txt(db.u.iter().filter_map(|u| u.s).max()), int(db.u.iter().map(|u| u.id).min()), dbl(mean),
+            int(Some(db.u.len() as i64)),
+            int(sum(db.u.iter().map(|u| u.w))),
+            txt(db.u.iter().filter_map(|u| u.s).max()),
+            int(db.u.iter().map(|u| u.id).min()),
+            dbl(mean),
         ]])
     }),
     ("SELECT k, avg(v) AS mean FROM t GROUP BY k", |db| {
@@ -261,7 +271,13 @@ pub const QUERIES: &[(&str, Oracle)] = &[
             let k: BTreeSet<i64> = rows.iter().filter_map(|x| x.k).collect();
             let g: BTreeSet<u8> = rows.iter().map(|x| x.g).collect();
             let any = rows.iter().filter_map(|x| x.b).max();
-            vec![txt(n), int(Some(k.len() as i64)), int((!k.is_empty()).then(|| k.iter().sum())), int(Some(g.len() as i64)), any.map_or(Value::Null, Value::Bool)]
+            vec![
+                txt(n),
+                int(Some(k.len() as i64)),
+                int((!k.is_empty()).then(|| k.iter().sum())),
+                int(Some(g.len() as i64)),
+                any.map_or(Value::Null, Value::Bool),
+            ]
         });
         none(rows.collect())
     }),
@@ -304,7 +320,9 @@ pub const QUERIES: &[(&str, Oracle)] = &[
             }
             joined.extend(matches.iter().map(|t| (x.n, t.v, db.u.iter().find(|u| u.id == t.id).map(|u| u.id))));
         }
-        let rows = groups(&joined, |j| j.0).into_iter().map(|(n, rows)| vec![txt(n), dec(sum(rows.iter().map(|j| j.1))), int(Some(rows.iter().filter(|j| j.2.is_some()).count() as i64))]);
+        let rows = groups(&joined, |j| j.0)
+            .into_iter()
+            .map(|(n, rows)| vec![txt(n), dec(sum(rows.iter().map(|j| j.1))), int(Some(rows.iter().filter(|j| j.2.is_some()).count() as i64))]);
         none(rows.collect())
     }),
     ("SELECT count(*) AS n FROM (SELECT k FROM t GROUP BY k HAVING count(*) > 1) AS many", |db| {
