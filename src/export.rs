@@ -26,8 +26,8 @@ use crate::{
 /// # Errors
 /// A file that can't be written.
 pub fn from_workers(plan: &Plan, workers: &Workers, dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir.join("targets"))?;
-    fs::create_dir_all(dir.join("totals"))?;
+    folder(&dir.join("targets"))?;
+    folder(&dir.join("totals"))?;
     let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count()).map(|_| crossbeam_channel::bounded(2)).unzip();
     workers.all(&Command::Export { to: Arc::from(to) });
     for target in &plan.targets {
@@ -123,6 +123,10 @@ fn receive(blocks: &Receiver<ExportBlock>) -> io::Result<ExportBlock> {
     blocks.recv().map_err(|_| io::Error::other("a worker ended before it had exported everything"))
 }
 
+fn folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|e| io::Error::new(e.kind(), format!("the folder {} can't be made: {e}", path.display())))
+}
+
 fn create(path: &Path) -> io::Result<File> {
     File::create(path).map_err(|e| io::Error::new(e.kind(), format!("{} can't be written: {e}", path.display())))
 }
@@ -147,7 +151,7 @@ fn write_totals(file: File, totals: &BTreeMap<(Option<String>, String), TotalVal
 /// # Errors
 /// A file that can't be written.
 pub fn from_ledger(ledger: &Ledger, dir: &Path, extra: Map<String, Json>) -> io::Result<()> {
-    fs::create_dir_all(dir.join("differences"))?;
+    folder(&dir.join("differences"))?;
     for (id, comparison) in ledger.plan().comparisons.iter().enumerate() {
         ledger.export_differences(id, BufWriter::new(create(&dir.join("differences").join(format!("{}.csv", comparison.name)))?))?;
     }

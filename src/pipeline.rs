@@ -144,8 +144,8 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         Write::Yes | Write::No => None,
     };
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry);
-    let statuses = logs.iter().map(|log| Arc::clone(&log.status)).collect();
-    ready(Live { ask, ledger: ledger.clone(), logs: statuses, address: server.as_ref().map(|s| s.address) });
+    let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
+    ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
     let stopped = Clock::new(logs, &workers, to_ledger, asks, plan.tick, options.until).run();
     let ended = match stopped {
@@ -190,6 +190,8 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         outcome.dry.differences = (0..plan.comparisons.len()).map(|id| held.differences(id, None).take(samples).cloned().collect()).collect();
     }
     outcome.dry.times = held.stages();
+    outcome.dry.read_nanos = statuses.iter().map(|log| log.read_nanos()).sum();
+    outcome.dry.ledger_nanos = ledger.nanos();
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     engine::{Chunk, Command, ExportBlock, MessageAt, Payload, Report, Sealed, SealedSource, worker::Workers},
-    ledger::{Ledger, TickOutput, show},
+    ledger::{DIFFERENCE_COLUMNS, Ledger, TickOutput, difference_lines, show},
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
 };
@@ -141,6 +141,14 @@ impl Scenario {
         }
     }
 
+    /// As [`Scenario::actual`], with an object for each differing field, as the exports have it.
+    fn by_field(&self, of: Expectation) -> Vec<Map<String, Json>> {
+        let Expectation::Comparison(id) = of else { return self.actual(of) };
+        let lines = self.ledger.differences(id, None).flat_map(|d| difference_lines(&self.plan, id, d));
+        let object = |line: [String; 7]| DIFFERENCE_COLUMNS.iter().map(|c| (*c).to_string()).zip(line.map(Json::from)).collect();
+        lines.map(object).collect()
+    }
+
     /// Ends the workers.
     pub fn stop(self) {
         let _ = self.workers.stop();
@@ -154,6 +162,8 @@ pub struct Unmet {
     pub of: Expectation,
     pub expected: Vec<Map<String, Json>>,
     pub actual: Vec<Map<String, Json>>,
+    /// For each expected row the place of the one in `actual` that matches it.
+    pub pairs: Vec<Option<usize>>,
 }
 
 /// Runs a test of a dataflow file; all expectations that do not hold.
@@ -177,9 +187,11 @@ pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
             }
             Action::Expect(all) => {
                 for (of, expected) in all {
-                    let actual = scenario.actual(*of);
-                    if !matches(plan, *of, expected, &actual) {
-                        unmet.push(Unmet { line: step.line, of: *of, expected: expected.clone(), actual });
+                    let by_field = expected.iter().any(|row| row.contains_key("field"));
+                    let actual = if by_field { scenario.by_field(*of) } else { scenario.actual(*of) };
+                    let pairs = pair(plan, *of, expected, &actual);
+                    if expected.len() != actual.len() || pairs.iter().any(Option::is_none) {
+                        unmet.push(Unmet { line: step.line, of: *of, expected: expected.clone(), actual, pairs });
                     }
                 }
             }
@@ -201,21 +213,35 @@ fn split(source: &Source, event: &str) -> (Option<String>, Option<String>) {
     (None, Some(event.to_string()))
 }
 
-/// Does each expected object match another one of what stands, and is there nothing else? Only the fields that are named
+/// For each expected object another one of what stands that matches it, as many as can be; only the fields that are named
 /// count.
-fn matches(plan: &Plan, of: Expectation, expected: &[Map<String, Json>], actual: &[Map<String, Json>]) -> bool {
-    if expected.len() != actual.len() {
-        return false;
-    }
+fn pair(plan: &Plan, of: Expectation, expected: &[Map<String, Json>], actual: &[Map<String, Json>]) -> Vec<Option<usize>> {
     let columns: &[Column] = match of {
         Expectation::Target(target) => &plan.targets[target].columns,
         _ => &[],
     };
-    let mut left: Vec<&Map<String, Json>> = actual.iter().collect();
-    expected.iter().all(|wanted| {
-        let found = left.iter().position(|row| wanted.iter().all(|(name, value)| same(columns, name, value, row.get(name).unwrap_or(&Json::Null))));
-        found.map(|at| left.remove(at)).is_some()
-    })
+    let holds = |e: usize, a: usize| expected[e].iter().all(|(name, value)| same(columns, name, value, actual[a].get(name).unwrap_or(&Json::Null)));
+    // A row that says little must not take the one that another row needs: takers make room where they can.
+    let mut taken: Vec<Option<usize>> = vec![None; actual.len()];
+    for e in 0..expected.len() {
+        place(e, &holds, &mut taken, &mut vec![false; actual.len()]);
+    }
+    (0..expected.len()).map(|e| taken.iter().position(|t| *t == Some(e))).collect()
+}
+
+/// Finds a row for `e`, if need be by moving others.
+fn place(e: usize, holds: &impl Fn(usize, usize) -> bool, taken: &mut [Option<usize>], tried: &mut [bool]) -> bool {
+    for a in 0..taken.len() {
+        if tried[a] || !holds(e, a) {
+            continue;
+        }
+        tried[a] = true;
+        if taken[a].is_none_or(|other| place(other, holds, taken, tried)) {
+            taken[a] = Some(e);
+            return true;
+        }
+    }
+    false
 }
 
 /// Are the two the same value? Values of a column are compared as its type has them, others as JSON; an object matches one

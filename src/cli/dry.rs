@@ -55,7 +55,15 @@ fn between(plan: &Plan, outcome: &Outcome, out: &mut impl Write) -> io::Result<(
     }
     let times = outcome.dry.times;
     writeln!(out, "time of {}, in {} altogether", count(plan.workers, "worker"), seconds((outcome.seconds * 1e9) as u64))?;
-    for (stage, nanos) in [("decode", times.decode), ("map", times.map), ("table", times.table), ("SQL and exchange", times.flow)] {
+    let stages = [
+        ("read", outcome.dry.read_nanos),
+        ("decode", times.decode),
+        ("map", times.map),
+        ("table", times.table),
+        ("SQL and exchange", times.flow),
+        ("ledger", outcome.dry.ledger_nanos),
+    ];
+    for (stage, nanos) in stages {
         writeln!(out, "  {stage:<17} {:>9}", seconds(nanos))?;
     }
     writeln!(out)

@@ -163,7 +163,7 @@ impl Fail {
             Fail::Output(error) => (74, format!("the output can't be written: {error}")),
         };
         // Messages of parts are `what; remedy`, and the remedy has its own line here.
-        let text = text.replace("; ", "\n  help: ");
+        let text = text.replacen("; ", "\n  help: ", 1);
         let _ = writeln!(io::stderr(), "error: {text}");
         code
     }

@@ -1,4 +1,5 @@
-//! `tieout test`: the tests inside the dataflow files.
+//! `tieout test`: the tests inside the dataflow files. `rows` shows what was expected beside what stands, `update` writes it
+//! into the file.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +11,16 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::{Map, Value as Json};
 
 use super::{Fail, Files, count};
 use crate::{
     config::Need,
-    plan::{Expectation, Plan, TestCase},
+    plan::{Plan, TestCase},
     scenario::{self, Unmet},
 };
+
+mod rows;
+mod update;
 
 /// Run the tests inside the dataflow files; no source system is needed
 #[derive(Debug, Args)]
@@ -62,7 +65,7 @@ pub fn test(args: &Test, out: &mut impl Write) -> Result<(), Fail> {
     }
     for result in &results {
         for unmet in &result.unmet {
-            writeln!(out, "\n{}:{}: {}\n{}", result.test.file.display(), unmet.line, result.test.name, explained(&plan, unmet))?;
+            write!(out, "\n{}:{}: {}\n{}", result.test.file.display(), unmet.line, result.test.name, rows::compared(&plan, unmet))?;
         }
     }
     if let Some(path) = &args.junit {
@@ -71,66 +74,18 @@ pub fn test(args: &Test, out: &mut impl Write) -> Result<(), Fail> {
     let failed = results.iter().filter(|r| !r.unmet.is_empty()).count();
     writeln!(out, "\n{}, {failed} failed", count(results.len(), "test"))?;
     if failed > 0 && args.update {
-        let changed = update(&plan, &results)?;
+        let (changed, missed) = update(&plan, &results)?;
         writeln!(out, "{} rewritten; read the change before you keep it", count(changed, "expectation"))?;
-        return Ok(());
+        for place in &missed {
+            writeln!(out, "{place} is written in a way that can't be rewritten; change it by hand")?;
+        }
+        return if missed.is_empty() { Ok(()) } else { Err(Fail::No) };
     }
     if failed > 0 { Err(Fail::No) } else { Ok(()) }
 }
 
 fn title(test: &TestCase) -> String {
     format!("{}: {}", test.dataflow, test.name)
-}
-
-fn name(plan: &Plan, of: Expectation) -> &str {
-    match of {
-        Expectation::Target(id) => &plan.targets[id].name,
-        Expectation::Comparison(id) => &plan.comparisons[id].name,
-        Expectation::Rejects => "rejects",
-    }
-}
-
-/// What was expected and what stands; of what stands only the fields that were named, where some were.
-fn explained(plan: &Plan, unmet: &Unmet) -> String {
-    let mut text = format!("  {} expected:\n", name(plan, unmet.of));
-    lines(&mut text, &unmet.expected);
-    text.push_str("  but what stands is:\n");
-    lines(&mut text, &unmet.actual);
-    text
-}
-
-fn lines(text: &mut String, rows: &[Map<String, Json>]) {
-    if rows.is_empty() {
-        text.push_str("    nothing\n");
-    }
-    for row in rows {
-        let _ = writeln!(text, "    {}", flow(&Json::Object(row.clone())));
-    }
-}
-
-/// JSON as YAML in flow style, with no more quotes than it needs.
-fn flow(value: &Json) -> String {
-    match value {
-        Json::Object(map) if map.is_empty() => "{}".into(),
-        Json::Object(map) => {
-            format!("{{ {} }}", map.iter().map(|(k, v)| format!("{}: {}", flow(&Json::String(k.clone())), flow(v))).collect::<Vec<_>>().join(", "))
-        }
-        Json::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
-        Json::String(text) if plain(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Can the text stand in YAML without quotes, and stay text?
-fn plain(text: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || "_-. /".contains(c);
-    let reserved = ["true", "false", "null", "yes", "no", "on", "off", "~"].contains(&text.to_ascii_lowercase().as_str());
-    !text.is_empty()
-        && text.chars().all(word)
-        && text.chars().any(char::is_alphabetic)
-        && !text.starts_with(|c: char| !c.is_alphabetic())
-        && text.trim() == text
-        && !reserved
 }
 
 fn junit(plan: &Plan, results: &[Ran]) -> String {
@@ -151,7 +106,7 @@ fn junit(plan: &Plan, results: &[Ran]) -> String {
             result.seconds
         );
         for unmet in &result.unmet {
-            let _ = write!(xml, "\n<failure message=\"line {}\">{}</failure>\n", unmet.line, escaped(&explained(plan, unmet)));
+            let _ = write!(xml, "\n<failure message=\"line {}\">{}</failure>\n", unmet.line, escaped(&rows::compared(plan, unmet)));
         }
         xml.push_str("</testcase>\n");
     }
@@ -164,50 +119,28 @@ fn escaped(text: &str) -> String {
     text.chars().filter(|c| keep(*c)).collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Rewrites the blocks of expectations that do not hold, from the last line of each file to the first, so that lines keep
-/// their numbers.
-fn update(plan: &Plan, results: &[Ran]) -> Result<usize, Fail> {
-    let mut by_file: BTreeMap<&Path, Vec<&Unmet>> = BTreeMap::new();
+/// Rewrites the expectations that do not hold; how many, and the places of those that could not be found in their file.
+fn update(plan: &Plan, results: &[Ran]) -> Result<(usize, Vec<String>), Fail> {
+    let mut by_file: BTreeMap<&Path, Vec<(&TestCase, &Unmet)>> = BTreeMap::new();
     for result in results {
-        by_file.entry(&result.test.file).or_default().extend(&result.unmet);
+        by_file.entry(&result.test.file).or_default().extend(result.unmet.iter().map(|unmet| (result.test, unmet)));
     }
-    let mut changed = 0;
+    let (mut changed, mut missed) = (0, Vec::new());
     for (path, mut unmet) in by_file {
-        unmet.sort_by_key(|u| std::cmp::Reverse(u.line));
-        let text = fs::read_to_string(path)?;
-        let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
-        for unmet in unmet {
-            changed += usize::from(replace(&mut lines, unmet.line, name(plan, unmet.of), unmet));
+        // From the last line to the first, so that lines keep their numbers.
+        unmet.sort_by_key(|(_, u)| std::cmp::Reverse(u.line));
+        let unreachable = |e: std::io::Error| Fail::Usage(format!("{} can't be rewritten: {e}; check who may write it", path.display()));
+        let mut text = fs::read_to_string(path).map_err(unreachable)?;
+        for (test, unmet) in unmet {
+            match update::rewritten(&text, plan, test, unmet) {
+                Some(new) => {
+                    text = new;
+                    changed += 1;
+                }
+                None => missed.push(format!("{}:{}: `{}`", path.display(), unmet.line, rows::name(plan, unmet.of))),
+            }
         }
-        let mut text = lines.join("\n");
-        text.push('\n');
-        fs::write(path, text)?;
+        fs::write(path, text).map_err(unreachable)?;
     }
-    Ok(changed)
-}
-
-/// Replaces the entry `name:` below the step that starts at `line` (from 1).
-fn replace(lines: &mut Vec<String>, line: usize, name: &str, unmet: &Unmet) -> bool {
-    let indent = |line: &str| line.len() - line.trim_start().len();
-    let is_entry = |line: &str| line.trim_start().trim_start_matches("- ").starts_with(&format!("{name}:"));
-    let step = line.saturating_sub(1);
-    let Some(at) = (step..lines.len()).find(|l| is_entry(&lines[*l])) else { return false };
-    let depth = indent(&lines[at]);
-    let mut end = at + 1;
-    while end < lines.len() && (lines[end].trim().is_empty() || indent(&lines[end]) > depth) {
-        end += 1;
-    }
-    while end > at + 1 && lines[end - 1].trim().is_empty() {
-        end -= 1;
-    }
-    // The fields that each expected row named stay the ones that are named; new rows name all.
-    let named: Option<Vec<String>> = unmet.expected.first().map(|row| row.keys().cloned().collect());
-    let rows = unmet.actual.iter().map(|row| {
-        let kept: Map<String, Json> = row.iter().filter(|(k, _)| named.as_ref().is_none_or(|n| n.contains(k))).map(|(k, v)| (k.clone(), v.clone())).collect();
-        format!("{}- {}", " ".repeat(depth + 2), flow(&Json::Object(kept)))
-    });
-    let head = format!("{}{name}:", " ".repeat(depth));
-    let block: Vec<String> = if unmet.actual.is_empty() { vec![format!("{head} []")] } else { std::iter::once(head).chain(rows).collect() };
-    lines.splice(at..end, block);
-    true
+    Ok((changed, missed))
 }

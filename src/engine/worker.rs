@@ -348,7 +348,8 @@ impl Loop {
     fn report(&mut self) {
         while self.sealed.front().is_some_and(|s| !self.flow.probe.less_equal(&s.tick)) {
             let SealedTick { tick, at: since, sources, loose } = self.sealed.pop_front().expect("there is a front");
-            let mut report = Report { worker: self.index, tick, failure: self.failure.take(), ..Report::default() };
+            let mut report =
+                Report { worker: self.index, tick, failure: self.failure.take().or_else(|| self.flow.failure.borrow_mut().take()), ..Report::default() };
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
                 let stage = &mut *stage.borrow_mut();
                 stage.answer_before(tick + 1);

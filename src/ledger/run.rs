@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, select};
@@ -20,11 +24,13 @@ use crate::{
 pub struct SharedLedger {
     ledger: Arc<RwLock<Ledger>>,
     closed: Arc<watch::Sender<Tick>>,
+    /// Nanoseconds that ticks took to apply.
+    nanos: Arc<AtomicU64>,
 }
 
 impl SharedLedger {
     pub fn new(plan: Arc<Plan>) -> SharedLedger {
-        SharedLedger { ledger: Arc::new(RwLock::new(Ledger::new(plan))), closed: Arc::new(watch::Sender::new(0)) }
+        SharedLedger { ledger: Arc::new(RwLock::new(Ledger::new(plan))), closed: Arc::new(watch::Sender::new(0)), nanos: Arc::default() }
     }
 
     /// The ledger as of one tick; it does not move while the guard lives, so hold it briefly and format afterwards.
@@ -45,12 +51,19 @@ impl SharedLedger {
         self.closed.subscribe()
     }
 
+    /// Nanoseconds that all ticks so far took to apply.
+    pub fn nanos(&self) -> u64 {
+        self.nanos.load(Ordering::Relaxed)
+    }
+
     /// Applies a tick whole and tells everybody who waits.
     ///
     /// # Panics
     /// As [`Ledger::apply`] does.
     pub fn apply(&self, sealed: Sealed, reports: Vec<Report>) -> TickOutput {
+        let began = Instant::now();
         let output = self.ledger.write().expect("the ledger broke an invariant before").apply(sealed, reports);
+        self.nanos.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.closed.send_replace(output.tick);
         output
     }

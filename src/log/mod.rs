@@ -19,10 +19,10 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
@@ -126,16 +126,24 @@ impl View {
 
 /// A view that a reader writes and others read.
 #[derive(Debug, Default)]
-pub struct LogStatus(Mutex<View>);
+pub struct LogStatus {
+    view: Mutex<View>,
+    read_nanos: AtomicU64,
+}
 
 impl LogStatus {
     /// The view as of now.
     pub fn view(&self) -> View {
-        self.0.lock().expect("no reader panics while it holds its view").clone()
+        self.view.lock().expect("no reader panics while it holds its view").clone()
+    }
+
+    /// Nanoseconds that the reader has read, or waited for its log; not those in which the engine was busy.
+    pub fn read_nanos(&self) -> u64 {
+        self.read_nanos.load(Ordering::Relaxed)
     }
 
     fn update(&self, change: impl FnOnce(&mut View)) {
-        change(&mut self.0.lock().expect("no reader panics while it holds its view"));
+        change(&mut self.view.lock().expect("no reader panics while it holds its view"));
     }
 }
 
@@ -216,6 +224,8 @@ pub struct Feed {
     chunks: Sender<Chunk>,
     status: Arc<LogStatus>,
     stop: Arc<AtomicBool>,
+    /// Since when the reader has been at work on what it sends next.
+    reading_since: Mutex<Instant>,
 }
 
 /// The reader should end: somebody asked, or nobody receives any more.
@@ -229,9 +239,14 @@ impl Feed {
     /// The reader should end; the chunk is lost.
     pub fn send(&self, chunk: Chunk) -> Result<(), Stopped> {
         let mut chunk = chunk;
+        let mut since = self.reading_since.lock().expect("one thread reads a log");
+        self.status.read_nanos.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
         loop {
             match self.chunks.send_timeout(chunk, STOP_CHECK) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    *since = Instant::now();
+                    return Ok(());
+                }
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
                 Err(SendTimeoutError::Timeout(_)) if self.stopped() => return Err(Stopped),
                 Err(SendTimeoutError::Timeout(back)) => chunk = back,
@@ -256,7 +271,7 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
     let (sender, chunks) = crossbeam_channel::bounded(queue_chunks);
     let status = Arc::new(LogStatus::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let feed = Feed { source, chunks: sender, status: status.clone(), stop: stop.clone() };
+    let feed = Feed { source, chunks: sender, status: status.clone(), stop: stop.clone(), reading_since: Mutex::new(Instant::now()) };
     let thread = std::thread::Builder::new()
         .name(format!("log {name}"))
         .spawn(move || {

@@ -27,6 +27,9 @@ pub struct Dry {
     /// By comparison: the first differences that stand.
     pub differences: Vec<Vec<Arc<Difference>>>,
     pub times: StageTimes,
+    /// Nanoseconds of all readers together, and of the ledger.
+    pub read_nanos: u64,
+    pub ledger_nanos: u64,
 }
 
 /// What one output would have been written.

@@ -57,6 +57,9 @@ pub struct RecordFeed {
     pub input: u32,
 }
 
+/// The first reason to stop that a stage had.
+pub type Failure = Rc<RefCell<Option<String>>>;
+
 /// A rendered plan: what the worker's loop holds.
 pub struct Dataflow {
     pub feeds: Vec<RecordFeed>,
@@ -65,6 +68,8 @@ pub struct Dataflow {
     pub homes: Vec<(Home, Whole)>,
     /// Rejects of mappings over collections, by tick.
     pub rejects: Rc<RefCell<BTreeMap<Tick, Vec<(Reject, i64)>>>>,
+    /// Why a mapping over collections asks to stop (`on_null: fail`).
+    pub failure: Failure,
     pub probe: timely::dataflow::operators::probe::Handle<u64>,
 }
 
@@ -85,6 +90,7 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
         specs: tables.iter().map(|t| t.of).collect(),
         homes,
         rejects: Rc::default(),
+        failure: Failure::default(),
         probe: timely::dataflow::operators::probe::Handle::new(),
     };
     let mut found: HashMap<TableRef, Rows<'scope>> = HashMap::new();
@@ -123,7 +129,7 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
                 let values = target.columns.iter().enumerate().map(|(c, column)| (c, column.ty)).collect();
                 let origin = super::mapping::Origin { source: plan.sources_of(mapping.from)[0], target: Some(id), key: plan.key(mapping.from).to_vec() };
                 let program = RowProgram::mapping(origin, &columns, &target.columns, mapping, key, values);
-                rows::mapped(found[&mapping.from].clone(), columns, program)
+                rows::mapped(found[&mapping.from].clone(), columns, program, Rc::clone(&flow.failure))
             }
         };
         flow.keep_rejects(rejects);

@@ -12,7 +12,7 @@ use timely::{
     },
 };
 
-use super::{layout::Place, table::NetRows};
+use super::{Failure, layout::Place, table::NetRows};
 use crate::{
     engine::{
         Reject,
@@ -149,7 +149,7 @@ fn converted<'a>(field: Field<'a>, from: Type, to: Type, scratch: &'a mut Vec<u8
 }
 
 /// A field mapping over the rows of a collection.
-pub fn mapped<'scope>(rows: Rows<'scope>, columns: Vec<Column>, mut program: RowProgram) -> (Rows<'scope>, Rejects<'scope>) {
+pub fn mapped<'scope>(rows: Rows<'scope>, columns: Vec<Column>, mut program: RowProgram, failure: Failure) -> (Rows<'scope>, Rejects<'scope>) {
     let mut batch = Batch::default();
     let stream = rows.inner.unary::<CapacityContainerBuilder<Vec<(Result<Vec<u8>, Reject>, u64, isize)>>, _, _, _>(Pipeline, "Fields", move |_, _| {
         move |input, output| {
@@ -165,7 +165,7 @@ pub fn mapped<'scope>(rows: Rows<'scope>, columns: Vec<Column>, mut program: Row
                     }
                 });
                 if let Err(why) = result {
-                    panic!("{why}");
+                    failure.borrow_mut().get_or_insert(why);
                 }
                 data.clear();
             });

@@ -118,10 +118,10 @@ impl Stage {
     /// The status of its order; `None`: there is no order yet.
     fn status(self) -> Option<&'static str> {
         match self {
-            Stage::Qualified => None,
+            Stage::Qualified | Stage::OnHold => None,
             Stage::Won => Some("confirmed"),
             Stage::Lost => Some("cancelled"),
-            Stage::Proposal | Stage::Negotiation | Stage::OnHold => Some("open"),
+            Stage::Proposal | Stage::Negotiation => Some("open"),
         }
     }
 }
@@ -353,9 +353,9 @@ impl World {
         let Some(mut deal) = self.deals.get(&id).cloned() else { return };
         let chance = self.dice.share();
         let next = match deal.stage {
-            Stage::Qualified => Stage::Proposal,
-            Stage::Proposal if chance < 0.003 => Stage::OnHold,
-            Stage::Proposal | Stage::OnHold => Stage::Negotiation,
+            Stage::Qualified if chance < 0.003 => Stage::OnHold,
+            Stage::Qualified | Stage::OnHold => Stage::Proposal,
+            Stage::Proposal => Stage::Negotiation,
             Stage::Negotiation if chance < 0.7 => Stage::Won,
             Stage::Negotiation => Stage::Lost,
             Stage::Won | Stage::Lost => {
