@@ -24,6 +24,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("CLIENT_FAILED", true, "librdkafka gave up"),
     ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
     ("FILE_NOT_WRITTEN", false, "an output file can't be created or written"),
+    ("FILE_REPLACED", false, "a file was replaced by another one of its name while it was followed"),
     ("FILE_TRUNCATED", false, "a file is shorter than what was read of it"),
     ("FILE_UNREADABLE", false, "a file can't be opened or read"),
     ("LINE_TOO_LONG", false, "a file has no line end where a message must have ended"),

@@ -357,8 +357,8 @@ pub struct RejectInfo {
     pub code: String,
     pub cause: String,
     pub key: Option<String>,
-    pub partition: i32,
-    pub offset: i64,
+    pub partition: Option<i32>,
+    pub offset: Option<i64>,
     /// The target whose mapping rejected the row; null: the record could not be decoded.
     pub target: Option<String>,
     /// How often it stands.

@@ -68,8 +68,8 @@ impl RejectInfo {
             code: reject.code.to_string(),
             cause: reject.cause.clone(),
             key: reject.key.clone(),
-            partition: reject.partition,
-            offset: reject.offset,
+            partition: (reject.partition >= 0).then_some(reject.partition),
+            offset: (reject.offset >= 0).then_some(reject.offset),
             target: reject.target.map(|target| plan.targets[target].name.clone()),
             count,
         }

@@ -24,6 +24,8 @@ const LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How often a file is looked at: soon after something came, and when it has been quiet for a while.
 const POLL_BUSY: Duration = Duration::from_millis(1);
 const POLL_QUIET: Duration = Duration::from_millis(5);
+/// How often it is looked whether a quiet file is still the one of its name.
+const LOOK: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_secs(2);
 
 /// Opens files as a log. A file that is not there yet is waited for, unless the log ends (`Until::End`).
@@ -89,6 +91,7 @@ impl Reader<'_> {
         };
         self.feed.update(|view| view.trouble = None);
         let limit = (self.until == Until::End).then_some(self.ends[place]);
+        let mut looked = Instant::now();
         let (mut position, mut buffer, mut busy) = (0u64, Vec::<u8>::new(), Instant::now());
         loop {
             let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
@@ -139,6 +142,10 @@ impl Reader<'_> {
             if length > read {
                 continue;
             }
+            if self.until == Until::Forever && looked.elapsed() > LOOK {
+                looked = Instant::now();
+                self.same_file(path, &file)?;
+            }
             self.feed.update(|view| {
                 view.asked_ms = Some(wall_ms());
                 view.caught_up = true;
@@ -170,6 +177,26 @@ impl Reader<'_> {
             view.caught_up = view.behind_bytes == 0;
             view.backlog_done |= view.partitions.iter().zip(&started).all(|(p, end)| p.next as u64 >= *end);
         });
+        Ok(())
+    }
+
+    /// Is the file that is open still the one of that name? One that was moved away or replaced gets no more lines.
+    fn same_file(&self, path: &Path, open: &File) -> Result<(), Option<LogError>> {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(named) = path.metadata() else {
+            self.feed.update(|view| view.trouble = Some(format!("{} is gone; nothing can be appended to it", path.display())));
+            return Ok(());
+        };
+        let open = open.metadata().map_err(|e| Some(unreadable(path, &e)))?;
+        if (named.dev(), named.ino()) != (open.dev(), open.ino()) {
+            return Err(Some(LogError {
+                code: "FILE_REPLACED",
+                message: format!("{} is another file now than the one that was read", path.display()),
+                remedy: "append to files of changes; after one was replaced, name the new one in the source's `files` and start again".into(),
+                retry: false,
+            }));
+        }
+        self.feed.update(|view| view.trouble = None);
         Ok(())
     }
 

@@ -260,7 +260,7 @@ fn every_code_is_in_the_reference() {
 
 /// `TWO_WORDS` or more, in capitals, and no environment variable.
 fn is_code(word: &str) -> bool {
-    let environment = ["CARGO_", "TIEOUT_", "KAFKA_", "NO_"].iter().any(|start| word.starts_with(start));
+    let environment = ["CARGO_", "TIEOUT_", "KAFKA_", "MIMALLOC_", "NO_"].iter().any(|start| word.starts_with(start));
     let capitals = word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     capitals && word.contains('_') && !word.starts_with('_') && !word.ends_with('_') && !environment
 }

@@ -1,9 +1,11 @@
 //! Outputs: what goes where.
 
+use std::path::{Component, Path, PathBuf};
+
 use super::{Resolver, Thing};
 use crate::{
     config::{codes::Code, problem::Place, yaml::At},
-    plan::{ConnectionKind, Format, Output, OutputOf, TableRef},
+    plan::{ConnectionKind, Format, LogSpec, Output, OutputOf, Source, TableRef},
 };
 
 impl Resolver<'_> {
@@ -17,13 +19,42 @@ impl Resolver<'_> {
             }
             let (Some(what), Some(connection), Some((_, to))) = (what, connection, to) else { continue };
             let text = to.text().unwrap_or_default().to_string();
-            if self.plan.outputs.iter().any(|output| output.connection == connection && output.to == text) {
+            let place = self.physical(connection, &text);
+            if self.plan.outputs.iter().any(|output| self.physical(output.connection, &output.to) == place) {
                 self.report
                     .error(Code::DuplicateName, &to.place(), format!("`{text}` is written by another output already"))
                     .hint("each output needs a topic or file of its own");
             }
+            if let Some(source) = self.plan.sources.iter().find(|source| self.read_by(source).contains(&place)) {
+                let message = format!("`{text}` is read by the source `{}`: what is written would be read again, for ever", source.name);
+                self.report.error(Code::DuplicateName, &to.place(), message).hint("write to a topic or file of its own");
+            }
+            if matches!(self.plan.connections[connection].kind, ConnectionKind::File { .. })
+                && !Path::new(&text).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+            {
+                let message = format!("`{text}` leaves the folder of the connection `{}`", self.plan.connections[connection].name);
+                self.report.error(Code::BadValue, &to.place(), message).hint("name a file below the connection's `dir`");
+            }
             let format = if at.get_text("format") == Some("debezium-json") { Format::DebeziumJson } else { Format::UpsertJson };
             self.plan.outputs.push(Output { what, connection, to: text, format });
+        }
+    }
+
+    /// Where a topic or file of a connection really is; two connections may reach the same place.
+    fn physical(&self, connection: usize, to: &str) -> String {
+        match &self.plan.connections[connection].kind {
+            ConnectionKind::File { dir } => dir.join(to).components().filter(|part| *part != Component::CurDir).collect::<PathBuf>().display().to_string(),
+            ConnectionKind::Kafka { brokers, .. } => format!("{brokers} {to}"),
+            ConnectionKind::Demo { .. } => to.to_string(),
+        }
+    }
+
+    /// The places that a source reads.
+    fn read_by(&self, source: &Source) -> Vec<String> {
+        match &source.log {
+            LogSpec::Files(files) => files.iter().map(|file| self.physical(source.connection, &file.to_string_lossy())).collect(),
+            LogSpec::Topic { topic, .. } => vec![self.physical(source.connection, topic)],
+            LogSpec::Demo(_) => Vec::new(),
         }
     }
 
