@@ -115,9 +115,13 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let found = expr.get_type(&schema).map_err(|e| fail(&e))?;
     let (expr, ty, fit) = converted(text, expr, &found, want)?;
     let injective = injective(&expr, &schema).filter(|_| !matches!(fit, Fit::Uuid));
+    // The columns that are written, not those that simplification leaves: what a record is refused for must not depend on
+    // how clever the planner is.
+    let mut named: Vec<usize> = expr.column_refs().into_iter().filter_map(|column| schema.maybe_index_of_column(column)).collect();
+    named.sort_unstable();
     let expr = simplifier.simplify(expr).map_err(|e| fail(&e))?;
     let compiled = Compiled::new(&expr, &schema, fit, text.trim().to_string()).map_err(|e| fail(&e))?;
-    Ok(Scalar { text: text.to_string(), ty, columns: compiled.inputs.clone(), injective, how: How::Compute(Arc::new(compiled)) })
+    Ok(Scalar { text: text.to_string(), ty, columns: named, injective, how: How::Compute(Arc::new(compiled)) })
 }
 
 fn unknown_columns(text: &str, expr: &Expr, schema: &DFSchema, columns: &[Column]) -> Vec<SqlProblem> {
