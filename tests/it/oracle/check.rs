@@ -381,11 +381,11 @@ fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) ->
     held.iter().map(|(key, held)| (key.clone(), side(held))).collect()
 }
 
-/// `TIEOUT_ORACLE_CASES` says how many; `TIEOUT_ORACLE_SEED` repeats a run.
+/// `TIEOUT_ORACLE_CASES` says how many, `TIEOUT_ORACLE_SEED` which.
 fn cases() -> (u32, [u8; 32]) {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
-    let seed =
-        number("TIEOUT_ORACLE_SEED").unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64));
+    // The same cases every time, so that what lands is not a matter of luck; other seeds are for exploring.
+    let seed = number("TIEOUT_ORACLE_SEED").unwrap_or(20_261_121);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     println!("TIEOUT_ORACLE_SEED={seed}");
