@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `difference` | a difference: kind, state, since, the fields that differ |
 //! | `comparison` | the state machine of one comparison |
+//! | `doubt` | rejects that may have touched any key of a comparison |
 //! | `source` | how far each source is read and known |
 //! | `show` | values, keys and differences as text and JSON, in the types that each side declared |
 //! | `export` | `differences/*.csv`, `rejects.csv`, the ledger's part of `summary.json` |
@@ -30,6 +31,7 @@ use crate::{
 
 mod comparison;
 mod difference;
+mod doubt;
 mod export;
 mod run;
 pub mod show;
@@ -145,7 +147,7 @@ impl Ledger {
         assert!(tick > self.as_of || self.wall_ms == 0, "tick {tick} came after tick {}: as_of never goes back", self.as_of);
         let plan = self.plan.clone();
         let mut differences: Vec<Vec<DifferenceChange>> = vec![Vec::new(); plan.comparisons.len()];
-        let (mut rows, mut rejects, mut seconds) = (Vec::new(), BTreeMap::<Reject, i64>::new(), 0f64);
+        let (mut rows, mut rejects, mut loose, mut seconds) = (Vec::new(), BTreeMap::<Reject, i64>::new(), Vec::new(), 0f64);
         for report in reports {
             assert_eq!(report.tick, tick, "worker {} reported tick {} for tick {tick}", report.worker, report.tick);
             for (source, counts) in self.sources.iter_mut().zip(&report.sources) {
@@ -158,6 +160,7 @@ impl Ledger {
             for (reject, weight) in report.rejects {
                 *rejects.entry(reject).or_default() += weight;
             }
+            loose.extend(report.loose);
             if self.workers.len() <= report.worker {
                 self.workers.resize_with(report.worker + 1, WorkerState::default);
             }
@@ -174,17 +177,20 @@ impl Ledger {
             source.seal(sealed, wall_ms);
         }
         source::advance(&plan, &mut self.sources);
+        rejects.retain(|_, weight| *weight != 0);
         let first_shown = sealed.hydrated && !self.hydrated;
         self.hydrated |= sealed.hydrated;
         let mut changes = TickChanges { tick, wall_ms, comparisons: Vec::new() };
         for (id, (live, of_tick)) in self.comparisons.iter_mut().zip(differences).enumerate() {
-            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources: &self.sources, rows: &self.rows };
+            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources: &self.sources, rows: &self.rows, rejects: &rejects };
             let changed = live.apply(&plan, &plan.comparisons[id], of_tick, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));
             }
         }
-        rejects.retain(|_, weight| *weight != 0);
+        for reject in loose {
+            *rejects.entry(reject).or_default() += 1;
+        }
         for (reject, weight) in &rejects {
             let stands = self.rejects.entry(reject.clone()).or_default();
             *stands += weight;

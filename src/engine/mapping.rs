@@ -273,7 +273,7 @@ impl RowProgram {
 
     fn reject(&self, batch: &Batch, record: usize, partition: i32, code: &'static str, cause: String, key: Option<String>) -> Reject {
         let key = key.or_else(|| self.key_text(batch, record));
-        Reject { source: self.origin.source, code, cause, key, partition, offset: batch.records[record].offset, target: self.origin.target }
+        Reject { source: self.origin.source, code, cause, key, partition, offset: batch.records[record].offset, target: self.origin.target, keyed: false }
     }
 
     /// The key of the input record as text, if it is all there.
@@ -375,6 +375,7 @@ impl RowProgram {
                 if !decoded {
                     reject.target = None;
                 }
+                reject.keyed = usable;
                 if usable {
                     let packed = pack_reject(&reject);
                     emit(Mapped { record, fate: Fate::Rejected, change: Some((Op::Reject, key, &packed)), reject: Some(reject) });

@@ -144,8 +144,10 @@ pub struct Report {
     pub differences: Vec<(ComparisonId, DifferenceChange)>,
     /// Net changes of the target tables that outputs or `--verbose` ask for.
     pub rows: Vec<(TargetId, RowChange)>,
-    /// Rejects that came (+1) and went (-1).
+    /// Rejects of keyed rows that came (+1) and went (-1).
     pub rejects: Vec<(Reject, i64)>,
+    /// Rejects of messages whose key nobody could read: no later record takes them back.
+    pub loose: Vec<Reject>,
     /// By source: what this worker decoded since its last report.
     pub sources: Vec<SourceReport>,
     /// By table: what this worker holds now.
@@ -249,6 +251,8 @@ pub struct Reject {
     pub offset: i64,
     /// The target whose mapping rejected the row; `None`: the record could not be decoded.
     pub target: Option<TargetId>,
+    /// The table knows which key it holds back.
+    pub keyed: bool,
 }
 
 /// What the clock tells the ledger about a tick before it seals it.

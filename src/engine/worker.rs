@@ -371,7 +371,7 @@ impl Loop {
                 }
                 report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
             }
-            report.rejects.extend(loose.into_iter().map(|r| (r, 1)));
+            report.loose = loose;
             let mut kept = self.flow.rejects.borrow_mut();
             while let Some(rejects) = kept.first_entry().filter(|r| *r.key() <= tick) {
                 report.rejects.extend(rejects.remove());

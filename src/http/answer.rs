@@ -59,6 +59,8 @@ pub struct ComparisonInfo {
     pub stale_after_seconds: f64,
     pub key: Vec<String>,
     pub fields: Vec<String>,
+    /// Rejects that stand and may have touched any key; while there are some, nothing new is confirmed.
+    pub doubtful_rejects: u64,
     /// The newest tick that changed one of its differences.
     pub changed: Tick,
 }
@@ -133,6 +135,7 @@ impl ComparisonInfo {
             stale_after_seconds: comparison.stale_after.as_secs_f64(),
             key: comparison.key.iter().map(|k| k.name.clone()).collect(),
             fields: comparison.fields.iter().map(|f| f.name.clone()).collect(),
+            doubtful_rejects: status.doubts,
             changed: status.changed,
         }
     }
@@ -251,6 +254,13 @@ impl<'a> Shower<'a> {
             None => {}
         }
         let name = |source: Option<SourceId>| source.map_or("an input", |s| self.plan.sources[s].name.as_str());
+        if self.status.expected.time >= difference.base && self.status.doubts > 0 {
+            let (rejects, are) = if self.status.doubts == 1 { ("reject", "is") } else { ("rejects", "are") };
+            return format!(
+                "{} {rejects} among the rows that the expected side is made of, and which keys {are} touched can't be told: see /api/v1/rejects",
+                self.status.doubts
+            );
+        }
         let source = name(self.status.expected.held_by);
         let needed = source_time_text(difference.base);
         match time_text(self.status.expected.time) {

@@ -7,6 +7,9 @@
 //!                     └────── the expected side changes the key again ◀────┘
 //! ```
 //!
+//! What would become confirmed while a reject stands that may have touched any key (see `doubt`) is *held*: undetermined
+//! until the last such reject has gone.
+//!
 //! Everything is a function of ticks: the same changes and source times at the same ticks give the same states. The
 //! transitions that time alone makes come from two queues ordered by deadline, so a tick costs what changes in it.
 
@@ -17,9 +20,10 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Tick, render::rows::TIME_OF_TICK},
+    engine::{DifferenceChange, Reject, Tick, render::rows::TIME_OF_TICK},
     ledger::{
         difference::{self, Difference, Kind, Since, State},
+        doubt::Doubts,
         source::SourceState,
     },
     plan::{Comparison, Plan, SourceId, TableRef},
@@ -104,6 +108,8 @@ pub struct ComparisonStatus {
     pub actual: SideStatus,
     /// The newest tick that changed a difference that is shown.
     pub changed: Tick,
+    /// Rejects that stand and may have touched any key: while there are some, nothing becomes confirmed.
+    pub doubts: u64,
 }
 
 /// How far one side of a comparison is known.
@@ -139,6 +145,8 @@ pub(super) struct Now<'a> {
     pub hydrated: bool,
     pub sources: &'a [SourceState],
     pub rows: &'a BTreeMap<TableRef, u64>,
+    /// Rejects of keyed rows that came and went.
+    pub rejects: &'a BTreeMap<Reject, i64>,
 }
 
 /// How far a difference is on its way; `stale` hides it (everything is then undetermined) but does not stop it.
@@ -148,6 +156,8 @@ enum Phase {
     Unclear,
     AwaitsExpected,
     AwaitsActual,
+    /// It would be confirmed, but a reject may have touched its key.
+    Held,
     Passed,
 }
 
@@ -155,7 +165,7 @@ impl Phase {
     /// The state that it shows, unless the comparison is stale.
     fn state(self) -> State {
         match self {
-            Phase::Unclear | Phase::AwaitsExpected => State::Undetermined,
+            Phase::Unclear | Phase::AwaitsExpected | Phase::Held => State::Undetermined,
             Phase::AwaitsActual => State::InFlight,
             Phase::Passed => State::Confirmed,
         }
@@ -201,6 +211,9 @@ pub(super) struct LiveComparison {
     await_expected: BTreeSet<(i64, Arc<[u8]>)>,
     /// Differences whose grace the actual side has not passed, by the end of the grace.
     await_actual: BTreeSet<(i64, Arc<[u8]>)>,
+    /// Differences that are held.
+    held: BTreeSet<Arc<[u8]>>,
+    doubts: Doubts,
     counts: Counts,
     expected: SideClock,
     actual: SideClock,
@@ -219,6 +232,8 @@ impl LiveComparison {
             entries: BTreeMap::new(),
             await_expected: BTreeSet::new(),
             await_actual: BTreeSet::new(),
+            held: BTreeSet::new(),
+            doubts: Doubts::new(plan, comparison),
             counts: Counts::default(),
             expected: SideClock::new(plan, comparison.expected),
             actual: SideClock::new(plan, comparison.actual),
@@ -249,6 +264,7 @@ impl LiveComparison {
             expected: self.expected.status.clone(),
             actual: self.actual.status.clone(),
             changed: self.changed,
+            doubts: self.doubts.standing(),
         }
     }
 
@@ -268,6 +284,7 @@ impl LiveComparison {
         let Now { tick, wall_ms, hydrated, .. } = *now;
         self.expected.advance(now);
         self.actual.advance(now);
+        self.doubts.count(now.rejects);
         let first_shown = hydrated && !self.hydrated;
         if first_shown {
             // While a backlog is read, a side that waits for the other is not stale.
@@ -300,6 +317,7 @@ impl LiveComparison {
     }
 
     fn change(&mut self, comparison: &Comparison, change: DifferenceChange, tick: Tick) {
+        let passed = self.entries.get(&*change.key).is_some_and(|e| e.phase == Phase::Passed);
         let before = self.remove(&change.key);
         let Some(sides) = change.now else { return };
         let Some((kind, unclear)) = difference::classify(comparison, &sides) else { return };
@@ -321,7 +339,9 @@ impl LiveComparison {
                 (before.key.clone(), before.since, base)
             }
         };
-        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear });
+        // What was confirmed and has not changed stays so, whatever is rejected since.
+        let passed = passed && before.is_some_and(|before| before.sides == sides && before.base == base);
+        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, passed);
     }
 
     /// Takes a difference out of everything, and remembers what stood before the tick.
@@ -340,14 +360,17 @@ impl LiveComparison {
         Some(entry.difference)
     }
 
-    /// Puts a difference where it belongs by the times of both sides; its state follows from that.
-    fn insert(&mut self, mut difference: Difference) {
+    /// Puts a difference where it belongs by the times of both sides; its state follows from that. `passed`: it was
+    /// confirmed before, and is the same.
+    fn insert(&mut self, mut difference: Difference, passed: bool) {
         let phase = if difference.unclear.is_some() {
             Phase::Unclear
         } else if self.expected.status.time < difference.base {
             Phase::AwaitsExpected
         } else if self.actual.status.time < self.deadline(&difference) {
             Phase::AwaitsActual
+        } else if self.doubts.standing() > 0 && !passed {
+            Phase::Held
         } else {
             Phase::Passed
         };
@@ -357,6 +380,7 @@ impl LiveComparison {
         match phase {
             Phase::AwaitsExpected => _ = self.await_expected.insert((entry.difference.base, key.clone())),
             Phase::AwaitsActual => _ = self.await_actual.insert((deadline, key.clone())),
+            Phase::Held => _ = self.held.insert(key.clone()),
             Phase::Unclear | Phase::Passed => {}
         }
         self.counts.add(&entry.difference);
@@ -368,12 +392,13 @@ impl LiveComparison {
         let waited = match entry.phase {
             Phase::AwaitsExpected => self.await_expected.remove(&(entry.difference.base, key.clone())),
             Phase::AwaitsActual => self.await_actual.remove(&(self.deadline(&entry.difference), key.clone())),
+            Phase::Held => self.held.remove(key),
             Phase::Unclear | Phase::Passed => true,
         };
         debug_assert!(waited, "a difference that waits stands in its queue");
     }
 
-    /// Moves on what waited for a source time that has come.
+    /// Moves on what waited for a source time that has come, or for a reject that has gone.
     fn pass_deadlines(&mut self) {
         let mut due = Vec::new();
         while self.await_expected.first().is_some_and(|(base, _)| *base <= self.expected.status.time) {
@@ -382,11 +407,14 @@ impl LiveComparison {
         while self.await_actual.first().is_some_and(|(deadline, _)| *deadline <= self.actual.status.time) {
             due.extend(self.await_actual.pop_first().map(|(_, key)| key));
         }
+        if self.doubts.standing() == 0 {
+            due.extend(std::mem::take(&mut self.held));
+        }
         for key in due {
             // It has left its queue already; out and in again finds its new place.
             self.entries.get_mut(&key).expect("what waits stands").phase = Phase::Passed;
             let before = self.remove(&key).expect("what waits stands");
-            self.insert(Difference::clone(&before));
+            self.insert(Difference::clone(&before), false);
         }
     }
 

@@ -6,8 +6,8 @@ use crate::{
     engine::{DifferenceChange, Reject, Report, Sealed, SealedSource, Side, Sides, SourceReport, TableReport, Tick},
     ledger::{SharedLedger, TickOutput},
     plan::{
-        Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, Format, KeyPair, LogSpec, Mapping, Output, OutputOf, Plan, Source, TableRef, Target,
-        Wire,
+        Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, FieldRule, FieldValue, Format, KeyPair, LogSpec, Mapping, NullPolicy, Output,
+        OutputOf, Plan, Source, TableRef, Target, Wire,
     },
     row::{Column, Type, Value, pack_key, pack_row, pack_value},
 };
@@ -38,13 +38,16 @@ fn source(name: &str, connection: usize, ty: Type) -> Source {
 /// 30 s, stale after 60 s. The ERP keeps four decimal places.
 pub fn plan() -> Plan {
     let opportunity = source("opportunity", 0, Type::Decimal(18, 2));
+    let fields = (0..opportunity.columns.len())
+        .map(|c| FieldRule { value: FieldValue::Column(c), on_null: NullPolicy::Pass, on_missing: None, on_empty: None })
+        .collect();
     let target = Target {
         name: "expected_order".into(),
         dataflow: "orders".into(),
         owner: None,
         columns: opportunity.columns.clone(),
         key: vec![0],
-        mapping: Mapping::Fields(FieldMapping { from: TableRef::Source(CRM), filter: None, fields: Vec::new(), require: Vec::new() }),
+        mapping: Mapping::Fields(FieldMapping { from: TableRef::Source(CRM), filter: None, fields, require: Vec::new() }),
         version: "1".into(),
         comment: None,
         notes: Vec::new(),
@@ -122,7 +125,7 @@ impl Bench {
     pub fn reject(&mut self, offset: i64, weight: i64) -> &mut Bench {
         let cause = "no rule for `Thinking`, and no else".to_string();
         let (code, key) = ("MAPPING_NOT_FOUND", Some("7".to_string()));
-        let reject = Reject { source: CRM, code, cause, key, partition: 0, offset, target: Some(0) };
+        let reject = Reject { source: CRM, code, cause, key, partition: 0, offset, target: Some(0), keyed: true };
         self.report.rejects.push((reject, weight));
         self
     }

@@ -26,7 +26,10 @@ use super::{
     mapping::RowProgram,
     table::{Table, change::Parcel},
 };
-use crate::plan::{Mapping, Plan, SourceId, TableRef};
+use crate::{
+    plan::{Mapping, Plan, SourceId, TableRef},
+    row::Type,
+};
 
 pub mod accumulate;
 pub mod arrange;
@@ -41,7 +44,7 @@ pub mod sql;
 pub mod table;
 
 use layout::{Feed, Home, Layout, Reports, TableOf};
-use rows::{Rejects, Rows, Whole};
+use rows::{KeyOf, RejectedRows, Rejects, Rows, Whole};
 use table::Stage;
 
 /// The handle of one feed of records.
@@ -94,10 +97,11 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
         probe: timely::dataflow::operators::probe::Handle::new(),
     };
     let mut found: HashMap<TableRef, Rows<'scope>> = HashMap::new();
+    let mut held: HashMap<TableRef, RejectedRows<'scope>> = HashMap::new();
     // Tables that only records feed come first: collections start from them.
     let (first, last): (Vec<usize>, Vec<usize>) = (0..tables.len()).partition(|t| tables[*t].sides.iter().all(|s| matches!(s, Feed::Records { .. })));
     for at in first {
-        let changes = flow.table(scope, plan, &tables[at], at, &found, workers);
+        let changes = flow.table(scope, plan, &tables[at], at, &found, &held, workers);
         match tables[at].of {
             TableOf::Source(source) => {
                 found.insert(TableRef::Source(source), rows::whole_rows(changes, None));
@@ -119,24 +123,35 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
             Mapping::Sql(query) => {
                 let (rows, errors) = sql::render_sql(scope, query, &found);
                 let source = plan.sources_of(table)[0];
-                let reject =
-                    move |error: sql::RowError| Reject { source, code: error.code, cause: error.cause, key: None, partition: -1, offset: -1, target: Some(id) };
+                let reject = move |error: sql::RowError| Reject {
+                    source,
+                    code: error.code,
+                    cause: error.cause,
+                    key: None,
+                    partition: -1,
+                    offset: -1,
+                    target: Some(id),
+                    keyed: false,
+                };
                 (rows, errors.map(reject))
             }
             Mapping::Fields(mapping) => {
                 let columns = plan.columns(mapping.from).to_vec();
-                let key = target.key.iter().map(|k| (*k, target.columns[*k].ty)).collect();
+                let key: Vec<(usize, Type)> = target.key.iter().map(|k| (*k, target.columns[*k].ty)).collect();
+                let key_of = KeyOf { types: key.iter().map(|k| k.1).collect(), places: target.key.clone(), columns: target.columns.len() };
                 let values = target.columns.iter().enumerate().map(|(c, column)| (c, column.ty)).collect();
                 let origin = super::mapping::Origin { source: plan.sources_of(mapping.from)[0], target: Some(id), key: plan.key(mapping.from).to_vec() };
                 let program = RowProgram::mapping(origin, &columns, &target.columns, mapping, key, values);
-                rows::mapped(found[&mapping.from].clone(), columns, program, Rc::clone(&flow.failure))
+                let (rows, holds, rejects) = rows::mapped(found[&mapping.from].clone(), columns, key_of, program, Rc::clone(&flow.failure));
+                held.insert(table, holds);
+                (rows, rejects)
             }
         };
         flow.keep_rejects(rejects);
         found.insert(table, rows);
     }
     for at in last {
-        flow.table(scope, plan, &tables[at], at, &found, workers);
+        flow.table(scope, plan, &tables[at], at, &found, &held, workers);
     }
     flow
 }
@@ -150,6 +165,7 @@ impl Dataflow {
         spec: &layout::TableSpec,
         at: usize,
         found: &HashMap<TableRef, Rows<'scope>>,
+        held: &HashMap<TableRef, RejectedRows<'scope>>,
         workers: usize,
     ) -> Stream<'scope, u64, table::NetRows> {
         let mut parcels = Vec::new();
@@ -164,6 +180,9 @@ impl Dataflow {
                 }
                 Feed::Rows { table, key, values } => {
                     let columns = plan.columns(*table).to_vec();
+                    if let Some(held) = held.get(table) {
+                        parcels.push(rows::holds(held.clone(), columns.clone(), key.clone(), side as u32, workers));
+                    }
                     parcels.push(rows::changes(found[table].clone(), columns, key.clone(), values.clone(), side as u32, workers));
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
     engine::{
         Reject,
         mapping::{Fate, RowProgram},
-        table::change::{Op, Parcel, push_with},
+        table::change::{Op, Parcel, push_with, silence},
     },
     format::{self, Batch, Record, Span},
     row::{self, Column, Field, RowReader, RowWriter, Type, push_key},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Packed rows of a table's columns, with weights.
 pub type Rows<'scope> = VecCollection<'scope, u64, Vec<u8>, isize>;
+/// Rejects of rows whose target key is known: a row that has only that key, and the packed reject; with weights.
+pub type RejectedRows<'scope> = VecCollection<'scope, u64, (Vec<u8>, Vec<u8>), isize>;
 /// Rejects, with weights.
 pub type Rejects<'scope> = VecCollection<'scope, u64, Reject, isize>;
 
@@ -101,33 +103,83 @@ pub fn changes<'scope>(
     input: u32,
     workers: usize,
 ) -> Stream<'scope, u64, Vec<Parcel>> {
-    rows.inner.unary::<CapacityContainerBuilder<Vec<Parcel>>, _, _, _>(Pipeline, "Changes", move |_, _| {
-        let (mut key_bytes, mut value_bytes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut value, mut scratch) = (Vec::new(), Vec::new());
+    parcels(
+        rows.inner,
+        move |packed, weight, run| {
+            let fields = row::fields(packed, &columns);
+            run.key(&fields, &columns, &key);
+            value.clear();
+            let mut writer = RowWriter::new(&mut value, values.len());
+            for (column, ty) in &values {
+                writer.field(converted(fields[*column], columns[*column].ty, *ty, &mut scratch));
+            }
+            writer.finish();
+            run.push(if weight > 0 { Op::Add } else { Op::Subtract }, weight, &value);
+        },
+        input,
+        workers,
+    )
+}
+
+/// Rejected rows as changes of a table: each holds its key back.
+pub fn holds<'scope>(
+    rows: RejectedRows<'scope>,
+    columns: Vec<Column>,
+    key: Vec<(usize, Type)>,
+    input: u32,
+    workers: usize,
+) -> Stream<'scope, u64, Vec<Parcel>> {
+    parcels(
+        rows.inner,
+        move |(packed, reject), weight, run| {
+            run.key(&row::fields(packed, &columns), &columns, &key);
+            run.push(if weight > 0 { Op::AddReject } else { Op::SubtractReject }, weight, reject);
+        },
+        input,
+        workers,
+    )
+}
+
+/// The runs of changes for each worker.
+struct Runs {
+    key: Vec<u8>,
+    scratch: Vec<u8>,
+    runs: Vec<Vec<u8>>,
+}
+
+impl Runs {
+    /// The key of the changes that are pushed next.
+    fn key(&mut self, fields: &[Field], columns: &[Column], key: &[(usize, Type)]) {
+        self.key.clear();
+        for (i, (column, ty)) in key.iter().enumerate() {
+            let field = converted(fields[*column], columns[*column].ty, *ty, &mut self.scratch);
+            push_key(&mut self.key, *ty, field, i + 1 == key.len());
+        }
+    }
+
+    fn push(&mut self, op: Op, weight: isize, value: &[u8]) {
+        let to = row::worker_of(row::hash_key(&self.key), self.runs.len());
+        for _ in 0..weight.unsigned_abs() {
+            push_with(&mut self.runs[to], op, TIME_OF_TICK, &self.key, value);
+        }
+    }
+}
+
+fn parcels<'scope, D: Clone + 'static>(
+    stream: Stream<'scope, u64, Vec<(D, u64, isize)>>,
+    mut each: impl FnMut(&D, isize, &mut Runs) + 'static,
+    input: u32,
+    workers: usize,
+) -> Stream<'scope, u64, Vec<Parcel>> {
+    stream.unary::<CapacityContainerBuilder<Vec<Parcel>>, _, _, _>(Pipeline, "Changes", move |_, _| {
+        let mut runs = Runs { key: Vec::new(), scratch: Vec::new(), runs: vec![Vec::new(); workers] };
         move |input_handle, output| {
             input_handle.for_each(|cap, data| {
-                let mut runs = vec![Vec::new(); workers];
-                for (packed, _, weight) in data.drain(..) {
-                    let fields = row::fields(&packed, &columns);
-                    key_bytes.clear();
-                    for (i, (column, ty)) in key.iter().enumerate() {
-                        let field = converted(fields[*column], columns[*column].ty, *ty, &mut scratch);
-                        push_key(&mut key_bytes, *ty, field, i + 1 == key.len());
-                    }
-                    value_bytes.clear();
-                    let mut writer = RowWriter::new(&mut value_bytes, values.len());
-                    for (column, ty) in &values {
-                        writer.field(converted(fields[*column], columns[*column].ty, *ty, &mut scratch));
-                    }
-                    writer.finish();
-                    let run = &mut runs[row::worker_of(row::hash_key(&key_bytes), workers)];
-                    let op = if weight > 0 { Op::Add } else { Op::Subtract };
-                    for _ in 0..weight.unsigned_abs() {
-                        push_with(run, op, TIME_OF_TICK, &key_bytes, &value_bytes);
-                    }
-                }
+                data.drain(..).for_each(|(item, _, weight)| each(&item, weight, &mut runs));
                 let mut session = output.session(&cap);
-                for (to, run) in runs.into_iter().enumerate().filter(|(_, run)| !run.is_empty()) {
-                    session.give(Parcel { to: to as u64, input, seq: None, run });
+                for (to, run) in runs.runs.iter_mut().enumerate().filter(|(_, run)| !run.is_empty()) {
+                    session.give(Parcel { to: to as u64, input, seq: None, run: std::mem::take(run) });
                 }
             });
         }
@@ -148,20 +200,42 @@ fn converted<'a>(field: Field<'a>, from: Type, to: Type, scratch: &'a mut Vec<u8
     }
 }
 
-/// A field mapping over the rows of a collection.
-pub fn mapped<'scope>(rows: Rows<'scope>, columns: Vec<Column>, mut program: RowProgram, failure: Failure) -> (Rows<'scope>, Rejects<'scope>) {
+/// What a mapping makes of a row.
+#[derive(Clone)]
+enum Outcome {
+    Row(Vec<u8>),
+    Reject(Reject),
+    /// Beside the reject: a row that has only its key, and the packed reject.
+    Hold(Vec<u8>, Vec<u8>),
+}
+
+/// A field mapping over the rows of a collection; `key` is that of its target.
+pub fn mapped<'scope>(
+    rows: Rows<'scope>,
+    columns: Vec<Column>,
+    key: KeyOf,
+    mut program: RowProgram,
+    failure: Failure,
+) -> (Rows<'scope>, RejectedRows<'scope>, Rejects<'scope>) {
     let mut batch = Batch::default();
-    let stream = rows.inner.unary::<CapacityContainerBuilder<Vec<(Result<Vec<u8>, Reject>, u64, isize)>>, _, _, _>(Pipeline, "Fields", move |_, _| {
+    let stream = rows.inner.unary::<CapacityContainerBuilder<Vec<(Outcome, u64, isize)>>, _, _, _>(Pipeline, "Fields", move |_, _| {
         move |input, output| {
             input.for_each(|cap, data| {
                 fill(&mut batch, &columns, data.iter().map(|(row, ..)| row.as_slice()));
                 let mut session = output.session(&cap);
                 let result = program.run(&batch, -1, |mapped| {
                     let (_, tick, weight) = &data[mapped.record];
-                    match (mapped.fate, mapped.change, mapped.reject) {
-                        (Fate::Applied, Some((_, _, value)), _) => session.give((Ok(value.to_vec()), *tick, *weight)),
-                        (_, _, Some(reject)) => session.give((Err(reject), *tick, *weight)),
+                    match (mapped.fate, mapped.change) {
+                        (Fate::Applied, Some((_, _, value))) => session.give((Outcome::Row(value.to_vec()), *tick, *weight)),
+                        (Fate::Rejected, Some((_, bytes, reject))) => {
+                            let mut silent = reject.to_vec();
+                            silence(&mut silent);
+                            session.give((Outcome::Hold(key.row(bytes), silent), *tick, *weight));
+                        }
                         _ => {}
+                    }
+                    if let Some(reject) = mapped.reject {
+                        session.give((Outcome::Reject(reject), *tick, *weight));
                     }
                 });
                 if let Err(why) = result {
@@ -171,9 +245,40 @@ pub fn mapped<'scope>(rows: Rows<'scope>, columns: Vec<Column>, mut program: Row
             });
         }
     });
-    let rows = stream.clone().flat_map(|(result, tick, weight)| result.ok().map(|row| (row, tick, weight))).as_collection();
-    let rejects = stream.flat_map(|(result, tick, weight)| result.err().map(|reject| (reject, tick, weight))).as_collection();
-    (rows, rejects)
+    fn pick<'scope, D: Clone + 'static>(
+        stream: &Stream<'scope, u64, Vec<(Outcome, u64, isize)>>,
+        which: impl Fn(Outcome) -> Option<D> + 'static,
+    ) -> VecCollection<'scope, u64, D, isize> {
+        stream.clone().flat_map(move |(outcome, tick, weight)| which(outcome).map(|d| (d, tick, weight))).as_collection()
+    }
+    let rows = pick(&stream, |outcome| if let Outcome::Row(row) = outcome { Some(row) } else { None });
+    let holds = pick(&stream, |outcome| if let Outcome::Hold(row, reject) = outcome { Some((row, reject)) } else { None });
+    let rejects = pick(&stream, |outcome| if let Outcome::Reject(reject) = outcome { Some(reject) } else { None });
+    (rows, holds, rejects)
+}
+
+/// The key of a target: the types and places of its columns, out of how many.
+pub struct KeyOf {
+    pub types: Vec<Type>,
+    pub places: Vec<usize>,
+    pub columns: usize,
+}
+
+impl KeyOf {
+    /// A row that has only the key.
+    fn row(&self, key: &[u8]) -> Vec<u8> {
+        let (mut keys, mut out) = (Vec::new(), Vec::new());
+        let fields = row::repack_key(&self.types, key, &mut keys);
+        let mut writer = RowWriter::new(&mut out, self.columns);
+        for column in 0..self.columns {
+            match self.places.iter().position(|place| *place == column).and_then(|at| fields[at].clone()) {
+                Some(field) => writer.packed(&keys[field]),
+                None => writer.null(),
+            }
+        }
+        writer.finish();
+        out
+    }
 }
 
 /// Fills a batch with rows: each is an upsert at offset -1.

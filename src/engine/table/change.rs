@@ -28,6 +28,10 @@ pub enum Op {
     Merge = 5,
     /// No key has a value.
     Truncate = 6,
+    /// One more reject of a row that would have had this key; the value is the packed reject.
+    AddReject = 7,
+    /// One less of that reject.
+    SubtractReject = 8,
 }
 
 /// One change; the bytes are those of its run.
@@ -82,6 +86,8 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
             3 => Op::Add,
             4 => Op::Subtract,
             5 => Op::Merge,
+            7 => Op::AddReject,
+            8 => Op::SubtractReject,
             _ => Op::Truncate,
         };
         at += 1;
@@ -152,5 +158,5 @@ pub fn unpack_reject(bytes: &[u8]) -> Option<Reject> {
         String::from_utf8_lossy(&bytes[at - len..at]).into_owned()
     };
     let (key, cause) = (text(), text());
-    Some(Reject { source, code, cause, key: has_key.then_some(key), partition, offset, target })
+    Some(Reject { source, code, cause, key: has_key.then_some(key), partition, offset, target, keyed: true })
 }

@@ -191,13 +191,18 @@ impl Table {
                 self.set(slot, side, Kind::Reject, change.key, change.value);
             }
             Op::Clear => self.clear(slot, side),
-            Op::Add | Op::Subtract => {
-                let weight = if change.op == Op::Add { 1 } else { -1 };
-                let current = match self.kind(slot, side) {
-                    Some(Kind::Row | Kind::Many) => Some(self.slabs.get(self.slots[slot as usize][side])),
+            Op::Add | Op::Subtract | Op::AddReject | Op::SubtractReject => {
+                let weight = if matches!(change.op, Op::Add | Op::AddReject) { 1 } else { -1 };
+                let item = match change.op {
+                    Op::Add | Op::Subtract => many::Item::Row(change.value),
+                    _ => many::Item::Reject(change.value),
+                };
+                let handle = self.slots[slot as usize][side];
+                let current = match (handle != 0).then(|| self.slabs.get(handle)) {
+                    Some((kind @ (Kind::Row | Kind::Many), _, value)) => Some((kind == Kind::Many, value)),
                     _ => None,
                 };
-                match many::add(current.map(|(kind, _, value)| (kind == Kind::Many, value)), change.value, weight) {
+                match many::add(current, item, weight) {
                     many::Sum::Nothing => self.clear_or_keep(slot, side, change.key),
                     many::Sum::One(row) => self.set(slot, side, Kind::Row, change.key, &row),
                     many::Sum::Many(rows) => self.set(slot, side, Kind::Many, change.key, &rows),
@@ -218,9 +223,14 @@ impl Table {
         }
     }
 
+    /// What a side is: of several rows among which is a reject, a reject.
     fn kind(&self, slot: u32, side: usize) -> Option<Kind> {
         let handle = self.slots[slot as usize][side];
-        (handle != 0).then(|| self.slabs.get(handle).0).filter(|kind| *kind != Kind::KeyOnly)
+        match (handle != 0).then(|| self.slabs.get(handle))? {
+            (Kind::KeyOnly, ..) => None,
+            (Kind::Many, _, items) if many::reject(items).is_some() => Some(Kind::Reject),
+            (kind, ..) => Some(kind),
+        }
     }
 
     /// The new row, with its unknown fields taken from the row that stands.
@@ -259,14 +269,13 @@ impl Table {
                     if let Some(reject) = change::reported(value) {
                         self.rejects.push((reject, -1));
                     }
-                    self.rows[side] += 1;
                 }
-                (Kind::KeyOnly, ..) => self.rows[side] += 1,
-                _ => {}
+                (kind, _, value) => self.rows[side] -= counted(kind, value),
             }
             self.slabs.remove(handle);
+        } else {
+            self.rows[side] -= 1;
         }
-        self.rows[side] -= 1;
         self.slots[slot as usize][side] = 0;
     }
 
@@ -302,7 +311,7 @@ impl Table {
         // The key bytes of `key` are the caller's, so releasing first is safe.
         self.release(slot, side);
         self.slots[slot as usize][side] = self.slabs.insert(kind, key, value);
-        self.rows[side] += u64::from(kind != Kind::Reject);
+        self.rows[side] += counted(kind, value);
     }
 
     /// The side has no value; if neither has, the key stays as a stand-in until the tick closes.
@@ -347,8 +356,11 @@ impl Table {
         match self.slabs.get(handle) {
             (Kind::KeyOnly, ..) => Value::Absent,
             (Kind::Row, _, row) => Value::Row(row.into()),
-            (Kind::Many, _, rows) => Value::Many(many::rows(rows)),
-            (Kind::Reject, _, reject) => change::unpack_reject(reject).map_or(Value::Absent, |r| Value::Reject(Box::new(r))),
+            (Kind::Many, _, items) => match many::reject(items) {
+                Some(reject) => rejected(reject),
+                None => Value::Many(many::rows(items)),
+            },
+            (Kind::Reject, _, reject) => rejected(reject),
         }
     }
 
@@ -494,10 +506,23 @@ impl Table {
         }
         match self.slabs.get(handle) {
             (Kind::Row, key, row) => (key, Rows::One(row)),
-            (Kind::Many, key, rows) => (key, Rows::Many(many::rows(rows))),
+            (Kind::Many, key, items) if many::reject(items).is_none() => (key, Rows::Many(many::rows(items))),
             (_, key, _) => (key, Rows::None),
         }
     }
+}
+
+/// Does the key count among the side's rows?
+fn counted(kind: Kind, value: &[u8]) -> u64 {
+    match kind {
+        Kind::Row => 1,
+        Kind::Many => u64::from(many::reject(value).is_none()),
+        Kind::Reject | Kind::KeyOnly => 0,
+    }
+}
+
+fn rejected(packed: &[u8]) -> Value {
+    change::unpack_reject(packed).map_or(Value::Absent, |reject| Value::Reject(Box::new(reject)))
 }
 
 /// The rows of one key.

@@ -49,7 +49,7 @@ proptest! {
         for act in acts.into_iter().chain([Act::Close]) {
             match act {
                 Act::Apply(side, op, k, v, long) => {
-                    let value = if op == Op::Reject { change::pack_reject(&Reject { source: 0, code: "KEY_MISSING", cause: format!("{v}"), key: None, partition: 0, offset: 0, target: None }) } else { packed(v, long) };
+                    let value = if op == Op::Reject { change::pack_reject(&Reject { source: 0, code: "KEY_MISSING", cause: format!("{v}"), key: None, partition: 0, offset: 0, target: None, keyed: true }) } else { packed(v, long) };
                     table.apply_all(side, &run(&[(op, k, value.clone())]));
                     match op {
                         Op::Set => { model[side].insert(k, Some(value)); }

@@ -29,6 +29,7 @@ use super::{
 struct Standing {
     base: i64,
     since: i64,
+    confirmed: bool,
 }
 
 struct Run {
@@ -304,9 +305,9 @@ impl Run {
             let (expected_net, es) = changed(0, comparison.expected, e, expected_time);
             let (_, as_) = changed(1, actual_table, a, actual_time);
             let possible: Vec<Standing> = match self.standing[c].get(key) {
-                None => es.iter().flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a))).map(|t| Standing { base: t, since: t }).collect(),
+                None => es.iter().flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a))).map(|t| Standing { base: t, since: t, confirmed: false }).collect(),
                 Some(before) if !expected_net => vec![before.clone()],
-                Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since }).collect(),
+                Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since, confirmed: false }).collect(),
             };
             ensure!(
                 self,
@@ -316,10 +317,18 @@ impl Run {
                 found.since.source_time - START_MS,
                 possible.iter().map(|p| (p.base - START_MS, p.since - START_MS)).collect::<Vec<_>>()
             );
+            // What was confirmed and is the same stays so; nothing else is while a reject may have touched any key.
+            let same = |before: &Held, now: Option<&Side>| before.get(key) == now;
+            let stays = self.standing[c].get(key).is_some_and(|before| before.confirmed && before.base == found.base)
+                && same(&self.before[c].0, e)
+                && same(&self.before[c].1, a);
+            let doubtful = matches!(comparison.expected, Table::Target(t) if world.doubtful[t]);
             let state = if unclear || expected_time < found.base {
                 "undetermined"
             } else if actual_time < found.base + comparison.grace_ms {
                 "in_flight"
+            } else if doubtful && !stays {
+                "undetermined"
             } else {
                 "confirmed"
             };
@@ -332,7 +341,7 @@ impl Run {
                 expected_time - START_MS,
                 actual_time - START_MS
             );
-            standing.insert(key.clone(), Standing { base: found.base, since: found.since.source_time });
+            standing.insert(key.clone(), Standing { base: found.base, since: found.since.source_time, confirmed: state == "confirmed" });
         }
         self.standing[c] = standing;
         self.before[c] = (expected, actual);

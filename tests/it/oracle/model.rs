@@ -377,9 +377,9 @@ impl Target {
         }
     }
 
-    /// The key of the target's row that a source row with these key columns has; only for fused targets.
-    pub fn key_of(&self, row: &[Cell]) -> Vec<Cell> {
-        self.fields[..self.keys].iter().map(|f| f.eval(row, false).expect("keys of fused targets are total")).collect()
+    /// The key of the target's row that an input row has (of a fused target: one with these key columns), if it has one.
+    pub fn key_of(&self, row: &[Cell]) -> Option<Vec<Cell>> {
+        self.fields[..self.keys].iter().map(|f| f.eval(row, false).ok().filter(|cell| *cell != Cell::Unknown)).collect()
     }
 
     pub fn cols(&self) -> Vec<Col> {

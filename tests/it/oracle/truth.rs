@@ -43,6 +43,11 @@ pub type Held = BTreeMap<String, Side>;
 pub struct World {
     pub sources: Vec<Held>,
     pub targets: Vec<Held>,
+    /// By target: the rows that others read, whatever claims their keys.
+    flowing: Vec<Vec<Row>>,
+    /// By target: a reject of it or of what it is made of stands; and one that may have touched any key of it.
+    troubled: Vec<bool>,
+    pub doubtful: Vec<bool>,
     pub rejects: Vec<Reject>,
 }
 
@@ -130,47 +135,57 @@ impl World {
             let mut inputs: Vec<(Row, Result<Row, ()>, Option<i64>)> = Vec::new();
             match target.from {
                 Table::Source(s) => inputs.extend(slots[s].values().map(|slot| (slot.key.clone(), slot.row.clone().map_err(|_| ()), Some(slot.offset)))),
-                Table::Target(from) => {
-                    for side in world.targets[from].values() {
-                        if let Side::Rows(rows) = side {
-                            inputs.extend(rows.iter().map(|row| (row[..in_keys].to_vec(), Ok(row.clone()), None)));
-                        }
-                    }
-                }
+                Table::Target(from) => inputs.extend(world.flowing[from].iter().map(|row| (row[..in_keys].to_vec(), Ok(row.clone()), None))),
             }
-            let mut held = Held::new();
+            let troubled = match target.from {
+                Table::Source(s) => world.sources[s].values().any(|side| matches!(side, Side::Rejected(_))),
+                Table::Target(from) => world.troubled[from],
+            };
+            let (mut rejecting, mut doubtful) = (false, troubled && !target.fused);
+            let (mut flowing, mut held, mut rejected) = (Vec::new(), Held::new(), BTreeMap::new());
             for (key, row, offset) in inputs {
                 let mapped = row.as_ref().ok().map(|row| target.map(row));
-                let place = |held: &mut Held, id: String, row: Option<Row>| match row {
-                    None => _ = held.insert(id, Side::Rejected(offset.expect("fused targets know it"))),
-                    Some(row) => match held.entry(id).or_insert_with(|| Side::Rows(vec![])) {
-                        Side::Rows(rows) => {
-                            rows.push(row);
-                            *rows = sorted(std::mem::take(rows));
-                        }
-                        Side::Rejected(_) => unreachable!("a fused target has one row a key"),
-                    },
-                };
+                // The key of a row that is rejected, where that can be told.
                 let own_key = || {
-                    let mut cells = key.clone();
-                    cells.resize(in_cols.len(), Cell::Missing);
-                    key_id(&out_cols[..target.keys], &target.key_of(&cells))
+                    let cells = match &row {
+                        Ok(row) => row.clone(),
+                        Err(()) if !target.fused => return None,
+                        Err(()) => key.iter().cloned().chain(in_cols[in_keys..].iter().map(|_| Cell::Missing)).collect(),
+                    };
+                    target.key_of(&cells).map(|key| key_id(&out_cols[..target.keys], &key))
                 };
                 match mapped {
-                    None if target.fused => place(&mut held, own_key(), None),
-                    None | Some(Mapped::Dropped) => {}
-                    Some(Mapped::Row(row)) => place(&mut held, key_id(&out_cols[..target.keys], &row), Some(row)),
+                    Some(Mapped::Dropped) => {}
+                    Some(Mapped::Row(row)) => {
+                        flowing.push(row.clone());
+                        match held.entry(key_id(&out_cols[..target.keys], &row)).or_insert_with(|| Side::Rows(vec![])) {
+                            Side::Rows(rows) => rows.push(row),
+                            Side::Rejected(_) => unreachable!("rejects come last"),
+                        }
+                    }
+                    None => _ = own_key().map(|key| rejected.insert(key, offset)),
                     Some(Mapped::Rejected(code)) => {
                         let text = key_text(&in_cols[..in_keys], &key);
                         let known = key.iter().all(|c| c.value().is_some());
                         world.rejects.push(Reject { source, target: Some(t), code, key: known.then_some(text), offset: offset.filter(|_| target.fused) });
-                        if target.fused {
-                            place(&mut held, own_key(), None);
+                        rejecting = true;
+                        match own_key() {
+                            Some(key) => _ = rejected.insert(key, offset),
+                            None => doubtful |= !target.fused,
                         }
                     }
                 }
             }
+            for side in held.values_mut() {
+                if let Side::Rows(rows) = side {
+                    *rows = sorted(std::mem::take(rows));
+                }
+            }
+            held.extend(rejected.into_iter().map(|(key, offset)| (key, Side::Rejected(offset.unwrap_or(-1)))));
+            world.flowing.push(flowing);
             world.targets.push(held);
+            world.troubled.push(troubled || rejecting);
+            world.doubtful.push(doubtful);
         }
         world.rejects.sort();
         world
