@@ -76,7 +76,13 @@ fn once(data: PathBuf, export: PathBuf) {
     let workers = number("workers", 2) as usize;
     let only = argument("only").unwrap_or("orders".into());
     let (dataflow, comparison) = if only == "revenue" { (harness::REVENUE, "revenue_by_region") } else { (harness::ORDERS, "orders_in_erp") };
-    let options = tieout::pipeline::Options { until: tieout::log::Until::End, export: Some(export.clone()), serve: false, write: tieout::pipeline::Write::No };
+    let options = tieout::pipeline::Options {
+        until: tieout::log::Until::End,
+        export: Some(export.clone()),
+        serve: false,
+        write: tieout::pipeline::Write::No,
+        fresh: false,
+    };
     tieout::pipeline::run(harness::plan(dataflow, &data, workers, "50ms"), &options, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later than 1970").as_secs_f64();
     eprintln!("MARK end {end}");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Chunk, Command, Payload, RowAnswer, Sealed, SealedSource, Tick, worker::Workers},
+    engine::{Chunk, Command, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
     log::{LogError, LogHandle, Until, View},
     plan::TableRef,
 };
@@ -34,6 +34,10 @@ const CREDIT_WAIT: Duration = Duration::from_micros(150);
 pub enum Ask {
     /// The row of a table as of a tick that is closed after the asking.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
+    /// Begin a checkpoint: the workers copy their tables beside their other work.
+    Save { all: bool, to: Sender<SavePart> },
+    /// Seal, and make that tick the checkpoint's.
+    Cut,
     /// Seal, and stop.
     Stop,
 }
@@ -130,6 +134,15 @@ impl<'a> Clock<'a> {
         Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0 }
     }
 
+    /// Goes on behind a tick at which each source had been read up to these positions.
+    pub fn resume(mut self, tick: Tick, positions: Vec<Vec<(i32, i64)>>) -> Self {
+        self.last = tick;
+        for (lane, positions) in self.lanes.iter_mut().zip(positions) {
+            lane.positions = positions;
+        }
+        self
+    }
+
     /// Runs until the logs end, somebody asks to stop, or something is wrong.
     pub fn run(mut self) -> Stopped {
         loop {
@@ -145,18 +158,23 @@ impl<'a> Clock<'a> {
             while let Ok(ask) = self.asks.try_recv() {
                 match ask {
                     Ask::Row { table, key, reply } => {
-                        self.seal();
+                        self.seal(false);
                         self.workers.all(&Command::Row { table, key, reply });
                     }
+                    Ask::Save { all, to } => self.workers.all(&Command::Save { all, to }),
+                    Ask::Cut => {
+                        self.seal(true);
+                        self.workers.all(&Command::Cut);
+                    }
                     Ask::Stop => {
-                        self.seal();
+                        self.seal(false);
                         return Stopped::Done { last: self.last };
                     }
                 }
             }
             if !self.hydrated && self.lanes.iter().all(|lane| lane.head.is_none() && lane.done()) {
                 self.hydrated = true;
-                self.seal();
+                self.seal(false);
             }
             if self.until == Until::End && self.lanes.iter().all(|lane| lane.ended && lane.head.is_none()) {
                 return Stopped::Done { last: self.last };
@@ -222,12 +240,12 @@ impl<'a> Clock<'a> {
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
         if due {
-            self.seal();
+            self.seal(false);
         }
     }
 
     /// Seals the open tick: first the ledger learns what it covers, then the workers that it is over.
-    fn seal(&mut self) {
+    fn seal(&mut self, cut: bool) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
         let sources = self
@@ -240,7 +258,7 @@ impl<'a> Clock<'a> {
                 behind_bytes: lane.view.behind_bytes,
             })
             .collect();
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated });
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, restored: false, cut });
         self.workers.all(&Command::Seal(tick));
         self.last = tick;
         self.last_seal = Instant::now();

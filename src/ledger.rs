@@ -15,6 +15,7 @@
 //! | `source` | how far each source is read and known |
 //! | `show` | values, keys and differences as text and JSON, in the types that each side declared |
 //! | `export` | `differences/*.csv`, `rejects.csv`, the ledger's part of `summary.json` |
+//! | `save` | what a checkpoint keeps of it |
 //! | `run` | the loop that makes ticks whole, and the handle that readers hold |
 //!
 //! [`Ledger::apply`] is a pure state machine: no clock, no threads. It holds only what differs, never a table.
@@ -34,6 +35,7 @@ mod difference;
 mod doubt;
 mod export;
 mod run;
+mod save;
 pub mod show;
 mod source;
 
@@ -41,6 +43,7 @@ pub use comparison::{Change, ComparisonState, ComparisonStatus, Counts, SideStat
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
 pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines};
 pub use run::{SharedLedger, run};
+pub use save::LedgerSave;
 pub use source::SourceState;
 
 /// How many changes of differences, and ticks that have some, are kept for subscribers who come back or are slow.
@@ -67,6 +70,10 @@ pub struct TickOutput {
     pub failure: Option<String>,
     /// Seconds from seal to close, of the slowest worker.
     pub seconds: f64,
+    /// All of this was there before a restart: nothing is news.
+    pub restored: bool,
+    /// What the checkpoint that is taken as of this tick must keep.
+    pub save: Option<LedgerSave>,
 }
 
 /// The changes of differences in one tick.
@@ -198,6 +205,11 @@ impl Ledger {
         }
         self.rejects.retain(|_, weight| *weight != 0);
         (self.as_of, self.wall_ms) = (tick, wall_ms);
+        if sealed.restored {
+            for (id, lost) in self.not_given_back() {
+                tracing::warn!(comparison = plan.comparisons[id].name, lost, "differences stood when the checkpoint was taken, and do not after it was read");
+            }
+        }
         let changes = Arc::new(changes);
         self.remember(&changes, first_shown);
         TickOutput {
@@ -210,6 +222,8 @@ impl Ledger {
             sources: self.sources.clone(),
             failure: self.failure.clone(),
             seconds,
+            restored: sealed.restored,
+            save: sealed.cut.then(|| self.save()),
         }
     }
 

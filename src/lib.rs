@@ -3,6 +3,7 @@
 //! The arrow of dependencies goes one way: `cli` → `pipeline` → (`log`, `format`, `sink`, `http`, `ledger`) → `engine` →
 //! timely, differential dataflow and DataFusion's planner crates. See ARCHITECTURE.md.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -21,12 +21,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    checkpoint::{self, CheckpointError, Folder, Taker, restore::Restore},
     clock::{Ask, Clock, Stopped},
-    engine::{RowAnswer, Tick, worker::Workers},
+    engine::{Command, RowAnswer, Tick, worker::Workers},
     export, http,
-    ledger::{self, SharedLedger, State, TickOutput},
+    ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
     log::{self, LogError, LogHandle, LogStatus, Until},
-    plan::{Plan, TableRef},
+    plan::{ConnectionKind, Plan, TableRef},
     sink::{SinkError, Writers},
 };
 
@@ -41,6 +42,8 @@ pub struct Options {
     /// Serve HTTP, and stop when the process is asked to.
     pub serve: bool,
     pub write: Write,
+    /// Read everything from the beginning, whatever checkpoints there are.
+    pub fresh: bool,
 }
 
 /// What becomes of the outputs.
@@ -98,6 +101,12 @@ impl Failure {
     }
 }
 
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Failure {
+        Failure::new(error.to_string(), if error.code == "STATE_IN_USE" { Blame::Surroundings } else { Blame::Configuration })
+    }
+}
+
 impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Failure {
         Failure::new(error.to_string(), if error.retry { Blame::Surroundings } else { Blame::Configuration })
@@ -129,12 +138,21 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let started = Instant::now();
     let empty = memory().0;
     let plan = Arc::new(plan);
-    let ledger = SharedLedger::new(Arc::clone(&plan));
+    let folder = state(&plan, options)?;
+    let restore = match &folder {
+        Some(folder) if !options.fresh => checkpoint::restore::find(&plan, folder.path())?,
+        _ => None,
+    };
+    let ledger = SharedLedger::new(match &restore {
+        Some(restore) => restore.ledger(Arc::clone(&plan))?,
+        None => Ledger::new(Arc::clone(&plan)),
+    });
+    let positions = restore.as_ref().map_or_else(|| vec![Vec::new(); plan.sources.len()], Restore::positions);
     let (ask, asks) = unbounded();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
     let writers = if options.write == Write::Yes { Some(Writers::start(&plan)?) } else { None };
     let logs = (0..plan.sources.len())
-        .map(|source| log::open(&plan, source, options.until).map_err(|e| Failure::log(&plan, source, &e)))
+        .map(|source| log::open(&plan, source, options.until, &positions[source]).map_err(|e| Failure::log(&plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;
     let (to_ledger, sealed) = unbounded();
     let (to_reports, reports) = unbounded();
@@ -143,16 +161,34 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         Write::Dry { samples } => Some(dry::Outputs::new(&plan, samples)),
         Write::Yes | Write::No => None,
     };
-    let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry);
+    if folder.is_some() {
+        workers.all(&Command::Keep);
+    }
+    let taker = folder.map(|folder| (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ask.clone())));
+    let saves = taker.as_ref().map(|(_, taker)| taker.saves());
+    let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let stopped = Clock::new(logs, &workers, to_ledger, asks, plan.tick, options.until).run();
+    let mut clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until);
+    if let (Some(restore), Some((path, _))) = (&restore, &taker) {
+        let began = Instant::now();
+        restore.give_back(path, &workers, &to_ledger)?;
+        clock = clock.resume(restore.manifest.tick, positions);
+        tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
+    }
+    drop(to_ledger);
+    let stopped = clock.run();
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last),
         Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
+    if let Some((_, taker)) = taker
+        && let Err(error) = taker.finish(&workers, &ledger)
+    {
+        tracing::error!("{error}");
+    }
     let read_seconds = started.elapsed().as_secs_f64();
     let mut outcome = Outcome::default();
     let ended = ended.and_then(|()| {
@@ -196,6 +232,23 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     Ok(outcome)
 }
 
+/// The folder of checkpoints, if the run keeps some. A run goes on without where none can be written, and says so; but
+/// never beside another one that uses the same folder.
+fn state(plan: &Plan, options: &Options) -> Result<Option<Folder>, Failure> {
+    let simulated = plan.connections.iter().any(|c| matches!(c.kind, ConnectionKind::Demo { .. }));
+    if options.until == Until::End || options.write != Write::Yes || simulated {
+        return Ok(None);
+    }
+    match Folder::open(&plan.data_dir) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.code == "STATE_IN_USE" => Err(error.into()),
+        Err(error) => {
+            tracing::error!("{error}");
+            Ok(None)
+        }
+    }
+}
+
 fn unwritable(error: std::io::Error) -> Failure {
     Failure::new(format!("{error}; name a folder that can be written with `--export`"), Blame::Configuration)
 }
@@ -228,6 +281,7 @@ impl Keeper {
         ask: Sender<Ask>,
         mut writers: Option<Writers>,
         mut dry: Option<dry::Outputs>,
+        saves: Option<Sender<LedgerSave>>,
     ) -> Keeper {
         let ledger = ledger.clone();
         let thread = spawn("ledger", move || {
@@ -238,6 +292,9 @@ impl Keeper {
                 }
                 if let Some(dry) = &mut dry {
                     dry.take(output);
+                }
+                if let (Some(saves), Some(save)) = (&saves, &output.save) {
+                    let _ = saves.send(save.clone());
                 }
                 let written = writers.as_ref().map_or(Ok(()), |w| w.send(output));
                 failed = match (&output.failure, written) {

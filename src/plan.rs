@@ -25,6 +25,7 @@ pub struct Plan {
     pub tick: Duration,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
+    pub checkpoint: Checkpoints,
     pub connections: Vec<Connection>,
     pub sources: Vec<Source>,
     /// In an order in which each reads only earlier ones.
@@ -32,6 +33,13 @@ pub struct Plan {
     pub comparisons: Vec<Comparison>,
     pub outputs: Vec<Output>,
     pub tests: Vec<TestCase>,
+}
+
+/// When checkpoints are taken, and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoints {
+    pub interval: Duration,
+    pub keep: usize,
 }
 
 /// A system that logs are read from, or written to.
@@ -327,6 +335,8 @@ pub enum Action {
     Feed(Vec<(SourceId, Vec<String>)>),
     /// Moves the source time of all sources forward.
     Advance(Duration),
+    /// Everything ends, and goes on from a checkpoint, with so many workers (`None`: as many as before).
+    Restart(Option<usize>),
     /// What must hold now, by table, comparison or `rejects`: rows as JSON objects of the columns that matter.
     Expect(Vec<(Expectation, Vec<serde_json::Map<String, serde_json::Value>>)>),
 }

@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    engine::{Chunk, Command, ExportBlock, MessageAt, Payload, Report, Sealed, SealedSource, worker::Workers},
-    ledger::{DIFFERENCE_COLUMNS, Ledger, TickOutput, difference_lines, show},
+    engine::{Chunk, Command, ExportBlock, MessageAt, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
+    ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
 };
@@ -29,6 +29,15 @@ pub struct Scenario {
     /// Source time and wall clock in one, in milliseconds.
     now_ms: i64,
     tick: u64,
+    kept: Kept,
+}
+
+/// A chain of checkpoints in memory.
+#[derive(Default)]
+struct Kept {
+    entries: Vec<(usize, Vec<u8>)>,
+    /// A checkpoint is being taken: its parts.
+    parts: Option<Receiver<SavePart>>,
 }
 
 impl Scenario {
@@ -37,6 +46,7 @@ impl Scenario {
         let plan = Arc::new(plan);
         let (to_reports, reports) = unbounded();
         let workers = Workers::start(Arc::clone(&plan), to_reports);
+        workers.all(&Command::Keep);
         let sources = plan.sources.len();
         Scenario {
             ledger: Ledger::new(Arc::clone(&plan)),
@@ -47,6 +57,7 @@ impl Scenario {
             offsets: vec![0; sources],
             now_ms: START_MS,
             tick: 0,
+            kept: Kept::default(),
         }
     }
 
@@ -95,7 +106,61 @@ impl Scenario {
             .collect();
         self.workers.all(&Command::Seal(self.tick));
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
-        self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true }, reports)
+        self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, ..Sealed::default() }, reports)
+    }
+
+    /// Begins to take a checkpoint: everything, or what changed since the last one.
+    pub fn begin_checkpoint(&mut self, all: bool) {
+        let (to, parts) = unbounded();
+        let all = all || self.kept.entries.is_empty();
+        if all {
+            self.kept.entries.clear();
+        }
+        self.kept.parts = Some(parts);
+        self.workers.all(&Command::Save { all, to });
+    }
+
+    /// Ends everything as of the newest tick, and goes on with so many workers from a checkpoint of it.
+    ///
+    /// # Panics
+    /// When a worker has ended, or the checkpoint can't be read.
+    pub fn restart(&mut self, workers: usize) -> TickOutput {
+        if self.kept.parts.is_none() {
+            self.begin_checkpoint(false);
+        }
+        let parts = self.kept.parts.take().expect("one has just begun");
+        self.workers.all(&Command::Cut);
+        let mut cuts = 0;
+        while cuts < self.workers.count() {
+            match parts.recv().expect("a worker says when it is done") {
+                SavePart::Entries { table, bytes } => self.kept.entries.push((table, bytes)),
+                SavePart::Copied => {}
+                SavePart::Cut(tick) => {
+                    assert_eq!(tick, self.tick, "the cut is the newest tick");
+                    cuts += 1;
+                }
+            }
+        }
+        let saved = serde_json::to_string(&self.ledger.save()).expect("plain data");
+        let differences = self.ledger.save().differences;
+        let save = LedgerSave { differences, ..serde_json::from_str(&saved).expect("what was written is read") };
+        let plan = Arc::new(Plan { workers, ..Plan::clone(&self.plan) });
+        let (to_reports, reports) = unbounded();
+        let before = std::mem::replace(&mut self.workers, Workers::start(Arc::clone(&plan), to_reports));
+        let _ = before.stop();
+        (self.plan, self.reports) = (Arc::clone(&plan), reports);
+        self.ledger = Ledger::resume(plan, &save).expect("the plan is the same");
+        self.seqs.fill(0);
+        self.workers.all(&Command::Keep);
+        for (table, entries) in &self.kept.entries {
+            self.workers.restore(*table, entries.clone());
+        }
+        let sources = save.sources.iter().map(|s| SealedSource { positions: s.positions.clone(), ..SealedSource::default() }).collect();
+        self.workers.all(&Command::Seal(self.tick));
+        self.workers.all(&Command::Restored);
+        let reports = (0..workers).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
+        self.ledger.apply(Sealed { tick: self.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() }, reports);
+        self.seal()
     }
 
     /// The rows of every target, as JSON objects in the order of keys.
@@ -185,6 +250,7 @@ pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
                 scenario.advance(*by);
                 scenario.seal();
             }
+            Action::Restart(workers) => _ = scenario.restart(workers.unwrap_or(plan.workers)),
             Action::Expect(all) => {
                 for (of, expected) in all {
                     let by_field = expected.iter().any(|row| row.contains_key("field"));

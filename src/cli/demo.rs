@@ -46,7 +46,7 @@ pub fn demo(args: &Demo, out: &mut impl Write) -> Result<(), Fail> {
     for connection in &mut plan.connections {
         connection.kind = ConnectionKind::Demo { seed: args.seed, rate: args.rate };
     }
-    let options = Options { until: Until::Forever, export: None, serve: true, write: pipeline::Write::No };
+    let options = Options { until: Until::Forever, export: None, serve: true, write: pipeline::Write::No, fresh: false };
     let mut progress = None;
     let mut said = Ok(());
     let outcome = pipeline::run(plan, &options, |live| {

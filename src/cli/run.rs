@@ -25,6 +25,9 @@ pub struct Run {
     /// Read every log to its end as of the start, then exit; HTTP is not served
     #[arg(long)]
     once: bool,
+    /// Read every log from where its source says, not from the newest checkpoint in `data_dir`
+    #[arg(long, conflicts_with_all = ["once", "dry_run"])]
+    fresh: bool,
     /// With --once: write differences, targets, totals, rejects and a summary to this folder
     #[arg(long, value_name = "DIR", requires = "once")]
     export: Option<PathBuf>,
@@ -77,6 +80,7 @@ pub fn run(args: &Run, out: &mut impl Write) -> Result<(), Fail> {
             (false, _) => pipeline::Write::Yes,
             (true, verbose) => pipeline::Write::Dry { samples: if verbose { 5 } else { 3 } },
         },
+        fresh: args.fresh,
     };
     let shown = plan.clone();
     let mut progress = None;

@@ -116,6 +116,7 @@ pub static CONFIG: Object = Object {
         )
         .default("50ms"),
         key("http", Object(&HTTP), "The HTTP API and the board."),
+        key("checkpoint", Object(&CHECKPOINT), "The checkpoints that a restart goes on from, in `data_dir`."),
         key("connections", Map("connection", &Object(&CONNECTION)), "The systems that dataflows read and write, by name.").required(),
     ],
     rules: &[],
@@ -125,6 +126,16 @@ static HTTP: Object = Object {
     name: "http",
     doc: "The HTTP API and the board.",
     keys: &[key("listen", Address, "The address and port to listen on.").default("127.0.0.1:7171")],
+    rules: &[],
+};
+
+static CHECKPOINT: Object = Object {
+    name: "checkpoint",
+    doc: "The checkpoints that a restart goes on from, in `data_dir`. `run --once` and the demo take none.",
+    keys: &[
+        key("interval", Span { min_ms: 100, max_ms: DAY_MS }, "How long after a checkpoint the next one is taken.").default("10s"),
+        key("keep", Int { min: 1, max: 1000 }, "How many are kept; the newest sound one is used.").default("3"),
+    ],
     rules: &[],
 };
 
@@ -364,6 +375,13 @@ static TEST: Object = Object {
     rules: &[],
 };
 
+static RESTART: Object = Object {
+    name: "restart",
+    doc: "A restart from a checkpoint, `{}` or with another number of workers.",
+    keys: &[key("workers", Int { min: 1, max: 256 }, "Worker threads from then on.").example("3")],
+    rules: &[],
+};
+
 static STEP: Object = Object {
     name: "step",
     doc: "A step of a test.",
@@ -374,13 +392,14 @@ static STEP: Object = Object {
             "Events by source, in the source's format; a text stands for the event as JSON text, and `!raw` text for bytes that need not be JSON.",
         ),
         key("advance", Span { min_ms: 0, max_ms: 365 * DAY_MS }, "Moves the source time of all sources forward.").example("30s"),
+        key("restart", Object(&RESTART), "Ends everything, and goes on from a checkpoint."),
         key(
             "expect",
             Map("table", &List(&Map("column", &Any))),
             "What must hold now: the rows of a target, the differences of a comparison, or `rejects`, each with the columns that matter.",
         ),
     ],
-    rules: &[Rule::ExactlyOne(&["feed", "advance", "expect"])],
+    rules: &[Rule::ExactlyOne(&["feed", "advance", "restart", "expect"])],
 };
 
 /// All objects of both kinds of files, each once, a file's own first.

@@ -80,10 +80,31 @@ pub enum Command {
     Seal(Tick),
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
+    /// Keep in mind what changes, for checkpoints. Sent before everything else, or never.
+    Keep,
+    /// Copy the tables for a checkpoint, bit by bit beside the other work: everything, or what changed since the last.
+    Save { all: bool, to: Sender<SavePart> },
+    /// The tick that was sealed last is the checkpoint's: copy what is left as of it.
+    Cut,
+    /// Entries of a table out of a checkpoint: each worker takes those of its keys.
+    Restore { table: usize, entries: Arc<Vec<u8>> },
+    /// The tick that was sealed last has what was restored, and nothing else.
+    Restored,
     /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel.
     Export { to: Arc<[Sender<ExportBlock>]> },
     /// Leave the loop when all sealed ticks are closed.
     Stop,
+}
+
+/// What a worker says of a checkpoint that is taken.
+#[derive(Debug)]
+pub enum SavePart {
+    /// Entries of a table, by its place in the layout.
+    Entries { table: usize, bytes: Vec<u8> },
+    /// The worker has copied all that there was; what changed meanwhile is left.
+    Copied,
+    /// The worker has copied all as of the cut, which is this tick.
+    Cut(Tick),
 }
 
 /// The answer to a look-up.
@@ -256,7 +277,7 @@ pub struct Reject {
 }
 
 /// What the clock tells the ledger about a tick before it seals it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sealed {
     pub tick: Tick,
     /// The wall clock at the seal, in milliseconds since the epoch.
@@ -264,6 +285,10 @@ pub struct Sealed {
     pub sources: Vec<SealedSource>,
     /// The backlog that existed at the start is covered: from this tick on differences are shown.
     pub hydrated: bool,
+    /// What the tick has was restored: it is what a checkpoint had, and nothing new.
+    pub restored: bool,
+    /// A checkpoint is taken as of this tick.
+    pub cut: bool,
 }
 
 /// How far a source is read at a tick.

@@ -10,18 +10,19 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::Thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SourceReport, StageTimes, TableReport, Tick, buffers,
+    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SavePart, SourceReport, StageTimes, TableReport, Tick, buffers,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
         ACTUAL, EXPECTED,
         change::{Op, Parcel, push_with, silence},
+        save::restore,
     },
 };
 use crate::{
@@ -76,6 +77,12 @@ impl Workers {
         self.pending.fetch_add(1, Ordering::AcqRel);
         let at = (0..self.senders.len()).min_by_key(|w| (self.senders[*w].len(), (*w + seq as usize) % self.senders.len())).expect("there is a worker");
         self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq });
+    }
+
+    /// Hands entries of a checkpoint to all workers; they count as pending until each has taken its own.
+    pub fn restore(&self, table: usize, entries: Vec<u8>) {
+        self.pending.fetch_add(self.senders.len() as u64, Ordering::AcqRel);
+        self.all(&Command::Restore { table, entries: Arc::new(entries) });
     }
 
     /// Tells every worker the same.
@@ -134,9 +141,38 @@ struct Loop {
     /// By table: the target whose net changes an output wants.
     watched: Vec<Option<TargetId>>,
     failure: Option<String>,
+    /// A checkpoint that is being taken.
+    saving: Option<Saving>,
     /// Where the time went; `flow` holds the tables' time, too, until it is reported.
     times: StageTimes,
 }
+
+/// A checkpoint that is being taken: where its parts go, and the table that is copied.
+struct Saving {
+    to: Sender<SavePart>,
+    table: usize,
+    entries: Vec<u8>,
+}
+
+impl Saving {
+    fn send(&mut self, table: usize) {
+        if !self.entries.is_empty() {
+            // A checkpoint that was given up has nobody who listens.
+            let _ = self.to.send(SavePart::Entries { table, bytes: std::mem::take(&mut self.entries) });
+        }
+    }
+
+    /// How long there is nothing to copy for: not at all, unless the writer is behind.
+    fn pause(&self) -> Duration {
+        if self.to.len() < SAVE_PARTS_MAX { Duration::ZERO } else { Duration::from_millis(1) }
+    }
+}
+
+/// Slots that are copied in one turn of the loop: about a tenth of a millisecond.
+const SAVE_SLOTS: usize = 1024;
+/// Bytes of a part, and parts that may wait for the writer.
+const SAVE_BYTES: usize = 256 << 10;
+const SAVE_PARTS_MAX: usize = 32;
 
 const QUIET: SourceReport = SourceReport { read: 0, applied: 0, filtered: 0, rejected: 0, source_time: i64::MIN };
 
@@ -171,6 +207,7 @@ impl Loop {
             difference_changes: 0,
             watched,
             failure: None,
+            saving: None,
             times: StageTimes::default(),
         }
     }
@@ -199,18 +236,34 @@ impl Loop {
                     self.step(worker);
                 }
                 Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
-                Ok(Command::Export { to }) => {
-                    while !self.sealed.is_empty() {
-                        worker.step_or_park(None);
-                        self.report();
+                Ok(Command::Keep) => {
+                    for feed in &self.flow.feeds {
+                        self.flow.stages[feed.table].borrow_mut().table.keep(feed.input as usize);
                     }
+                }
+                Ok(Command::Save { all, to }) => {
+                    self.flow.stages.iter().for_each(|stage| stage.borrow_mut().table.begin_save(all));
+                    self.saving = Some(Saving { to, table: 0, entries: Vec::new() });
+                }
+                Ok(Command::Cut) => {
+                    self.close_all(worker);
+                    self.cut();
+                }
+                Ok(Command::Restore { table, entries }) => {
+                    self.restore(table, &entries);
+                    self.decoded.fetch_sub(1, Ordering::AcqRel);
+                    self.step(worker);
+                }
+                Ok(Command::Restored) => {
+                    self.close_all(worker);
+                    self.flow.stages.iter().for_each(|stage| stage.borrow_mut().table.is_saved());
+                }
+                Ok(Command::Export { to }) => {
+                    self.close_all(worker);
                     render::export::export(&self.plan, &self.flow, &to[self.index]);
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                    while !self.sealed.is_empty() {
-                        worker.step_or_park(None);
-                        self.report();
-                    }
+                    self.close_all(worker);
                     for feed in std::mem::take(&mut self.flow.feeds) {
                         feed.handle.close();
                     }
@@ -223,13 +276,62 @@ impl Loop {
                     // While a tick is under way this works, or waits for other workers; otherwise it sleeps.
                     let began = Instant::now();
                     let under_way = !self.sealed.is_empty();
-                    worker.step_or_park(None);
+                    // A checkpoint that is being taken is work, too, unless its writer is behind.
+                    worker.step_or_park(self.saving.as_ref().filter(|saving| saving.table < self.flow.stages.len()).map(Saving::pause));
                     if under_way {
                         self.times.flow += began.elapsed().as_nanos() as u64;
                     }
                 }
             }
             self.report();
+            self.save_some();
+        }
+    }
+
+    /// Steps until all sealed ticks are closed.
+    fn close_all(&mut self, worker: &mut timely::worker::Worker) {
+        while !self.sealed.is_empty() {
+            worker.step_or_park(None);
+            self.report();
+        }
+    }
+
+    /// Copies a little of what a checkpoint needs.
+    fn save_some(&mut self) {
+        let Some(saving) = self.saving.as_mut().filter(|saving| saving.to.len() < SAVE_PARTS_MAX) else { return };
+        let Some(stage) = self.flow.stages.get(saving.table) else { return };
+        let more = stage.borrow_mut().table.save_some(SAVE_SLOTS, &mut saving.entries);
+        if !more || saving.entries.len() >= SAVE_BYTES {
+            saving.send(saving.table);
+        }
+        if !more {
+            saving.table += 1;
+            if saving.table == self.flow.stages.len() {
+                let _ = saving.to.send(SavePart::Copied);
+            }
+        }
+    }
+
+    /// Copies the rest, as of the tick that has just closed.
+    fn cut(&mut self) {
+        let Some(mut saving) = self.saving.take() else { return };
+        saving.send(saving.table);
+        for (table, stage) in self.flow.stages.iter().enumerate() {
+            stage.borrow_mut().table.save_rest(&mut saving.entries);
+            saving.send(table);
+        }
+        let _ = saving.to.send(SavePart::Cut(self.closed));
+    }
+
+    /// Takes the entries of this worker's keys into the tick that is open.
+    fn restore(&mut self, table: usize, entries: &[u8]) {
+        let (index, workers) = (self.index, self.workers);
+        let mut runs = [Vec::new(), Vec::new()];
+        restore(entries, |key| row::worker_of(row::hash_key(key), workers) == index, &mut runs).expect("checksums are verified before");
+        for feed in self.flow.feeds.iter_mut().filter(|feed| feed.table == table) {
+            let run = std::mem::take(&mut runs[feed.input as usize]);
+            feed.handle.send(Parcel { to: index as u64, input: feed.input, seq: None, run });
+            feed.handle.flush();
         }
     }
 

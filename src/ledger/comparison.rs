@@ -222,8 +222,21 @@ pub(super) struct LiveComparison {
     changed: Tick,
     grace_ms: i64,
     stale_after_ms: i64,
-    /// What stood before this tick, of the keys that it touched.
+    /// What stood before this tick, of the keys that it touched; before all ticks since a restart, while hydrating after it.
     touched: BTreeMap<Arc<[u8]>, Option<Arc<Difference>>>,
+    /// What stood when the checkpoint was taken, until the tables have given it back.
+    stood: BTreeMap<Arc<[u8]>, Stood>,
+    /// Differences had been shown before a restart: what is shown first after it is what changed since.
+    resumed: bool,
+}
+
+/// What a checkpoint keeps of a difference; the tables give back the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stood {
+    pub since: Since,
+    pub base: i64,
+    /// It was confirmed, or would have been if the comparison were not stale.
+    pub passed: bool,
 }
 
 impl LiveComparison {
@@ -243,7 +256,26 @@ impl LiveComparison {
             grace_ms: i64::try_from(comparison.grace.as_millis()).unwrap_or(i64::MAX),
             stale_after_ms: i64::try_from(comparison.stale_after.as_millis()).unwrap_or(i64::MAX),
             touched: BTreeMap::new(),
+            stood: BTreeMap::new(),
+            resumed: false,
         }
+    }
+
+    /// What a checkpoint keeps.
+    pub fn stood(&self) -> BTreeMap<Arc<[u8]>, Stood> {
+        let stood = |e: &Entry| Stood { since: e.difference.since, base: e.difference.base, passed: e.phase == Phase::Passed };
+        self.entries.iter().map(|(key, entry)| (key.clone(), stood(entry))).collect()
+    }
+
+    /// Goes on from what stood; `shown`: it had been shown.
+    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, shown: bool) {
+        (self.stood, self.resumed) = (stood, shown);
+    }
+
+    /// The tables have given back what they had: how many differences that stood they did not.
+    pub fn resumed(&mut self) -> usize {
+        self.touched.clear();
+        std::mem::take(&mut self.stood).len()
     }
 
     pub fn status(&self) -> ComparisonStatus {
@@ -298,12 +330,12 @@ impl LiveComparison {
         let stale = hydrated.then(|| self.why_stale(plan, now.sources, wall_ms)).flatten();
         self.set_stale(stale);
         self.hydrated = hydrated;
-        let touched = std::mem::take(&mut self.touched);
-        let changes: Vec<Change> = if first_shown {
-            self.entries.values().map(|e| Change { before: None, after: Some(e.difference.clone()) }).collect()
-        } else if !hydrated {
+        let changes: Vec<Change> = if !hydrated {
             Vec::new()
+        } else if first_shown && !self.resumed {
+            self.entries.values().map(|e| Change { before: None, after: Some(e.difference.clone()) }).collect()
         } else {
+            let touched = std::mem::take(&mut self.touched);
             let touched = touched.into_iter().map(|(key, before)| {
                 let after = self.entries.get(&key).map(|e| e.difference.clone());
                 Change { before, after }
@@ -331,30 +363,38 @@ impl LiveComparison {
             (time, _) => time,
         };
         let opened = or_else(expected_time.max(actual_time));
-        let (key, since, base) = match &before {
-            None => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
-            Some(before) => {
+        let stood = self.stood.remove(&*change.key);
+        let passed = passed || stood.is_some_and(|stood| stood.passed);
+        let (key, since, base) = match (&before, stood) {
+            (None, Some(stood)) => (Arc::from(change.key), stood.since, stood.base),
+            (None, None) => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
+            (Some(before), _) => {
                 // A row that came again as it was asks nothing new of the actual side.
                 let base = if before.sides.expected != sides.expected { or_else(expected_time) } else { before.base };
                 (before.key.clone(), before.since, base)
             }
         };
         // What was confirmed and has not changed stays so, whatever is rejected since.
-        let passed = passed && before.is_some_and(|before| before.sides == sides && before.base == base);
+        let passed = passed && before.is_none_or(|before| before.sides == sides && before.base == base);
         self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, passed);
+    }
+
+    /// Must it be remembered what stood before? Not as long as nothing has ever been shown.
+    fn tells(&self) -> bool {
+        self.hydrated || self.resumed
     }
 
     /// Takes a difference out of everything, and remembers what stood before the tick.
     fn remove(&mut self, key: &[u8]) -> Option<Arc<Difference>> {
         let Some((key, entry)) = self.entries.remove_entry(key) else {
-            if self.hydrated && !self.touched.contains_key(key) {
+            if self.tells() && !self.touched.contains_key(key) {
                 self.touched.insert(Arc::from(key), None);
             }
             return None;
         };
         self.counts.remove(&entry.difference);
         self.unqueue(&key, &entry);
-        if self.hydrated {
+        if self.tells() {
             self.touched.entry(key).or_insert_with(|| Some(entry.difference.clone()));
         }
         Some(entry.difference)
@@ -428,7 +468,7 @@ impl LiveComparison {
         for (key, entry) in &mut self.entries {
             let state = if self.stale.is_some() { State::Undetermined } else { entry.phase.state() };
             if state != entry.difference.state {
-                if self.hydrated {
+                if self.hydrated || self.resumed {
                     self.touched.entry(key.clone()).or_insert_with(|| Some(entry.difference.clone()));
                 }
                 entry.difference = Arc::new(Difference { state, ..Difference::clone(&entry.difference) });

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     engine::{DifferenceChange, Reject, Report, Sealed, SealedSource, Side, Sides, SourceReport, TableReport, Tick},
-    ledger::{SharedLedger, TickOutput},
+    ledger::{Ledger, SharedLedger, TickOutput},
     plan::{
         Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, FieldRule, FieldValue, Format, KeyPair, LogSpec, Mapping, NullPolicy, Output,
         OutputOf, Plan, Source, TableRef, Target, Wire,
@@ -95,8 +95,8 @@ impl Bench {
 
     pub fn of(plan: Plan) -> Bench {
         let sources = vec![SealedSource::default(); plan.sources.len()];
-        let sealed = Sealed { tick: 0, wall_ms: 1_000_000, sources, hydrated: true };
-        let mut bench = Bench { ledger: SharedLedger::new(Arc::new(plan)), sealed, report: Report::default() };
+        let sealed = Sealed { tick: 0, wall_ms: 1_000_000, sources, hydrated: true, ..Sealed::default() };
+        let mut bench = Bench { ledger: SharedLedger::new(Ledger::new(Arc::new(plan))), sealed, report: Report::default() };
         bench.report = bench.fresh();
         bench
     }

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use crate::{
     engine::{Report, Sealed, Tick},
     ledger::{ComparisonState, Ledger, TickOutput},
-    plan::Plan,
     telemetry,
 };
 
@@ -29,8 +28,8 @@ pub struct SharedLedger {
 }
 
 impl SharedLedger {
-    pub fn new(plan: Arc<Plan>) -> SharedLedger {
-        SharedLedger { ledger: Arc::new(RwLock::new(Ledger::new(plan))), closed: Arc::new(watch::Sender::new(0)), nanos: Arc::default() }
+    pub fn new(ledger: Ledger) -> SharedLedger {
+        SharedLedger { ledger: Arc::new(RwLock::new(ledger)), closed: Arc::new(watch::Sender::new(0)), nanos: Arc::default() }
     }
 
     /// The ledger as of one tick; it does not move while the guard lives, so hold it briefly and format afterwards.
@@ -153,6 +152,9 @@ impl News {
     fn tell(&mut self, ledger: &Ledger, output: &TickOutput) {
         let plan = ledger.plan();
         telemetry::TickClosed { output }.emit();
+        if output.restored {
+            return;
+        }
         for (reject, weight) in &output.rejects {
             telemetry::RejectMoved { plan, reject, weight: *weight }.emit();
         }

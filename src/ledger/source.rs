@@ -1,12 +1,14 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     engine::{SealedSource, SourceReport, Tick},
     plan::Plan,
 };
 
 /// A source as of a closed tick.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceState {
     pub read: u64,
     pub applied: u64,

@@ -413,7 +413,7 @@ fn a_key_of_several_columns_is_a_json_array() {
 fn a_tick_is_whole_when_the_clock_and_every_worker_have_spoken() {
     let mut collector = Collector::new(2);
     let report = |worker, tick| Report { worker, tick, ..Report::default() };
-    let sealed = |tick| Sealed { tick, wall_ms: 0, sources: Vec::new(), hydrated: true };
+    let sealed = |tick| Sealed { tick, wall_ms: 0, hydrated: true, ..Sealed::default() };
     collector.report(report(1, 10));
     collector.report(report(1, 20));
     collector.report(report(0, 10));
@@ -429,13 +429,13 @@ fn a_tick_is_whole_when_the_clock_and_every_worker_have_spoken() {
 
 #[test]
 fn the_loop_applies_what_came_and_ends_with_the_workers() {
-    let ledger = SharedLedger::new(Arc::new(plan()));
+    let ledger = SharedLedger::new(Ledger::new(Arc::new(plan())));
     let (to_sealed, sealed) = crossbeam_channel::unbounded();
     let (to_reports, reports) = crossbeam_channel::unbounded();
     for tick in 1..=3 {
         let counts = SourceReport { read: 2, source_time: i64::MIN, ..SourceReport::default() };
         to_reports.send(Report { tick, sources: vec![counts; 2], ..Report::default() }).unwrap();
-        to_sealed.send(Sealed { tick, wall_ms: 1, sources: Vec::new(), hydrated: true }).unwrap();
+        to_sealed.send(Sealed { tick, wall_ms: 1, hydrated: true, ..Sealed::default() }).unwrap();
     }
     drop((to_sealed, to_reports));
     let mut seen = Vec::new();

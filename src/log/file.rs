@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -28,11 +28,13 @@ const POLL_QUIET: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_secs(2);
 
-/// Opens files as a log. A file that is not there yet is waited for, unless the log ends (`Until::End`).
-pub fn open(source: SourceId, name: &str, dir: &Path, files: &[PathBuf], until: Until, source_time: SourceTime) -> LogHandle {
+/// Opens files as a log, at the positions `from` (by place in the list, otherwise 0). A file that is not there yet is waited for, unless the log ends (`Until::End`).
+pub fn open(source: SourceId, name: &str, dir: &Path, files: &[PathBuf], from: &[(i32, i64)], until: Until, source_time: SourceTime) -> LogHandle {
+    let start = |place: usize| from.iter().find(|(p, _)| *p as usize == place).map_or(0, |(_, position)| *position as u64);
+    let starts: Vec<u64> = (0..files.len()).map(start).collect();
     let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
-        let mut reader = Reader { feed, source_time, until, ends: Vec::new(), failure: None };
+        let mut reader = Reader { feed, source_time, until, starts, ends: Vec::new(), failure: None };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)
     })
@@ -42,6 +44,8 @@ struct Reader<'a> {
     feed: &'a Feed,
     source_time: SourceTime,
     until: Until,
+    /// Where reading begins in each file.
+    starts: Vec<u64>,
     /// The length of each file when the reader started.
     ends: Vec<u64>,
     failure: Option<LogError>,
@@ -56,11 +60,12 @@ impl Reader<'_> {
             return;
         }
         self.ends = files.iter().map(|f| f.metadata().map_or(0, |m| m.len())).collect();
-        let ends = self.ends.clone();
+        let places: Vec<(u64, u64)> = self.starts.iter().copied().zip(self.ends.iter().copied()).collect();
         self.feed.update(|view| {
             view.asked_ms = Some(wall_ms());
-            view.behind_bytes = ends.iter().sum();
-            view.partitions = ends.iter().enumerate().map(|(i, end)| PartitionView { partition: i as i32, next: 0, end: Some(*end as i64) }).collect();
+            view.behind_bytes = places.iter().map(|(start, end)| end.saturating_sub(*start)).sum();
+            let partition = |(i, (start, end)): (usize, &(u64, u64))| PartitionView { partition: i as i32, next: *start as i64, end: Some(*end as i64) };
+            view.partitions = places.iter().enumerate().map(partition).collect();
             view.backlog_done = view.behind_bytes == 0;
         });
         for (place, path) in files.iter().enumerate() {
@@ -90,9 +95,10 @@ impl Reader<'_> {
             }
         };
         self.feed.update(|view| view.trouble = None);
-        let limit = (self.until == Until::End).then_some(self.ends[place]);
+        let limit = (self.until == Until::End).then_some(self.ends[place].max(self.starts[place]));
         let mut looked = Instant::now();
-        let (mut position, mut buffer, mut busy) = (0u64, Vec::<u8>::new(), Instant::now());
+        let (mut position, mut buffer, mut busy) = (self.starts[place], Vec::<u8>::new(), Instant::now());
+        file.seek(SeekFrom::Start(position)).map_err(|e| Some(unreadable(path, &e)))?;
         loop {
             let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
             let had = buffer.len();

@@ -30,7 +30,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 use crate::{
     engine::Chunk,
     format::Message,
-    plan::{ConnectionKind, LogSpec, Plan, SourceId},
+    plan::{ConnectionKind, LogSpec, Plan, SourceId, Start},
 };
 
 pub mod demo;
@@ -289,11 +289,12 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
     LogHandle { source, chunks, status, stop, thread: Some(thread) }
 }
 
-/// Opens the log of a source. Outside trouble does not fail this call: it shows in the view, or ends the reader.
+/// Opens the log of a source, at the positions `from` (by partition; those that it does not name, and all if it is empty,
+/// begin where the source says). Outside trouble does not fail this call: it shows in the view, or ends the reader.
 ///
 /// # Errors
 /// The connection's settings are not ones that its client takes.
-pub fn open(plan: &Plan, source: SourceId, until: Until) -> Result<LogHandle, LogError> {
+pub fn open(plan: &Plan, source: SourceId, until: Until, from: &[(i32, i64)]) -> Result<LogHandle, LogError> {
     let declared = &plan.sources[source];
     let connection = &plan.connections[declared.connection];
     match (&declared.log, &connection.kind) {
@@ -306,7 +307,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until) -> Result<LogHandle, Lo
                     brokers: brokers.clone(),
                     properties: properties.clone(),
                     topic: topic.clone(),
-                    start: start.clone(),
+                    start: if from.is_empty() { start.clone() } else { Start::Offsets(from.iter().copied().collect()) },
                     heartbeat: heartbeat.clone(),
                 },
                 until,
@@ -316,7 +317,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until) -> Result<LogHandle, Lo
         }
         (LogSpec::Files(files), ConnectionKind::File { dir }) => {
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
-            Ok(file::open(source, &declared.name, dir, files, until, Box::new(move |message| decoder.source_time(message))))
+            Ok(file::open(source, &declared.name, dir, files, from, until, Box::new(move |message| decoder.source_time(message))))
         }
         (LogSpec::Demo(table), ConnectionKind::Demo { seed, rate }) => demo::open(source, table, *seed, *rate, until),
         (log, _) => Err(LogError {

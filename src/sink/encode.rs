@@ -1,7 +1,8 @@
 //! Changes to records: `upsert-json` and `debezium-json`.
 //!
 //! What is written before the tables are hydrated would be news of a state that never was, so an encoder keeps the net
-//! change of each key until then and writes it with the first hydrated tick. A key that several rows claim, or whose newest
+//! change of each key until then and writes it with the first hydrated tick. What a checkpoint gives back was written
+//! before. A key that several rows claim, or whose newest
 //! record is a reject, has no row that anybody could vouch for: it is written as gone, and the differences say why.
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,8 +26,8 @@ pub struct Encoder {
     name: String,
     mapping: Arc<str>,
     hydrated: bool,
-    /// While hydrating: what each key holds now.
-    held: HashMap<Box<[u8]>, RowState>,
+    /// While hydrating: what each key that changed held before, and holds now.
+    held: HashMap<Box<[u8]>, (RowState, RowState)>,
 }
 
 /// A key's state before and after, as JSON.
@@ -59,6 +60,9 @@ impl Encoder {
     pub fn encode(&mut self, tick: &TickOutput) -> SinkBatch {
         let plan = self.plan.clone();
         let mut records = Vec::new();
+        if tick.restored {
+            return SinkBatch { tick: tick.tick, records };
+        }
         match plan.outputs[self.output].what {
             OutputOf::Differences(id) => {
                 let comparison = &plan.comparisons[id];
@@ -78,16 +82,18 @@ impl Encoder {
                     mine.for_each(|change| self.push(row_turn(&plan, target, change), tick.wall_ms, &mut records));
                 } else {
                     for change in mine {
-                        match change.after {
-                            RowState::Absent => self.held.remove(&change.key),
-                            _ => self.held.insert(change.key.clone(), change.after.clone()),
-                        };
+                        let entry = self.held.entry(change.key.clone());
+                        let (before, after) = entry.or_insert_with(|| (change.before.clone(), RowState::Absent));
+                        after.clone_from(&change.after);
+                        if before == after {
+                            self.held.remove(&change.key);
+                        }
                     }
                     if tick.hydrated {
                         let mut held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
                         held.sort_by(|a, b| a.0.cmp(&b.0));
-                        for (key, after) in held {
-                            let change = RowChange { key, before: RowState::Absent, after };
+                        for (key, (before, after)) in held {
+                            let change = RowChange { key, before, after };
                             self.push(row_turn(&plan, target, &change), tick.wall_ms, &mut records);
                         }
                     }

@@ -59,6 +59,8 @@ fn tick(tick: Tick, hydrated: bool, rows: Vec<RowChange>) -> Arc<TickOutput> {
         sources: Vec::new(),
         failure: None,
         seconds: 0.0,
+        restored: false,
+        save: None,
     })
 }
 

@@ -48,6 +48,10 @@ impl Resolver<'_> {
             });
             return Some(Action::Feed(feed.collect()));
         }
+        if let Some(restart) = step.get("restart") {
+            let workers = restart.get("workers").and_then(At::scalar).and_then(|s| s.as_number()).and_then(|n| n.parse().ok());
+            return Some(Action::Restart(workers));
+        }
         if let Some(advance) = step.get_text("advance") {
             return span::parse(advance).ok().map(Action::Advance);
         }

@@ -5,20 +5,26 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use super::Resolver;
 use crate::{
     config::{check::address, shape, span, yaml::At},
-    plan::{Connection, ConnectionKind, Plan},
+    plan::{Checkpoints, Connection, ConnectionKind, Plan},
 };
 
 /// The plan that follows from an empty configuration.
 pub fn defaults() -> Plan {
     let of = |object: &shape::Object, name: &str| default(object, name);
-    let shape::Shape::Object(http) = shape::CONFIG.keys.iter().find(|k| k.name == "http").expect("the shape has http").shape else {
-        unreachable!("http is an object")
+    let part = |name: &str| match shape::CONFIG.keys.iter().find(|k| k.name == name).map(|k| &k.shape) {
+        Some(shape::Shape::Object(object)) => *object,
+        _ => unreachable!("the shape has the object {name}"),
     };
+    let (http, checkpoint) = (part("http"), part("checkpoint"));
     Plan {
         data_dir: PathBuf::from(of(&shape::CONFIG, "data_dir")),
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
         listen: address(of(http, "listen")).expect("the default is an address"),
+        checkpoint: Checkpoints {
+            interval: span::parse(of(checkpoint, "interval")).expect("the default is a time span"),
+            keep: of(checkpoint, "keep").parse().expect("the default is a number"),
+        },
         connections: Vec::new(),
         sources: Vec::new(),
         targets: Vec::new(),
@@ -49,6 +55,12 @@ impl Resolver<'_> {
         }
         if at.get("tick").is_some() {
             self.plan.tick = span_of(at, "config", "tick");
+        }
+        if let Some(checkpoint) = at.get("checkpoint") {
+            self.plan.checkpoint.interval = span_of(checkpoint, "checkpoint", "interval");
+            if let Some(keep) = checkpoint.get("keep").and_then(At::scalar).and_then(|s| s.as_number()).and_then(|n| n.parse().ok()) {
+                self.plan.checkpoint.keep = keep;
+            }
         }
         if let Some(listen) = at.get("http").and_then(|http| http.get_text("listen")).and_then(address) {
             self.plan.listen = listen;

@@ -56,7 +56,8 @@ pub struct RecordFeed {
     pub program: RowProgram,
     pub reports: Reports,
     pub handle: Handle,
-    /// The input's number in its table.
+    /// The table, and the input's number in it.
+    pub table: usize,
     pub input: u32,
 }
 
@@ -175,7 +176,7 @@ impl Dataflow {
                     let (handle, stream) = scope.new_input::<Vec<Parcel>>();
                     let keep_missing = matches!(spec.of, TableOf::Source(_)) && layout::tells_missing(plan, *source);
                     let program = layout::program(plan, *source, *mapping, key, values).keep_missing(keep_missing);
-                    self.feeds.push(RecordFeed { source: *source, program, reports: *reports, handle, input: side as u32 });
+                    self.feeds.push(RecordFeed { source: *source, program, reports: *reports, handle, table: at, input: side as u32 });
                     parcels.push(stream);
                 }
                 Feed::Rows { table, key, values } => {

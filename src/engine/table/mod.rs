@@ -15,6 +15,7 @@ use crate::row::{self, Field, RowReader, RowWriter, Type};
 pub mod change;
 mod index;
 pub mod many;
+pub mod save;
 mod slab;
 
 use change::{Change, Op};
@@ -69,6 +70,8 @@ pub struct Table {
     before: Vec<(u32, Value)>,
     rejects: Vec<(Reject, i64)>,
     rows: [u64; 2],
+    /// What no checkpoint has yet.
+    unsaved: save::Unsaved,
 }
 
 impl Table {
@@ -88,6 +91,7 @@ impl Table {
             before: Vec::new(),
             rejects: Vec::new(),
             rows: [0; 2],
+            unsaved: save::Unsaved::default(),
         }
     }
 
@@ -98,7 +102,12 @@ impl Table {
 
     /// Bytes held from the allocator.
     pub fn bytes(&self) -> u64 {
-        self.index.bytes() + self.slabs.bytes() + self.slots.capacity() as u64 * 8 + self.flags.capacity() as u64 + self.log.capacity() as u64 * 16
+        self.index.bytes()
+            + self.slabs.bytes()
+            + self.slots.capacity() as u64 * 8
+            + self.flags.capacity() as u64
+            + self.log.capacity() as u64 * 16
+            + self.unsaved.bytes()
     }
 
     /// Applies the changes of one packed run, in order, to one side.
@@ -216,6 +225,10 @@ impl Table {
         let flags = &mut self.flags[slot as usize];
         self.log.push((slot, side as u8, time));
         *flags |= TOUCHED;
+        if self.unsaved.sides[side] && *flags & save::DIRTY == 0 {
+            *flags |= save::DIRTY;
+            self.unsaved.dirty.push(slot);
+        }
         if self.track && side == EXPECTED && *flags & TRACKED == 0 {
             *flags |= TRACKED;
             let before = self.value(slot, side);
@@ -421,7 +434,8 @@ impl Table {
                     let now = differs.then(|| Sides { expected: self.side(slot, EXPECTED), actual: self.side(slot, ACTUAL) });
                     place.insert(slot, closed.differences.len());
                     closed.differences.push(DifferenceChange { key, now, expected_time: i64::MIN, actual_time: i64::MIN });
-                    self.flags[slot as usize] = if differs { PUBLISHED } else { 0 };
+                    let flags = &mut self.flags[slot as usize];
+                    *flags = if differs { *flags | PUBLISHED } else { *flags & !PUBLISHED };
                 }
             }
             if !place.is_empty()
@@ -445,6 +459,10 @@ impl Table {
             if stand_in != 0 && self.slabs.get(stand_in).0 == Kind::KeyOnly {
                 let hash = row::hash_key(self.slabs.key(stand_in)) as u32;
                 self.index.remove(hash, slot);
+                if self.flags[slot as usize] & save::KEPT != 0 {
+                    self.unsaved.graves.push(self.slabs.key(stand_in).into());
+                }
+                self.flags[slot as usize] = 0;
                 self.slabs.remove(stand_in);
                 self.slots[slot as usize] = [0; 2];
                 self.free.push(slot);

@@ -108,6 +108,80 @@ proptest! {
     }
 }
 
+#[derive(Clone, Debug)]
+enum Saving {
+    Apply(usize, Op, u8, u8),
+    Close,
+    Begin(bool),
+    Some(usize),
+    /// Close, copy the rest, and look.
+    Cut,
+}
+
+fn savings() -> impl Strategy<Value = Vec<Saving>> {
+    let op = prop_oneof![4 => Just(Op::Set), 3 => Just(Op::Clear), 1 => Just(Op::Reject), 1 => Just(Op::Truncate)];
+    let act = prop_oneof![
+        20 => (0..2usize, op, 0..10u8, 0..3u8).prop_map(|(s, o, k, v)| Saving::Apply(s, o, k, v)),
+        4 => Just(Saving::Close),
+        2 => any::<bool>().prop_map(Saving::Begin),
+        6 => (0..4usize).prop_map(Saving::Some),
+        2 => Just(Saving::Cut),
+    ];
+    prop::collection::vec(act, 0..250)
+}
+
+proptest! {
+    /// Whatever changes while it is copied: what is restored is what stood at the cut, on the sides that are kept.
+    #[test]
+    fn what_was_saved_bit_by_bit_is_the_table_as_of_the_cut(acts in savings(), sides in prop_oneof![Just([true, true]), Just([true, false]), Just([false, true])]) {
+        let fresh = || { let mut table = Table::new(vec![Type::Varchar(0)], true, true); (0..2).filter(|side| sides[*side]).for_each(|side| table.keep(side)); table };
+        let mut table = fresh();
+        let (mut chain, mut under_way) = (Vec::new(), false);
+        for act in acts {
+            match act {
+                Saving::Apply(side, op, k, v) => {
+                    let value = if op == Op::Reject { change::pack_reject(&Reject { source: 0, code: "KEY_MISSING", cause: format!("{v}"), key: None, partition: 0, offset: 0, target: None, keyed: true }) } else { packed(v, false) };
+                    table.apply_all(side, &run(&[(op, k, value)]));
+                }
+                Saving::Close => { table.close(); }
+                Saving::Begin(all) if !under_way => {
+                    let all = all || chain.is_empty();
+                    if all { chain.clear(); }
+                    table.begin_save(all);
+                    under_way = true;
+                }
+                Saving::Some(slots) if under_way => { table.save_some(slots, &mut chain); }
+                Saving::Cut if under_way => {
+                    under_way = false;
+                    table.close();
+                    table.save_rest(&mut chain);
+                    let (mut again, mut runs) = (fresh(), [Vec::new(), Vec::new()]);
+                    prop_assert!(save::restore(&chain, |_| true, &mut runs).is_some());
+                    for side in [EXPECTED, ACTUAL] { again.apply_all(side, &runs[side]); }
+                    again.close();
+                    for k in 0..10u8 {
+                        for side in [EXPECTED, ACTUAL] {
+                            let kept = if sides[side] { table.get(side, &key(k)) } else { Value::Absent };
+                            prop_assert_eq!(again.get(side, &key(k)), kept, "key {} side {}", k, side);
+                        }
+                    }
+                    // What goes on from a restored table goes on from what is kept of it.
+                    if sides == [true, true] {
+                        again.is_saved();
+                        table = again;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_nobody_saved_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        save::restore(&bytes, |_| true, &mut [Vec::new(), Vec::new()]);
+    }
+}
+
 #[test]
 fn truncate_clears_one_side() {
     let mut table = Table::new(vec![Type::Varchar(0)], true, false);

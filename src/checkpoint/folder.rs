@@ -1,0 +1,144 @@
+//! The folder of checkpoints: who may use it, which ones are there and sound, and which go.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    CheckpointError, entries, folder_of,
+    manifest::{EntriesFile, Manifest},
+};
+use crate::engine::Tick;
+
+/// A folder that this process may use, and no other; until it is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A checkpoint of the folder, as far as it could be read.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub tick: Tick,
+    pub manifest: Result<Manifest, CheckpointError>,
+}
+
+impl Folder {
+    /// Opens the folder of a data directory, and creates it.
+    ///
+    /// # Errors
+    /// `STATE_IN_USE`: another process has it. `CHECKPOINT_UNWRITABLE`.
+    pub fn open(data_dir: &Path) -> Result<Folder, CheckpointError> {
+        let path = folder_of(data_dir);
+        let unwritable = |error: std::io::Error| CheckpointError::unwritable(&path, &error);
+        fs::create_dir_all(&path).map_err(unwritable)?;
+        let lock = File::options().create(true).append(true).open(path.join("lock")).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Folder { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(CheckpointError {
+                code: "STATE_IN_USE",
+                message: format!("another tieout keeps its state in {}", data_dir.display()),
+                remedy: "stop that one, or give this one a `data_dir` of its own".into(),
+            }),
+            Err(TryLockError::Error(error)) => Err(unwritable(error)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the entries of a checkpoint that is being taken go.
+    pub fn new_entries(&self, number: u64) -> PathBuf {
+        self.path.join(format!("{number:020}.entries"))
+    }
+
+    /// Puts a checkpoint in place, whole or not at all; then lets go of what is older than the newest `keep`.
+    ///
+    /// # Errors
+    /// It can't be written; the checkpoints before stand as they were.
+    pub fn publish(&self, manifest: &Manifest, keep: usize) -> Result<(), CheckpointError> {
+        let path = manifest_path(&self.path, manifest.tick);
+        let new = path.with_extension("new");
+        let written = (|| {
+            let mut file = File::create(&new)?;
+            file.write_all(&manifest.to_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        })();
+        written.map_err(|error| CheckpointError::unwritable(&path, &error))?;
+        self.tidy(keep);
+        Ok(())
+    }
+
+    /// Removes checkpoints behind the newest `keep`, and files that no checkpoint names. What can't be removed stays.
+    fn tidy(&self, keep: usize) {
+        let found = list(&self.path);
+        for old in found.iter().skip(keep.max(1)) {
+            let _ = fs::remove_file(manifest_path(&self.path, old.tick));
+        }
+        let kept: Vec<String> =
+            found.iter().take(keep.max(1)).filter_map(|f| f.manifest.as_ref().ok()).flat_map(|m| m.entries.iter().map(|e| e.name.clone())).collect();
+        // One that can't be read may name any file.
+        if found.iter().take(keep.max(1)).any(|f| f.manifest.is_err()) {
+            return;
+        }
+        for file in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if (name.ends_with(".entries") || name.ends_with(".new")) && !kept.contains(&name) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
+fn manifest_path(folder: &Path, tick: Tick) -> PathBuf {
+    folder.join(format!("{tick:020}.json"))
+}
+
+/// The checkpoints of a folder, the newest first, without a look at their entries.
+pub fn list(folder: &Path) -> Vec<Found> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+    let mut ticks: Vec<Tick> = names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
+    ticks.sort_unstable_by(|a, b| b.cmp(a));
+    let read = |tick: Tick| {
+        let path = manifest_path(folder, tick);
+        let bytes = fs::read(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
+        Manifest::from_bytes(&bytes).map_err(|why| CheckpointError::damaged(&path, why))
+    };
+    ticks.into_iter().map(|tick| Found { tick, manifest: read(tick) }).collect()
+}
+
+/// Are all entries of a checkpoint what was written? Reads all of them.
+///
+/// # Errors
+/// The first file that is not.
+pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError> {
+    for EntriesFile { name, bytes, checksum } in &manifest.entries {
+        let path = folder.join(name);
+        let (found_bytes, found) = entries::sum(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
+        if found_bytes != *bytes {
+            return Err(CheckpointError::damaged(&path, format!("it has {found_bytes} bytes, and {bytes} were written")));
+        }
+        if format!("{found:032x}") != *checksum {
+            return Err(CheckpointError::damaged(&path, "it does not have its checksum"));
+        }
+    }
+    Ok(())
+}
+
+/// The newest checkpoint that is sound, and what is wrong with newer ones.
+pub fn newest(folder: &Path) -> (Option<Manifest>, Vec<CheckpointError>) {
+    let mut damaged = Vec::new();
+    for found in list(folder) {
+        match found.manifest.and_then(|manifest| verify(folder, &manifest).map(|()| manifest)) {
+            Ok(manifest) => return (Some(manifest), damaged),
+            Err(error) => damaged.push(error),
+        }
+    }
+    (None, damaged)
+}

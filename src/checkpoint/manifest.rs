@@ -1,0 +1,161 @@
+//! What a checkpoint is made of: one line of JSON, and a second line with its checksum.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    engine::{
+        Tick,
+        render::layout::{self, Feed, TableOf},
+    },
+    ledger::LedgerSave,
+    plan::{ConnectionKind, LogSpec, Plan, TableRef},
+};
+
+/// The format that this version writes. It reads this one and those before it.
+pub const FORMAT: u32 = 1;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    /// The version of tieout that wrote it.
+    pub written_by: String,
+    pub tick: Tick,
+    /// In the order of the entries' numbers.
+    pub tables: Vec<TableShape>,
+    /// In the order of the plan.
+    pub sources: Vec<SourceShape>,
+    pub comparisons: Vec<String>,
+    pub ledger: LedgerSave,
+    /// Files of entries, the oldest first; the last one is this checkpoint's own.
+    pub entries: Vec<EntriesFile>,
+}
+
+/// A table, so that it can be told whether it is still the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableShape {
+    pub name: String,
+    /// Everything that its entries depend on.
+    pub shape: String,
+}
+
+/// A source's log, so that it can be told whether its positions still mean the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceShape {
+    pub name: String,
+    pub log: String,
+    /// By partition: a fingerprint of what the log holds at its beginning, where that can be told.
+    pub beginnings: Vec<(i32, String)>,
+}
+
+/// A file of entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntriesFile {
+    pub name: String,
+    pub bytes: u64,
+    /// xxh3-128 in hex.
+    pub checksum: String,
+}
+
+impl Manifest {
+    /// The bytes of its file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("a manifest is plain data");
+        let sum = format!("\n{:032x}\n", xxh3_128(&bytes));
+        bytes.extend_from_slice(sum.as_bytes());
+        bytes
+    }
+
+    /// Reads the bytes of its file.
+    ///
+    /// # Errors
+    /// Why they are not a manifest that this version reads.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, String> {
+        let text = bytes.strip_suffix(b"\n").ok_or("it does not end as a checkpoint does")?;
+        let at = text.iter().rposition(|byte| *byte == b'\n').ok_or("its checksum is lacking")?;
+        let (json, sum) = (&text[..at], &text[at + 1..]);
+        if format!("{:032x}", xxh3_128(json)).as_bytes() != sum {
+            return Err("it does not have its checksum".into());
+        }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+            written_by: String,
+        }
+        let of: Format = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        if of.format > FORMAT {
+            return Err(format!("it was written by tieout {}, in format {}; this version reads up to {FORMAT}", of.written_by, of.format));
+        }
+        serde_json::from_slice(json).map_err(|e| e.to_string())
+    }
+}
+
+/// The tables of a plan as a checkpoint names them, by their number.
+pub fn tables(plan: &Plan) -> Vec<TableShape> {
+    let name = |of: TableOf| match of {
+        TableOf::Comparison(id) => format!("comparison {}", plan.comparisons[id].name),
+        TableOf::Target(id) => format!("target {}", plan.targets[id].name),
+        TableOf::Source(id) => format!("source {}", plan.sources[id].name),
+    };
+    let side = |feed: &Feed| match feed {
+        Feed::Records { source, mapping, key, values, .. } => {
+            let declared = &plan.sources[*source];
+            let version = mapping.map(|target| plan.targets[target].version.as_str());
+            format!("{} {:?} {:?} {:?} {version:?} {key:?} {values:?}", declared.name, declared.format, declared.columns, declared.key)
+        }
+        // Computed again: what it was does not matter, only that nothing is kept of it.
+        Feed::Rows { .. } => "rows".to_string(),
+    };
+    let shape = |spec: &layout::TableSpec| TableShape {
+        name: name(spec.of),
+        shape: format!("{:?} {:?}: {}", spec.key, spec.values, spec.sides.iter().map(side).collect::<Vec<_>>().join(" | ")),
+    };
+    layout::layout(plan).tables.iter().map(shape).collect()
+}
+
+/// The sources of a plan as a checkpoint names them, without what their logs hold.
+pub fn sources(plan: &Plan) -> Vec<SourceShape> {
+    let log = |source: &crate::plan::Source| match (&source.log, &plan.connections[source.connection].kind) {
+        (LogSpec::Topic { topic, .. }, _) => format!("topic {topic} of {}", plan.connections[source.connection].name),
+        (LogSpec::Files(files), ConnectionKind::File { dir }) => {
+            format!("files {}", files.iter().map(|f| dir.join(f).display().to_string()).collect::<Vec<_>>().join(", "))
+        }
+        (other, _) => format!("{other:?}"),
+    };
+    plan.sources.iter().map(|source| SourceShape { name: source.name.clone(), log: log(source), beginnings: Vec::new() }).collect()
+}
+
+/// What each comparison compares, in the plan's order.
+pub fn comparisons(plan: &Plan) -> Vec<String> {
+    let table = |table: TableRef| plan.table_name(table).to_string();
+    let one = |c: &crate::plan::Comparison| format!("{}: {} = {} by {:?}, {:?}", c.name, table(c.expected), table(c.actual), c.key, c.fields);
+    plan.comparisons.iter().map(one).collect()
+}
+
+impl Manifest {
+    /// What is not as it was when the checkpoint was taken; nothing: it can be restored.
+    pub fn changed(&self, plan: &Plan) -> Vec<String> {
+        let mut changed = Vec::new();
+        let now = tables(plan);
+        for table in &now {
+            match self.tables.iter().find(|old| old.name == table.name) {
+                None => changed.push(format!("{} is new", table.name)),
+                Some(old) if old.shape != table.shape => changed.push(format!("{} has another shape or mapping", table.name)),
+                Some(_) => {}
+            }
+        }
+        changed.extend(self.tables.iter().filter(|old| !now.iter().any(|t| t.name == old.name)).map(|old| format!("{} is gone", old.name)));
+        let (old, new): (Vec<_>, Vec<_>) = (self.sources.iter().map(|s| (&s.name, &s.log)).collect(), sources(plan));
+        if !old.iter().copied().eq(new.iter().map(|s| (&s.name, &s.log))) {
+            changed.push("the sources are not the same, or read other logs".into());
+        }
+        if self.comparisons != comparisons(plan) {
+            changed.push("the comparisons are not the same".into());
+        }
+        if changed.is_empty() && self.tables != now {
+            changed.push("the tables are in another order".into());
+        }
+        changed
+    }
+}

@@ -1,0 +1,124 @@
+//! From a checkpoint back into workers and ledger.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use crossbeam_channel::Sender;
+
+use super::{CheckpointError, Manifest, entries, folder};
+use crate::{
+    engine::{Command, Sealed, SealedSource, worker::Workers},
+    ledger::Ledger,
+    plan::{ConnectionKind, LogSpec, Plan},
+};
+
+/// Blocks of entries under way per worker.
+const BLOCKS_PER_WORKER: u64 = 4;
+
+/// A checkpoint that is to be gone on from.
+#[derive(Debug)]
+pub struct Restore {
+    pub manifest: Manifest,
+    /// What each comparison kept of its differences, packed.
+    differences: Vec<Vec<u8>>,
+}
+
+/// What a start can go on from.
+///
+/// # Errors
+/// `CHECKPOINT_LOG_CHANGED`: a log is not the one that was read; its positions mean nothing any more.
+pub fn find(plan: &Plan, path: &Path) -> Result<Option<Restore>, CheckpointError> {
+    let (manifest, damaged) = folder::newest(path);
+    for error in damaged {
+        tracing::error!("{error}");
+    }
+    let Some(manifest) = manifest else { return Ok(None) };
+    let changed = manifest.changed(plan);
+    if !changed.is_empty() {
+        tracing::warn!("the checkpoint of tick {} is not used, everything is read from the beginning: {}", manifest.tick, changed.join("; "));
+        return Ok(None);
+    }
+    for (source, shape) in plan.sources.iter().zip(&manifest.sources) {
+        let now = beginnings(plan, source, &manifest.ledger.sources[plan.sources.iter().position(|s| s.name == source.name).expect("one of them")].positions);
+        for (partition, was) in &shape.beginnings {
+            let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
+            if is != was {
+                return Err(CheckpointError {
+                    code: "CHECKPOINT_LOG_CHANGED",
+                    message: format!(
+                        "source `{}`: {}, number {partition}, does not begin as it did when the checkpoint of tick {} was taken",
+                        source.name, shape.log, manifest.tick
+                    ),
+                    remedy: "bring the log back; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+                });
+            }
+        }
+    }
+    let mut differences = vec![Vec::new(); plan.comparisons.len()];
+    if let Some(own) = manifest.entries.last() {
+        entries::read(&path.join(&own.name), |kind, number, bytes| {
+            if kind == entries::Kind::Differences
+                && let Some(of) = differences.get_mut(number)
+            {
+                of.extend_from_slice(&bytes);
+            }
+        })?;
+    }
+    Ok(Some(Restore { manifest, differences }))
+}
+
+/// By partition: a fingerprint of the beginning of a file, up to what was read of it.
+pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, i64)]) -> Vec<(i32, String)> {
+    let (LogSpec::Files(files), ConnectionKind::File { dir }) = (&source.log, &plan.connections[source.connection].kind) else { return Vec::new() };
+    let fingerprint = |(partition, position): &(i32, i64)| {
+        let path = dir.join(files.get(*partition as usize)?);
+        let mut head = Vec::new();
+        let limit = (*position).clamp(0, 4096) as u64;
+        std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path).ok()?, limit), &mut head).ok()?;
+        Some((*partition, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&head))))
+    };
+    positions.iter().filter_map(fingerprint).collect()
+}
+
+impl Restore {
+    /// The next position of each source's log, by partition.
+    pub fn positions(&self) -> Vec<Vec<(i32, i64)>> {
+        self.manifest.ledger.sources.iter().map(|source| source.positions.clone()).collect()
+    }
+
+    /// The ledger that goes on from it, once [`Restore::give_back`] has given its tick.
+    ///
+    /// # Errors
+    /// What it kept of the ledger is not for this plan.
+    pub fn ledger(&self, plan: Arc<Plan>) -> Result<Ledger, CheckpointError> {
+        let mut save = self.manifest.ledger.clone();
+        save.differences.clone_from(&self.differences);
+        Ledger::resume(plan, &save).map_err(|why| CheckpointError {
+            code: "CHECKPOINT_DAMAGED",
+            message: why,
+            remedy: "start anew with `tieout run --fresh`".into(),
+        })
+    }
+
+    /// Gives the workers their tables back, as the first tick; waits while they have much to do.
+    ///
+    /// # Errors
+    /// A file changed since it was verified.
+    pub fn give_back(&self, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
+        for file in &self.manifest.entries {
+            entries::read(&path.join(&file.name), |kind, number, bytes| {
+                if kind == entries::Kind::Table {
+                    while workers.pending() >= BLOCKS_PER_WORKER * workers.count() as u64 && workers.is_alive() {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    workers.restore(number, bytes);
+                }
+            })?;
+        }
+        let save = &self.manifest.ledger;
+        let sources = save.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
+        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, hydrated: false, restored: true, cut: false });
+        workers.all(&Command::Seal(save.tick));
+        workers.all(&Command::Restored);
+        Ok(())
+    }
+}

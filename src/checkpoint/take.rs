@@ -1,0 +1,181 @@
+//! The thread that takes checkpoints, beside everything else.
+
+use std::{sync::Arc, thread::JoinHandle, time::Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+
+use super::{
+    CheckpointError, Folder, Manifest, entries,
+    manifest::{self, EntriesFile, FORMAT},
+    restore,
+};
+use crate::{
+    clock::Ask,
+    engine::{Command, SavePart, worker::Workers},
+    ledger::{LedgerSave, SharedLedger},
+    plan::Plan,
+};
+
+/// The thread, and the way to it.
+pub struct Taker {
+    stop: Sender<()>,
+    saves: Sender<LedgerSave>,
+    thread: JoinHandle<Chain>,
+}
+
+/// What has been taken so far.
+struct Chain {
+    plan: Arc<Plan>,
+    folder: Folder,
+    workers: usize,
+    /// The entries that the next checkpoint adds to; none: it begins anew, with everything.
+    files: Vec<EntriesFile>,
+    next: u64,
+}
+
+/// Why a checkpoint was not taken.
+enum Given {
+    /// The run ends.
+    Up,
+    Failed(CheckpointError),
+}
+
+impl Taker {
+    /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from.
+    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ask: Sender<Ask>) -> Taker {
+        let (stop, stopped) = unbounded();
+        let (saves, saved) = unbounded();
+        let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
+        let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
+        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next };
+        let thread = std::thread::Builder::new()
+            .name("checkpoints".into())
+            .spawn(move || {
+                let mut due = Instant::now() + chain.plan.checkpoint.interval;
+                while stopped.recv_timeout(due.saturating_duration_since(Instant::now())).is_err_and(|e| e.is_timeout()) {
+                    match chain.take(&stopped, &saved, |command| {
+                        let asked = match command {
+                            Command::Save { all, to } => ask.send(Ask::Save { all, to }),
+                            _ => ask.send(Ask::Cut),
+                        };
+                        let _ = asked;
+                    }) {
+                        Ok(()) => {}
+                        Err(Given::Up) => break,
+                        Err(Given::Failed(error)) => tracing::error!("{error}"),
+                    }
+                    due = Instant::now() + chain.plan.checkpoint.interval;
+                }
+                chain
+            })
+            .expect("the operating system starts a thread");
+        Taker { stop, saves, thread }
+    }
+
+    /// Where the ledger's part of a checkpoint goes.
+    pub fn saves(&self) -> Sender<LedgerSave> {
+        self.saves.clone()
+    }
+
+    /// Ends the thread, and takes a last checkpoint of workers that have nothing more to do.
+    ///
+    /// # Errors
+    /// It could not be taken; the one before stands.
+    pub fn finish(self, workers: &Workers, ledger: &SharedLedger) -> Result<(), CheckpointError> {
+        let _ = self.stop.send(());
+        let mut chain = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (saves, saved) = unbounded();
+        let _ = saves.send(ledger.read().save());
+        match chain.take(&never(), &saved, |command| workers.all(&command)) {
+            Ok(()) => Ok(()),
+            Err(Given::Up) => unreachable!("nobody tells it to stop"),
+            Err(Given::Failed(error)) => Err(error),
+        }
+    }
+}
+
+impl Chain {
+    /// Takes one checkpoint. After a failure the next one begins anew: what the workers copied is nowhere.
+    fn take(&mut self, stopped: &Receiver<()>, saved: &Receiver<LedgerSave>, tell: impl Fn(Command)) -> Result<(), Given> {
+        let begun = Instant::now();
+        let outweighed = self.files.first().is_some_and(|first| self.files[1..].iter().map(|f| f.bytes).sum::<u64>() > first.bytes);
+        let mut files = if outweighed { Vec::new() } else { std::mem::take(&mut self.files) };
+        let path = self.folder.new_entries(self.next);
+        let result = self.fill(&path, files.is_empty(), stopped, saved, tell);
+        let (save, bytes, checksum) = match result {
+            Ok(filled) => filled,
+            Err(given) => {
+                self.files.clear();
+                let _ = std::fs::remove_file(&path);
+                return Err(given);
+            }
+        };
+        let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
+        files.push(EntriesFile { name, bytes, checksum: format!("{checksum:032x}") });
+        let mut sources = manifest::sources(&self.plan);
+        for ((shape, source), state) in sources.iter_mut().zip(&self.plan.sources).zip(&save.sources) {
+            shape.beginnings = restore::beginnings(&self.plan, source, &state.positions);
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            written_by: env!("CARGO_PKG_VERSION").into(),
+            tick: save.tick,
+            tables: manifest::tables(&self.plan),
+            sources,
+            comparisons: manifest::comparisons(&self.plan),
+            ledger: save,
+            entries: files.clone(),
+        };
+        if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
+            self.files.clear();
+            return Err(Given::Failed(error));
+        }
+        self.next = manifest.tick.max(self.next) + 1;
+        self.files = files;
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!(tick = manifest.tick, bytes, files = self.files.len(), seconds, "checkpoint");
+        Ok(())
+    }
+
+    fn fill(
+        &self,
+        path: &std::path::Path,
+        all: bool,
+        stopped: &Receiver<()>,
+        saved: &Receiver<LedgerSave>,
+        tell: impl Fn(Command),
+    ) -> Result<(LedgerSave, u64, u128), Given> {
+        let unwritable = |error: std::io::Error| Given::Failed(CheckpointError::unwritable(path, &error));
+        let mut file = entries::Writer::create(path).map_err(unwritable)?;
+        let (to, parts) = unbounded();
+        tell(Command::Save { all, to });
+        let (mut copied, mut cuts, mut save) = (0, Vec::new(), None::<LedgerSave>);
+        // What the ledger said for a checkpoint that was given up may still come; it is of another tick.
+        while cuts.len() < self.workers || save.as_ref().is_none_or(|save| save.tick != cuts[0]) {
+            select! {
+                recv(parts) -> part => match part {
+                    Ok(SavePart::Entries { table, bytes }) => file.block(entries::Kind::Table, table, &bytes).map_err(unwritable)?,
+                    Ok(SavePart::Copied) => {
+                        copied += 1;
+                        if copied == self.workers {
+                            tell(Command::Cut);
+                        }
+                    }
+                    Ok(SavePart::Cut(tick)) => cuts.push(tick),
+                    Err(_) => return Err(Given::Up),
+                },
+                recv(saved) -> of => match of {
+                    Ok(of) => save = Some(of),
+                    Err(_) => return Err(Given::Up),
+                },
+                recv(stopped) -> _ => return Err(Given::Up),
+            }
+        }
+        let mut save = save.expect("the loop waits for it");
+        for (comparison, packed) in std::mem::take(&mut save.differences).into_iter().enumerate() {
+            file.block(entries::Kind::Differences, comparison, &packed).map_err(unwritable)?;
+        }
+        let (bytes, checksum) = file.finish().map_err(unwritable)?;
+        Ok((save, bytes, checksum))
+    }
+}

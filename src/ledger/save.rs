@@ -1,0 +1,121 @@
+//! What a checkpoint keeps of the ledger, beside what the tables give back: how far the sources are, since when each
+//! difference stands, and the rejects that no table holds.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Ledger,
+    comparison::{LiveComparison, Stood},
+    source::SourceState,
+};
+use crate::{
+    engine::{Reject, Tick, render::layout, table::change},
+    plan::{ComparisonId, Plan},
+    row::{push_varint64, read_varint64},
+};
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LedgerSave {
+    pub tick: Tick,
+    pub wall_ms: i64,
+    /// Whether differences were shown.
+    pub hydrated: bool,
+    /// In the plan's order.
+    pub sources: Vec<SourceState>,
+    /// Those that no table holds, packed as tables pack them, in hex, with how often each stands.
+    pub rejects: Vec<(String, i64)>,
+    /// By comparison in the plan's order, packed; kept beside, since there may be many.
+    #[serde(skip)]
+    pub differences: Vec<Vec<u8>>,
+}
+
+impl Ledger {
+    /// What a checkpoint as of now must keep.
+    pub fn save(&self) -> LedgerSave {
+        let plan = self.plan.clone();
+        let loose = self.rejects.iter().filter(|(reject, _)| is_loose(&plan, reject));
+        LedgerSave {
+            tick: self.as_of,
+            wall_ms: self.wall_ms,
+            hydrated: self.hydrated,
+            sources: self.sources.clone(),
+            rejects: loose.map(|(reject, weight)| (hex(&change::pack_reject(reject)), *weight)).collect(),
+            differences: self.comparisons.iter().map(|live| pack(&live.stood())).collect(),
+        }
+    }
+
+    /// A ledger that goes on from what was saved; the tick that was saved must be applied first, with all that the tables
+    /// give back.
+    ///
+    /// # Errors
+    /// It is not what [`Ledger::save`] gave for this plan: what is wrong with it.
+    pub fn resume(plan: Arc<Plan>, save: &LedgerSave) -> Result<Ledger, String> {
+        let mut ledger = Ledger::new(plan.clone());
+        if save.sources.len() != plan.sources.len() || save.differences.len() != plan.comparisons.len() {
+            return Err("it has other sources or comparisons".into());
+        }
+        ledger.sources.clone_from(&save.sources);
+        for (text, weight) in &save.rejects {
+            let reject = unhex(text).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
+            ledger.rejects.insert(Reject { keyed: false, ..reject }, *weight);
+        }
+        for (id, packed) in save.differences.iter().enumerate() {
+            let stood = unpack(packed).ok_or("its differences can't be read")?;
+            ledger.comparisons[id].resume(stood, save.hydrated);
+        }
+        Ok(ledger)
+    }
+
+    /// Comparisons with differences that stood when the checkpoint was taken, and that the tables did not give back.
+    pub(super) fn not_given_back(&mut self) -> Vec<(ComparisonId, usize)> {
+        self.comparisons.iter_mut().map(LiveComparison::resumed).enumerate().filter(|(_, lost)| *lost > 0).collect()
+    }
+}
+
+/// Does no table hold it?
+fn is_loose(plan: &Plan, reject: &Reject) -> bool {
+    !reject.keyed && reject.target.is_none_or(|target| layout::fused(plan, target).is_some())
+}
+
+fn pack(stood: &BTreeMap<Arc<[u8]>, Stood>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, stood) in stood {
+        push_varint64(&mut out, key.len() as u64);
+        out.extend_from_slice(key);
+        push_varint64(&mut out, stood.since.tick);
+        out.extend_from_slice(&stood.since.source_time.to_le_bytes());
+        out.extend_from_slice(&stood.base.to_le_bytes());
+        out.push(u8::from(stood.passed));
+    }
+    out
+}
+
+fn unpack(packed: &[u8]) -> Option<BTreeMap<Arc<[u8]>, Stood>> {
+    let (mut at, mut found) = (0, BTreeMap::new());
+    while at < packed.len() {
+        let len = read_varint64(packed, &mut at) as usize;
+        let key = packed.get(at..at + len)?;
+        at += len;
+        let tick = read_varint64(packed, &mut at);
+        let mut time = || -> Option<i64> {
+            at += 8;
+            Some(i64::from_le_bytes(packed.get(at - 8..at)?.try_into().ok()?))
+        };
+        let (source_time, base) = (time()?, time()?);
+        let passed = *packed.get(at)? == 1;
+        at += 1;
+        found.insert(Arc::from(key), Stood { since: super::Since { tick, source_time }, base, passed });
+    }
+    Some(found)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
