@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,13 +13,15 @@ use proptest::{
 use serde_json::{Map, Value as Json};
 use tieout::{
     config::{self, Need},
-    ledger::show,
+    ledger::{Difference, show},
+    plan::Plan,
     scenario::{START_MS, Scenario},
 };
 
 use super::{
     draw::Draw,
     events::{self, Message},
+    linear,
     model::{Comparison, Fmt, Model, Table},
     truth::{Held, Row, Side, World, alike},
     value::{Cell, same},
@@ -45,6 +48,9 @@ struct Run {
     /// What each comparison's sides held after the last tick, and its differences.
     before: Vec<(Held, Held)>,
     standing: Vec<BTreeMap<String, Standing>>,
+    /// For the linear checker: every change of a side as rows that go and come, and what the engine left by tick.
+    flow: Vec<linear::Update>,
+    left: Vec<linear::Left>,
     log: String,
 }
 
@@ -73,6 +79,8 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         times: [None; 2],
         before: vec![Default::default(); comparisons],
         standing: vec![BTreeMap::new(); comparisons],
+        flow: Vec::new(),
+        left: Vec::new(),
         log: String::new(),
         model,
     };
@@ -118,6 +126,12 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         }
         run.seal(&mut Draw::new(&[]))
     })();
+    // Both speak: where only one of the two finds something, it may be wrong itself.
+    let result = match (result, run.linear()) {
+        (Ok(()), linear) => linear,
+        (Err(truth), Ok(())) => Err(truth),
+        (Err(truth), Err(linear)) => Err(format!("{linear}\nand {truth}")),
+    };
     let tick = run.tick;
     run.scenario.stop();
     result.map(|()| tick)
@@ -167,6 +181,7 @@ impl Run {
         self.tick_start = self.messages.len();
         ensure!(self, output.failure.is_none(), "asked to stop: {:?}", output.failure);
         ensure!(self, self.scenario.ledger().as_of() == self.tick, "as_of is {}", self.scenario.ledger().as_of());
+        self.leave()?;
         self.targets(&world)?;
         self.rejects(&world)?;
         self.counts()?;
@@ -177,7 +192,7 @@ impl Run {
     }
 
     /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
-    fn changes(&self) -> Vec<[BTreeMap<String, i64>; 2]> {
+    fn changes(&mut self) -> Vec<[BTreeMap<String, i64>; 2]> {
         let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
         let sides = |world: &World, c: &Comparison| {
             [
@@ -185,22 +200,51 @@ impl Run {
                 project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual))),
             ]
         };
+        let mut flow = Vec::new();
         let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
         for at in self.tick_start..self.messages.len() {
             let after = World::replay(&self.model, &self.messages[..=at]);
             for (c, comparison) in self.model.comparisons.iter().enumerate() {
                 for (side, (old, new)) in sides(&before, comparison).iter().zip(&sides(&after, comparison)).enumerate() {
-                    for key in old.keys().chain(new.keys()) {
+                    for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
                         if old.get(key) != new.get(key) {
                             let time = found[c][side].entry(key.clone()).or_insert(i64::MIN);
                             *time = (*time).max(self.messages[at].time);
+                            for (held, weight) in [(old.get(key), -1), (new.get(key), 1)] {
+                                let Some(Side::Rows(rows)) = held else { continue };
+                                let weight = if side == 0 { weight } else { -weight };
+                                flow.extend(rows.iter().map(|row| ((c, key.clone()), linear::text(row), self.tick, weight)));
+                            }
                         }
                     }
                 }
             }
             before = after;
         }
+        self.flow.extend(flow);
         found
+    }
+
+    /// Takes down what the engine says is left of this tick, for the linear checker.
+    fn leave(&mut self) -> Result<(), String> {
+        let mut left = linear::Left::new();
+        for c in 0..self.model.comparisons.len() {
+            left.extend(self.differences(c)?.iter().filter_map(|(key, d)| Some(((c, key.clone()), linear::left_of(&d.sides)?))));
+        }
+        self.left.push(left);
+        Ok(())
+    }
+
+    /// Another algorithm on the same changes: see `linear`. What is unknown equals everything, which cancelling can't say.
+    fn linear(&mut self) -> Result<(), String> {
+        if self.model.toast {
+            return Ok(());
+        }
+        let left = linear::differences(std::mem::take(&mut self.flow), self.left.len() as u64);
+        for (tick, (linear, engine)) in left.iter().zip(&self.left).enumerate() {
+            ensure!(self, linear == engine, "the linear checker leaves {linear:?} at tick {}, and the engine {engine:?}", tick + 1);
+        }
+        Ok(())
     }
 
     fn targets(&self, world: &World) -> Result<(), String> {
@@ -255,6 +299,25 @@ impl Run {
         times.min().unwrap()
     }
 
+    /// The plan, and a comparison's place in it.
+    fn declared(&self, c: usize) -> (Arc<Plan>, usize) {
+        let (plan, name) = (self.scenario.ledger().plan().clone(), &self.model.comparisons[c].name);
+        let declared = plan.comparisons.iter().position(|p| p.name == *name).expect("the comparison is in the plan");
+        (plan, declared)
+    }
+
+    /// What the engine says now, by key.
+    fn differences(&self, c: usize) -> Result<BTreeMap<String, Arc<Difference>>, String> {
+        let (plan, declared) = self.declared(c);
+        let mut found = BTreeMap::new();
+        for difference in self.scenario.ledger().differences(declared, None) {
+            let key = show::key_object(&plan, &plan.comparisons[declared], &difference.key);
+            let key = Json::Array(key.into_iter().map(|(_, v)| v).collect()).to_string();
+            ensure!(self, found.insert(key.clone(), difference.clone()).is_none(), "key {key} differs twice in {}", plan.comparisons[declared].name);
+        }
+        Ok(found)
+    }
+
     fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, i64>; 2]) -> Result<(), String> {
         let comparison = self.model.comparisons[c].clone();
         let model = &self.model;
@@ -262,14 +325,8 @@ impl Run {
         let (expected, actual) =
             (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
-        let plan = self.scenario.ledger().plan().clone();
-        let declared = plan.comparisons.iter().position(|p| p.name == comparison.name).expect("the comparison is in the plan");
-        let mut found: BTreeMap<String, _> = BTreeMap::new();
-        for difference in self.scenario.ledger().differences(declared, None) {
-            let key = show::key_object(&plan, &plan.comparisons[declared], &difference.key);
-            let key = Json::Array(key.into_iter().map(|(_, v)| v).collect()).to_string();
-            ensure!(self, found.insert(key.clone(), difference.clone()).is_none(), "key {key} differs twice in {}", comparison.name);
-        }
+        let (plan, declared) = self.declared(c);
+        let found = self.differences(c)?;
         let keys: BTreeSet<&String> = expected.keys().chain(actual.keys()).chain(found.keys()).collect();
         let mut standing = BTreeMap::new();
         for key in keys {

@@ -17,6 +17,7 @@
 mod check;
 mod draw;
 mod events;
+mod linear;
 mod model;
 mod rules;
 mod truth;
