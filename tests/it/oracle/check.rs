@@ -23,7 +23,7 @@ use super::{
     events::{self, Message},
     linear,
     model::{Comparison, Fmt, Model, Table},
-    truth::{Held, Row, Side, World, alike},
+    truth::{Held, Row, Side, World, alike, sorted},
     value::{Cell, same},
 };
 
@@ -428,11 +428,12 @@ impl Run {
     }
 }
 
-/// A side as its comparison sees it: the compared fields only; what is missing is NULL.
+/// A side as its comparison sees it: the compared fields only, what is missing is NULL, and rows have no order (two rows of a
+/// key change places when a field changes that is not compared).
 fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) -> Held {
     let pick = |row: &Row| -> Row { comparison.fields.iter().map(|(e, a)| row[if first { *e } else { *a }].clone().settled()).collect() };
     let side = |side: &Side| match side {
-        Side::Rows(rows) => Side::Rows(rows.iter().map(pick).collect()),
+        Side::Rows(rows) => Side::Rows(sorted(rows.iter().map(pick).collect())),
         Side::Rejected(offset) => Side::Rejected(*offset),
     };
     held.iter().map(|(key, held)| (key.clone(), side(held))).collect()
