@@ -335,6 +335,7 @@ impl Field {
             Cell::Missing => (self.missing.as_ref().unwrap_or(&self.null), "NULL_VALUE"),
             Cell::Null => (&self.null, "NULL_VALUE"),
             Cell::Is(V::Text(t)) if t.is_empty() && self.empty.is_some() => (self.empty.as_ref().unwrap(), "EMPTY_VALUE"),
+            Cell::Is(v) if !self.ty.holds(v) => return Err(Mapped::Rejected("VALUE_OUT_OF_RANGE")),
             Cell::Is(_) => return Ok(value),
         };
         match policy {
@@ -529,6 +530,8 @@ impl Model {
                 if matches!(cols[c].ty, T::Int(_) | T::Text(0)) && d.one_in(2) {
                     field.def = Def::Expr(Expr::Prefix("X-", c));
                     field.ty = T::Text(0);
+                } else if !self.toast && d.one_in(6) {
+                    (field.typed, field.ty) = (narrower(cols[c].ty) != cols[c].ty, narrower(cols[c].ty));
                 }
                 fields.push(field);
             }
@@ -569,6 +572,8 @@ impl Model {
         let told: Option<Vec<usize>> = fields[..keys]
             .iter()
             .map(|f| match f.def {
+                // A key that may not fit is no one to one.
+                Def::Col(_) if f.typed => None,
                 Def::Col(c) | Def::Expr(Expr::Prefix(_, c)) => Some(c),
                 _ => None,
             })
@@ -703,6 +708,19 @@ fn other_type(d: &mut Draw, ty: T) -> T {
     }
 }
 
+/// A type that does not hold all values.
+fn narrower(ty: T) -> T {
+    match ty {
+        T::Int(_) => T::Int(8),
+        T::Dec(18, 4) => T::Dec(12, 2),
+        T::Dec(38, 3) => T::Dec(18, 4),
+        T::Text(0) => T::Text(4),
+        T::Time(6) => T::Time(3),
+        T::Stamp(6, zone) => T::Stamp(3, zone),
+        other => other,
+    }
+}
+
 fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
     let c = d.below(cols.len());
     let of = |d: &mut Draw, is: fn(T) -> bool| {
@@ -714,7 +732,7 @@ fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
     match d.below(5) {
         0 => {}
         1 => {
-            let ty = other_type(d, cols[c].ty);
+            let ty = if !toast && d.one_in(3) { narrower(cols[c].ty) } else { other_type(d, cols[c].ty) };
             (field.typed, field.ty) = (ty != cols[c].ty, ty);
         }
         2 | 3 => {

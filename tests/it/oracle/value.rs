@@ -170,6 +170,19 @@ impl T {
         }
     }
 
+    /// Can a column of this type have the value?
+    pub fn holds(self, v: &V) -> bool {
+        match (self, v) {
+            (T::Int(bits), V::Int(n)) => (-(1i128 << (bits - 1))..1i128 << (bits - 1)).contains(n),
+            (T::Dec(p, scale), V::Dec(n, s)) => {
+                *s <= scale && n.unsigned_abs().checked_mul(10u128.pow(u32::from(scale - s))).is_some_and(|n| n < 10u128.pow(p.into()))
+            }
+            (T::Text(most), V::Text(t)) => most == 0 || t.chars().count() <= most as usize,
+            (T::Time(3) | T::Stamp(3, _), V::Clock(t)) => t.ends_with("000"),
+            _ => true,
+        }
+    }
+
     /// A literal of this type in YAML.
     pub fn yaml(self, v: &V) -> String {
         match v {
