@@ -42,7 +42,9 @@ struct Run {
     /// By source: messages that are not handed over yet.
     pending: Vec<Vec<usize>>,
     now: i64,
+    /// Of this life; `sealed`: of all.
     tick: u64,
+    sealed: u64,
     /// By connection: the greatest source time of its sources.
     times: [Option<i64>; 2],
     /// What each comparison's sides held after the last tick, and its differences.
@@ -76,6 +78,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         pending: vec![Vec::new(); sources],
         now: START_MS,
         tick: 0,
+        sealed: 0,
         times: [None; 2],
         before: vec![Default::default(); comparisons],
         standing: vec![BTreeMap::new(); comparisons],
@@ -95,11 +98,12 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                     let message = events::draw(&mut d, &run.model, &world, source, offsets[source], run.now);
                     run.push(message, &mut offsets);
                 }
-                // A range of the log once more.
+                // A range of the log once more, up to all of it, as a connector sends it that was killed.
                 16 => {
                     let source = d.below(sources);
                     let seen: Vec<Message> = run.messages.iter().filter(|m| m.source == source).cloned().collect();
-                    let from = seen.len().saturating_sub(1 + d.below(4));
+                    let most = if d.one_in(4) { seen.len().max(1) } else { 4 };
+                    let from = seen.len().saturating_sub(1 + d.below(most));
                     for mut message in seen[from..].to_vec() {
                         message.offset = offsets[source];
                         if !message.timed {
@@ -121,6 +125,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                         *time = (*time).max(Some(run.now));
                     }
                 }
+                19 if d.one_in(3) => run.restart(&mut d)?,
                 _ => run.seal(&mut d)?,
             }
         }
@@ -132,9 +137,9 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         (Err(truth), Ok(())) => Err(truth),
         (Err(truth), Err(linear)) => Err(format!("{linear}\nand {truth}")),
     };
-    let tick = run.tick;
+    let sealed = run.sealed;
     run.scenario.stop();
-    result.map(|()| tick)
+    result.map(|()| sealed)
 }
 
 impl Run {
@@ -148,10 +153,45 @@ impl Run {
             message.key.as_deref().unwrap_or("-"),
             message.value.as_deref().unwrap_or("-")
         );
+        self.read(message);
+    }
+
+    /// The message waits to be handed over.
+    fn read(&mut self, message: Message) {
+        let source = message.source;
         self.pending[source].push(self.messages.len());
         let connection = self.model.sources[source].connection;
         self.times[connection] = self.times[connection].max(Some(message.time));
         self.messages.push(message);
+    }
+
+    /// The engine is killed, keeps nothing, and reads all logs again from their beginning, cut into other chunks and ticks.
+    /// The sources' time is known already; so the records are late.
+    fn restart(&mut self, d: &mut Draw) -> Result<(), String> {
+        self.linear()?;
+        let plan = Plan::clone(self.scenario.ledger().plan());
+        std::mem::replace(&mut self.scenario, Scenario::new(plan)).stop();
+        let (sources, comparisons) = (self.model.sources.len(), self.model.comparisons.len());
+        (self.pending, self.tick, self.tick_start) = (vec![Vec::new(); sources], 0, 0);
+        (self.before, self.standing) = (vec![Default::default(); comparisons], vec![BTreeMap::new(); comparisons]);
+        (self.flow, self.left, self.times) = (Vec::new(), Vec::new(), [None; 2]);
+        if self.now > START_MS {
+            self.scenario.advance(Duration::from_millis((self.now - START_MS) as u64));
+            self.times = [Some(self.now); 2];
+        }
+        let messages = std::mem::take(&mut self.messages);
+        let cut = d.below(messages.len() + 1);
+        self.log += &format!("  == killed; of {} messages {cut} are read again in the first tick\n", messages.len());
+        for (at, mut message) in messages.into_iter().enumerate() {
+            if at == cut {
+                self.seal(d)?;
+            }
+            if !message.timed {
+                message.time = self.now;
+            }
+            self.read(message);
+        }
+        Ok(())
     }
 
     /// Hands over what waits of a source, as one chunk.
@@ -175,6 +215,7 @@ impl Run {
         }
         self.log += "  -- seal\n";
         self.tick += 1;
+        self.sealed += 1;
         let output = self.scenario.seal();
         let changed = self.changes();
         let world = World::replay(&self.model, &self.messages);
