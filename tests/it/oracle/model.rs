@@ -712,9 +712,10 @@ fn other_type(d: &mut Draw, ty: T) -> T {
 fn narrower(ty: T) -> T {
     match ty {
         T::Int(_) => T::Int(8),
+        T::Dec(12, 2) => T::Dec(3, 2),
         T::Dec(18, 4) => T::Dec(12, 2),
         T::Dec(38, 3) => T::Dec(18, 4),
-        T::Text(0) => T::Text(4),
+        T::Text(0 | 4) => T::Text(2),
         T::Time(6) => T::Time(3),
         T::Stamp(6, zone) => T::Stamp(3, zone),
         other => other,
@@ -732,7 +733,7 @@ fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
     match d.below(5) {
         0 => {}
         1 => {
-            let ty = if !toast && d.one_in(3) { narrower(cols[c].ty) } else { other_type(d, cols[c].ty) };
+            let ty = if !toast && d.one_in(2) { narrower(cols[c].ty) } else { other_type(d, cols[c].ty) };
             (field.typed, field.ty) = (ty != cols[c].ty, ty);
         }
         2 | 3 => {
