@@ -357,17 +357,21 @@ impl Field {
 }
 
 impl Target {
-    /// The row of the target that a row of its input becomes. A failed expression goes first (for the filter: even where
-    /// the row would not pass), then the fields: those of the key, then the others, each in their order.
+    /// The row of the target that a row of its input becomes. Of several reasons against it, a key that does not fit goes
+    /// first, then a failed expression (that of the filter even where the row would not pass), then the fields: those of the
+    /// key, then the others, each in their order.
     pub fn map(&self, row: &[Cell]) -> Mapped {
-        match self.filter.as_ref().map(|f| f.eval(row)) {
-            Some(Err(())) => return Mapped::Rejected("EVALUATION_FAILED"),
-            None | Some(Ok(Some(true))) => {}
-            Some(Ok(_)) => return Mapped::Dropped,
+        let failed = Mapped::Rejected("EVALUATION_FAILED");
+        let passes = self.filter.as_ref().map_or(Ok(Some(true)), |f| f.eval(row));
+        if matches!(passes, Ok(None | Some(false))) {
+            return Mapped::Dropped;
         }
         let cells: Vec<_> = self.fields.iter().enumerate().map(|(f, field)| field.eval(row, self.require.contains(&f))).collect();
-        if let Some(failed) = cells.iter().find_map(|c| c.as_ref().err().filter(|m| **m == Mapped::Rejected("EVALUATION_FAILED"))) {
-            return failed.clone();
+        if let Some(Err(misfit)) = cells[..self.keys].iter().find(|c| **c == Err(Mapped::Rejected("VALUE_OUT_OF_RANGE"))) {
+            return misfit.clone();
+        }
+        if passes.is_err() || cells.contains(&Err(failed.clone())) {
+            return failed;
         }
         if cells[..self.keys].contains(&Ok(Cell::Unknown)) {
             return Mapped::Rejected("VALUE_UNKNOWN");
