@@ -385,27 +385,72 @@ pub fn same_packing(a: Type, b: Type) -> bool {
     }
 }
 
-/// Packs a value of type `from` again as one of type `to`, which must be able to hold it (see [`Type::common`]).
-///
-/// # Errors
-/// A sentence, when it can't hold the value.
-pub fn convert(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+/// Does every packed value of `from` stand for the same value of `to`?
+pub fn holds(from: Type, to: Type) -> bool {
     use Type::*;
     match (from, to) {
-        (a, b) if same_packing(a, b) => out.extend_from_slice(field),
-        (Decimal(_, s), Decimal(p, t)) => {
-            let n = unpack_decimal(field);
-            let n = rescale(n, i64::from(t) - i64::from(s), p).ok_or_else(|| format!("{} does not fit {to}", decimal_text(n, s)))?;
-            pack_decimal(out, n);
+        (Int(a), Int(b)) => a <= b,
+        (Varchar(a), Varchar(b)) => b == 0 || (a != 0 && a <= b),
+        (Json | Array, Varchar(0) | Json | Array) | (Varchar(_), Json | Array) => true,
+        (Decimal(p, s), Decimal(q, t)) => s == t && p <= q,
+        (Int(bits), Decimal(q, 0)) => {
+            q >= match bits {
+                8 => 3,
+                16 => 5,
+                32 => 10,
+                _ => 19,
+            }
         }
-        (Int(_), Decimal(p, t)) => {
-            let n = unpack_int(field);
-            pack_decimal(out, rescale(i128::from(n), i64::from(t), p).ok_or_else(|| format!("{n} does not fit {to}"))?);
-        }
+        (Time(a), Time(b)) => a <= b,
+        (Timestamp(a, y), Timestamp(b, z)) => y == z && a <= b,
+        (a, b) => a == b,
+    }
+}
+
+/// Can every value of `from` be one of `to`, and two of them never the same?
+pub fn widens(from: Type, to: Type) -> bool {
+    use Type::*;
+    match (from, to) {
+        (Decimal(p, s), Decimal(q, t)) => t >= s && q - t >= p - s,
+        (Int(_), Decimal(q, t)) => holds(from, Decimal(q - t, 0)),
+        (Date, Timestamp(..)) | (_, Varchar(0)) => true,
+        (a, b) => holds(a, b),
+    }
+}
+
+/// Packs a value of type `from` again as one of type `to`, exactly or not at all.
+///
+/// # Errors
+/// A sentence, when `to` can't hold the value.
+pub fn convert(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    use Type::*;
+    let no = || Err(format!("{} does not fit {to}", shorten(&text_of(from, &unpack_value(from, field)))));
+    match (from, to) {
+        (a, b) if holds(a, b) => out.extend_from_slice(field),
+        (Int(_), Int(bits)) if fits(unpack_int(field), bits) => out.extend_from_slice(field),
+        // To a coarser precision: microseconds in whole milliseconds.
+        (Time(_), Time(_)) if unpack_int(field) % 1000 == 0 => out.extend_from_slice(field),
+        (Timestamp(_, z), Timestamp(_, y)) if z == y && unpack_int(field) % 1000 == 0 => out.extend_from_slice(field),
+        (Int(_), Int(_)) | (Time(_), Time(_)) => return no(),
+        (Timestamp(_, z), Timestamp(_, y)) if z == y => return no(),
+        (Decimal(_, s), Decimal(p, t)) => match rescale(unpack_decimal(field), i64::from(t) - i64::from(s), p) {
+            Some(n) => pack_decimal(out, n),
+            None => return no(),
+        },
+        (Int(_), Decimal(p, t)) => match rescale(i128::from(unpack_int(field)), i64::from(t), p) {
+            Some(n) => pack_decimal(out, n),
+            None => return no(),
+        },
         (Int(_), Double) => pack_double(out, unpack_int(field) as f64),
         (Decimal(_, s), Double) => pack_double(out, decimal_text(unpack_decimal(field), s).parse().map_err(|_| "not a double".to_string())?),
         (Date, Timestamp(..)) => pack_int(out, unpack_int(field) * DAY_US),
-        (_, Varchar(_) | Json | Array) => pack_bytes(out, text_of(from, &unpack_value(from, field)).as_bytes()),
+        (_, Varchar(_) | Json | Array) => {
+            let text = text_of(from, &unpack_value(from, field));
+            if matches!(to, Varchar(most) if most > 0 && text.chars().count() > most as usize) {
+                return no();
+            }
+            pack_bytes(out, text.as_bytes());
+        }
         _ => return Err(format!("a {from} is no {to}")),
     }
     Ok(())

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     format::{self, Batch, Lack, Span},
-    plan::{CaseInput, FieldMapping, FieldRule, FieldValue, NullPolicy, Otherwise, SourceId, TargetId},
+    plan::{CaseInput, FieldMapping, FieldRule, FieldValue, NullPolicy, Otherwise, SourceId, Target, TargetId},
     row::{self, Column, Field, RowWriter, Type, Value, pack_value, push_key},
 };
 
@@ -59,7 +59,7 @@ impl Rule {
         self.required
             || [Some(&self.on_null), self.on_missing.as_ref(), self.on_empty.as_ref()].into_iter().flatten().any(refuses)
             || matches!(&self.case, Some((_, None)))
-            || (self.case.is_none() && !row::same_packing(self.from, self.ty))
+            || (self.case.is_none() && !row::holds(self.from, self.ty))
     }
 }
 
@@ -185,7 +185,7 @@ impl RowProgram {
         }
         let plain = |(rule, ty): &(usize, Type)| {
             let rule = &program.rules[*rule];
-            let as_it_is = rule.case.is_none() && rule.on_empty.is_none() && row::same_packing(rule.from, rule.ty) && row::same_packing(rule.ty, *ty);
+            let as_it_is = rule.case.is_none() && rule.on_empty.is_none() && row::holds(rule.from, rule.ty) && row::same_packing(rule.ty, *ty);
             match rule.input {
                 Input::Column(c) if as_it_is => Some(c),
                 _ => None,
@@ -589,11 +589,13 @@ fn push_position(key: &mut Vec<u8>, partition: i32, offset: i64) {
 /// Can a mapping from a source to one of its targets be done without keeping the source's rows? Each target key must tell
 /// its source key (or several source rows on one key could not be seen), and each value that the connector may leave out
 /// of an update (PostgreSQL's unchanged TOAST values: text, bytes, JSON, arrays) must stand alone in what is made of it.
-pub fn is_one_to_one(mapping: &FieldMapping, target_key: &[usize], columns: &[Column], source_key: &[usize]) -> bool {
+pub fn is_one_to_one(mapping: &FieldMapping, target: &Target, columns: &[Column], source_key: &[usize]) -> bool {
     let mut told = Vec::new();
-    for place in target_key {
+    for place in &target.key {
         let rule = &mapping.fields[*place];
         match &rule.value {
+            // A key that a record may not have leaves its reject without a place, where nothing takes it back.
+            FieldValue::Column(c) if !row::widens(columns[*c].ty, target.columns[*place].ty) => return false,
             FieldValue::Column(c) => told.push(*c),
             FieldValue::Expression(expression) => match expression.injective_in() {
                 Some(c) => told.push(c),

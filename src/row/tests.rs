@@ -74,3 +74,73 @@ fn null_and_unknown_are_kept_apart() {
     assert!(has_unknown(&packed));
     assert_eq!(values(&packed, &columns), row);
 }
+
+#[test]
+fn a_value_is_converted_exactly_or_not_at_all() {
+    let converted = |from: Type, to: &str, value: Value| {
+        let (mut field, mut out) = (Vec::new(), Vec::new());
+        pack_value(&mut field, &value);
+        let to = Type::parse(to).unwrap();
+        convert(from, to, &field, &mut out).map(|()| text_of(to, &unpack_value(to, &out)))
+    };
+    let no = |why: &str| Err(why.to_string());
+    assert_eq!(converted(Type::Int(64), "tinyint", Value::Int(-128)), Ok("-128".into()));
+    assert_eq!(converted(Type::Int(64), "tinyint", Value::Int(128)), no("128 does not fit tinyint"));
+    assert_eq!(converted(Type::Int(8), "bigint", Value::Int(-7)), Ok("-7".into()));
+    assert_eq!(converted(Type::Int(64), "decimal(4,2)", Value::Int(100)), no("100 does not fit decimal(4,2)"));
+    assert_eq!(converted(Type::Int(64), "varchar(2)", Value::Int(100)), no("100 does not fit varchar(2)"));
+    assert_eq!(converted(Type::Decimal(9, 2), "decimal(4,2)", Value::Decimal(9999)), Ok("99.99".into()));
+    assert_eq!(converted(Type::Decimal(9, 2), "decimal(4,2)", Value::Decimal(10000)), no("100.00 does not fit decimal(4,2)"));
+    assert_eq!(converted(Type::Decimal(9, 2), "decimal(9,1)", Value::Decimal(150)), Ok("1.5".into()));
+    assert_eq!(converted(Type::Decimal(9, 2), "decimal(9,1)", Value::Decimal(155)), no("1.55 does not fit decimal(9,1)"));
+    assert_eq!(converted(Type::Varchar(0), "varchar(2)", Value::Text("é😀".into())), Ok("é😀".into()));
+    assert_eq!(converted(Type::Varchar(9), "varchar(2)", Value::Text("abc".into())), no("abc does not fit varchar(2)"));
+    assert_eq!(converted(Type::Time(6), "time(3)", Value::Time(1_000)), Ok("00:00:00.001".into()));
+    assert_eq!(converted(Type::Time(6), "time(3)", Value::Time(1)), no("00:00:00.000001 does not fit time(3)"));
+    assert_eq!(
+        converted(Type::Timestamp(6, true), "timestamptz(3)", Value::Timestamp(-1)),
+        no("1969-12-31T23:59:59.999999Z does not fit timestamp(3) with time zone")
+    );
+}
+
+/// What `widens` promises, `convert` keeps: tried with the ends of each type.
+#[test]
+fn what_a_wider_type_is_holds_every_value() {
+    let types = [
+        "tinyint",
+        "smallint",
+        "int",
+        "bigint",
+        "decimal(4,2)",
+        "decimal(6,2)",
+        "decimal(6,4)",
+        "decimal(38,0)",
+        "decimal(38,10)",
+        "varchar(3)",
+        "varchar",
+        "time(3)",
+        "time(6)",
+        "date",
+        "timestamp(3)",
+        "timestamp(6)",
+    ]
+    .map(|text| Type::parse(text).unwrap());
+    let most = |ty: Type| match ty {
+        Type::Int(bits) => Value::Int(i64::MAX >> (64 - bits)),
+        Type::Decimal(p, _) => Value::Decimal(10i128.pow(p.into()) - 1),
+        Type::Varchar(n) => Value::Text("x".repeat(if n == 0 { 99 } else { n as usize })),
+        Type::Time(p) => Value::Time(if p == 3 { 1_000 } else { 1 }),
+        Type::Timestamp(p, _) => Value::Timestamp(if p == 3 { 1_000 } else { 1 }),
+        Type::Date => Value::Date(1),
+        other => unreachable!("{other}"),
+    };
+    for from in types {
+        for to in types {
+            let (mut field, mut out) = (Vec::new(), Vec::new());
+            pack_value(&mut field, &most(from));
+            let fits = convert(from, to, &field, &mut out);
+            assert!(!widens(from, to) || fits.is_ok(), "{from} to {to}: {fits:?}");
+            assert!(!holds(from, to) || out == field, "{from} to {to}");
+        }
+    }
+}

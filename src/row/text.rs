@@ -190,7 +190,7 @@ pub fn fits(n: i64, bits: u8) -> bool {
     bits == 64 || n >> (bits - 1) == 0 || n >> (bits - 1) == -1
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text.to_string() }
 }
 

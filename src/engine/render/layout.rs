@@ -81,7 +81,7 @@ pub fn fused(plan: &Plan, target: TargetId) -> Option<SourceId> {
     let target = &plan.targets[target];
     match &target.mapping {
         Mapping::Fields(mapping) => match mapping.from {
-            TableRef::Source(source) if is_one_to_one(mapping, &target.key, &plan.sources[source].columns, &plan.sources[source].key) => Some(source),
+            TableRef::Source(source) if is_one_to_one(mapping, target, &plan.sources[source].columns, &plan.sources[source].key) => Some(source),
             _ => None,
         },
         Mapping::Sql(_) => None,

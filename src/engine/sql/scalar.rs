@@ -30,7 +30,7 @@ use super::{
 use crate::{
     format::{Batch, Lack, Span},
     plan::TableRef,
-    row::{Column, Field, Type},
+    row::{self, Column, Field, Type},
 };
 
 /// A scalar expression over the columns of one table, planned and typed.
@@ -139,28 +139,7 @@ fn copied(text: &str, expr: &Expr, schema: &DFSchema, columns: &[Column], want: 
     let Expr::Column(column) = strip(expr) else { return None };
     let at = schema.maybe_index_of_column(column)?;
     let (from, to) = (columns[at].ty, want.unwrap_or(columns[at].ty));
-    holds(from, to).then(|| Scalar { text: text.to_string(), ty: to, columns: vec![at], injective: Some(at), how: How::Copy(at) })
-}
-
-/// Does every packed value of `from` stand for the same value of `to`?
-fn holds(from: Type, to: Type) -> bool {
-    match (from, to) {
-        (Type::Int(a), Type::Int(b)) => a <= b,
-        (Type::Varchar(a), Type::Varchar(b)) => b == 0 || (a != 0 && a <= b),
-        (Type::Json | Type::Array, Type::Varchar(0) | Type::Json | Type::Array) | (Type::Varchar(_), Type::Json | Type::Array) => true,
-        (Type::Decimal(p, s), Type::Decimal(q, t)) => s == t && p <= q,
-        (Type::Int(bits), Type::Decimal(q, 0)) => {
-            q >= match bits {
-                8 => 3,
-                16 => 5,
-                32 => 10,
-                _ => 19,
-            }
-        }
-        (Type::Time(a), Type::Time(b)) => a <= b,
-        (Type::Timestamp(a, y), Type::Timestamp(b, z)) => y == z && a <= b,
-        (a, b) => a == b,
-    }
+    row::holds(from, to).then(|| Scalar { text: text.to_string(), ty: to, columns: vec![at], injective: Some(at), how: How::Copy(at) })
 }
 
 /// Without the aliases around it.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,15 +13,17 @@ use proptest::{
 use serde_json::{Map, Value as Json};
 use tieout::{
     config::{self, Need},
-    ledger::show,
+    ledger::{Difference, show},
+    plan::Plan,
     scenario::{START_MS, Scenario},
 };
 
 use super::{
     draw::Draw,
     events::{self, Message},
+    linear,
     model::{Comparison, Fmt, Model, Table},
-    truth::{Held, Row, Side, World, alike},
+    truth::{Held, Row, Side, World, alike, sorted},
     value::{Cell, same},
 };
 
@@ -40,12 +43,17 @@ struct Run {
     /// By source: messages that are not handed over yet.
     pending: Vec<Vec<usize>>,
     now: i64,
+    /// Of this life; `sealed`: of all.
     tick: u64,
+    sealed: u64,
     /// By connection: the greatest source time of its sources.
     times: [Option<i64>; 2],
     /// What each comparison's sides held after the last tick, and its differences.
     before: Vec<(Held, Held)>,
     standing: Vec<BTreeMap<String, Standing>>,
+    /// For the linear checker: every change of a side as rows that go and come, and what the engine left by tick.
+    flow: Vec<linear::Update>,
+    left: Vec<linear::Left>,
     log: String,
 }
 
@@ -71,9 +79,12 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         pending: vec![Vec::new(); sources],
         now: START_MS,
         tick: 0,
+        sealed: 0,
         times: [None; 2],
         before: vec![Default::default(); comparisons],
         standing: vec![BTreeMap::new(); comparisons],
+        flow: Vec::new(),
+        left: Vec::new(),
         log: String::new(),
         model,
     };
@@ -88,11 +99,12 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                     let message = events::draw(&mut d, &run.model, &world, source, offsets[source], run.now);
                     run.push(message, &mut offsets);
                 }
-                // A range of the log once more.
+                // A range of the log once more, up to all of it, as a connector sends it that was killed.
                 16 => {
                     let source = d.below(sources);
                     let seen: Vec<Message> = run.messages.iter().filter(|m| m.source == source).cloned().collect();
-                    let from = seen.len().saturating_sub(1 + d.below(4));
+                    let most = if d.one_in(4) { seen.len().max(1) } else { 4 };
+                    let from = seen.len().saturating_sub(1 + d.below(most));
                     for mut message in seen[from..].to_vec() {
                         message.offset = offsets[source];
                         if !message.timed {
@@ -114,14 +126,21 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                         *time = (*time).max(Some(run.now));
                     }
                 }
+                19 if d.one_in(3) => run.restart(&mut d)?,
                 _ => run.seal(&mut d)?,
             }
         }
         run.seal(&mut Draw::new(&[]))
     })();
-    let tick = run.tick;
+    // Both speak: where only one of the two finds something, it may be wrong itself.
+    let result = match (result, run.linear()) {
+        (Ok(()), linear) => linear,
+        (Err(truth), Ok(())) => Err(truth),
+        (Err(truth), Err(linear)) => Err(format!("{linear}\nand {truth}")),
+    };
+    let sealed = run.sealed;
     run.scenario.stop();
-    result.map(|()| tick)
+    result.map(|()| sealed)
 }
 
 impl Run {
@@ -135,10 +154,45 @@ impl Run {
             message.key.as_deref().unwrap_or("-"),
             message.value.as_deref().unwrap_or("-")
         );
+        self.read(message);
+    }
+
+    /// The message waits to be handed over.
+    fn read(&mut self, message: Message) {
+        let source = message.source;
         self.pending[source].push(self.messages.len());
         let connection = self.model.sources[source].connection;
         self.times[connection] = self.times[connection].max(Some(message.time));
         self.messages.push(message);
+    }
+
+    /// The engine is killed, keeps nothing, and reads all logs again from their beginning, cut into other chunks and ticks.
+    /// The sources' time is known already; so the records are late.
+    fn restart(&mut self, d: &mut Draw) -> Result<(), String> {
+        self.linear()?;
+        let plan = Plan::clone(self.scenario.ledger().plan());
+        std::mem::replace(&mut self.scenario, Scenario::new(plan)).stop();
+        let (sources, comparisons) = (self.model.sources.len(), self.model.comparisons.len());
+        (self.pending, self.tick, self.tick_start) = (vec![Vec::new(); sources], 0, 0);
+        (self.before, self.standing) = (vec![Default::default(); comparisons], vec![BTreeMap::new(); comparisons]);
+        (self.flow, self.left, self.times) = (Vec::new(), Vec::new(), [None; 2]);
+        if self.now > START_MS {
+            self.scenario.advance(Duration::from_millis((self.now - START_MS) as u64));
+            self.times = [Some(self.now); 2];
+        }
+        let messages = std::mem::take(&mut self.messages);
+        let cut = d.below(messages.len() + 1);
+        self.log += &format!("  == killed; of {} messages {cut} are read again in the first tick\n", messages.len());
+        for (at, mut message) in messages.into_iter().enumerate() {
+            if at == cut {
+                self.seal(d)?;
+            }
+            if !message.timed {
+                message.time = self.now;
+            }
+            self.read(message);
+        }
+        Ok(())
     }
 
     /// Hands over what waits of a source, as one chunk.
@@ -162,12 +216,14 @@ impl Run {
         }
         self.log += "  -- seal\n";
         self.tick += 1;
+        self.sealed += 1;
         let output = self.scenario.seal();
         let changed = self.changes();
         let world = World::replay(&self.model, &self.messages);
         self.tick_start = self.messages.len();
         ensure!(self, output.failure.is_none(), "asked to stop: {:?}", output.failure);
         ensure!(self, self.scenario.ledger().as_of() == self.tick, "as_of is {}", self.scenario.ledger().as_of());
+        self.leave()?;
         self.targets(&world)?;
         self.rejects(&world)?;
         self.counts()?;
@@ -178,7 +234,7 @@ impl Run {
     }
 
     /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
-    fn changes(&self) -> Vec<[BTreeMap<String, i64>; 2]> {
+    fn changes(&mut self) -> Vec<[BTreeMap<String, i64>; 2]> {
         let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
         let sides = |world: &World, c: &Comparison| {
             [
@@ -186,22 +242,51 @@ impl Run {
                 project(&self.model, c, false, world.side(&self.model, Table::Source(c.actual))),
             ]
         };
+        let mut flow = Vec::new();
         let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
         for at in self.tick_start..self.messages.len() {
             let after = World::replay(&self.model, &self.messages[..=at]);
             for (c, comparison) in self.model.comparisons.iter().enumerate() {
                 for (side, (old, new)) in sides(&before, comparison).iter().zip(&sides(&after, comparison)).enumerate() {
-                    for key in old.keys().chain(new.keys()) {
+                    for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
                         if old.get(key) != new.get(key) {
                             let time = found[c][side].entry(key.clone()).or_insert(i64::MIN);
                             *time = (*time).max(self.messages[at].time);
+                            for (held, weight) in [(old.get(key), -1), (new.get(key), 1)] {
+                                let Some(Side::Rows(rows)) = held else { continue };
+                                let weight = if side == 0 { weight } else { -weight };
+                                flow.extend(rows.iter().map(|row| ((c, key.clone()), linear::text(row), self.tick, weight)));
+                            }
                         }
                     }
                 }
             }
             before = after;
         }
+        self.flow.extend(flow);
         found
+    }
+
+    /// Takes down what the engine says is left of this tick, for the linear checker.
+    fn leave(&mut self) -> Result<(), String> {
+        let mut left = linear::Left::new();
+        for c in 0..self.model.comparisons.len() {
+            left.extend(self.differences(c)?.iter().filter_map(|(key, d)| Some(((c, key.clone()), linear::left_of(&d.sides)?))));
+        }
+        self.left.push(left);
+        Ok(())
+    }
+
+    /// Another algorithm on the same changes: see `linear`. What is unknown equals everything, which cancelling can't say.
+    fn linear(&mut self) -> Result<(), String> {
+        if self.model.toast {
+            return Ok(());
+        }
+        let left = linear::differences(std::mem::take(&mut self.flow), self.left.len() as u64);
+        for (tick, (linear, engine)) in left.iter().zip(&self.left).enumerate() {
+            ensure!(self, linear == engine, "the linear checker leaves {linear:?} at tick {}, and the engine {engine:?}", tick + 1);
+        }
+        Ok(())
     }
 
     fn targets(&self, world: &World) -> Result<(), String> {
@@ -256,6 +341,25 @@ impl Run {
         times.min().unwrap()
     }
 
+    /// The plan, and a comparison's place in it.
+    fn declared(&self, c: usize) -> (Arc<Plan>, usize) {
+        let (plan, name) = (self.scenario.ledger().plan().clone(), &self.model.comparisons[c].name);
+        let declared = plan.comparisons.iter().position(|p| p.name == *name).expect("the comparison is in the plan");
+        (plan, declared)
+    }
+
+    /// What the engine says now, by key.
+    fn differences(&self, c: usize) -> Result<BTreeMap<String, Arc<Difference>>, String> {
+        let (plan, declared) = self.declared(c);
+        let mut found = BTreeMap::new();
+        for difference in self.scenario.ledger().differences(declared, None) {
+            let key = show::key_object(&plan, &plan.comparisons[declared], &difference.key);
+            let key = Json::Array(key.into_iter().map(|(_, v)| v).collect()).to_string();
+            ensure!(self, found.insert(key.clone(), difference.clone()).is_none(), "key {key} differs twice in {}", plan.comparisons[declared].name);
+        }
+        Ok(found)
+    }
+
     fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, i64>; 2]) -> Result<(), String> {
         let comparison = self.model.comparisons[c].clone();
         let model = &self.model;
@@ -263,14 +367,8 @@ impl Run {
         let (expected, actual) =
             (project(model, &comparison, true, world.side(model, comparison.expected)), project(model, &comparison, false, world.side(model, actual_table)));
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
-        let plan = self.scenario.ledger().plan().clone();
-        let declared = plan.comparisons.iter().position(|p| p.name == comparison.name).expect("the comparison is in the plan");
-        let mut found: BTreeMap<String, _> = BTreeMap::new();
-        for difference in self.scenario.ledger().differences(declared, None) {
-            let key = show::key_object(&plan, &plan.comparisons[declared], &difference.key);
-            let key = Json::Array(key.into_iter().map(|(_, v)| v).collect()).to_string();
-            ensure!(self, found.insert(key.clone(), difference.clone()).is_none(), "key {key} differs twice in {}", comparison.name);
-        }
+        let (plan, declared) = self.declared(c);
+        let found = self.differences(c)?;
         let keys: BTreeSet<&String> = expected.keys().chain(actual.keys()).chain(found.keys()).collect();
         let mut standing = BTreeMap::new();
         for key in keys {
@@ -380,11 +478,12 @@ impl Run {
     }
 }
 
-/// A side as its comparison sees it: the compared fields only; what is missing is NULL.
+/// A side as its comparison sees it: the compared fields only, what is missing is NULL, and rows have no order (two rows of a
+/// key change places when a field changes that is not compared).
 fn project(_model: &Model, comparison: &Comparison, first: bool, held: &Held) -> Held {
     let pick = |row: &Row| -> Row { comparison.fields.iter().map(|(e, a)| row[if first { *e } else { *a }].clone().settled()).collect() };
     let side = |side: &Side| match side {
-        Side::Rows(rows) => Side::Rows(rows.iter().map(pick).collect()),
+        Side::Rows(rows) => Side::Rows(sorted(rows.iter().map(pick).collect())),
         Side::Rejected(offset) => Side::Rejected(*offset),
     };
     held.iter().map(|(key, held)| (key.clone(), side(held))).collect()

@@ -9,6 +9,10 @@
 //! What it can catch: wrong rows, keys, kinds, fields, states, rejects and counts, whatever combination of field rules,
 //! filters, updates, deletes, rejects, chunks, ticks and workers makes them; anything that depends on arrival order.
 //!
+//! Faults among them: records and whole ranges of a log once more (as after a connector's restart), records with source
+//! times before and after those of their neighbours, sources that overtake each other, messages that nobody can read, and
+//! an engine that is killed and reads all logs again, cut into other ticks. Differences get a second opinion: see `linear`.
+//!
 //! What it can't: a misunderstanding that the oracle shares (it was written from the design and the documented rules, not
 //! from the engine's code, but by someone who read both); values outside of the small pools of `value`; messages with a
 //! Connect schema inside; truncations of real connectors beyond `t`; the readers, the clock and Kafka (the script replaces
@@ -17,6 +21,7 @@
 mod check;
 mod draw;
 mod events;
+mod linear;
 mod model;
 mod rules;
 mod truth;

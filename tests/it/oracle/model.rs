@@ -335,6 +335,7 @@ impl Field {
             Cell::Missing => (self.missing.as_ref().unwrap_or(&self.null), "NULL_VALUE"),
             Cell::Null => (&self.null, "NULL_VALUE"),
             Cell::Is(V::Text(t)) if t.is_empty() && self.empty.is_some() => (self.empty.as_ref().unwrap(), "EMPTY_VALUE"),
+            Cell::Is(v) if !self.ty.holds(v) => return Err(Mapped::Rejected("VALUE_OUT_OF_RANGE")),
             Cell::Is(_) => return Ok(value),
         };
         match policy {
@@ -356,17 +357,21 @@ impl Field {
 }
 
 impl Target {
-    /// The row of the target that a row of its input becomes. A failed expression goes first (for the filter: even where
-    /// the row would not pass), then the fields: those of the key, then the others, each in their order.
+    /// The row of the target that a row of its input becomes. Of several reasons against it, a key that does not fit goes
+    /// first, then a failed expression (that of the filter even where the row would not pass), then the fields: those of the
+    /// key, then the others, each in their order.
     pub fn map(&self, row: &[Cell]) -> Mapped {
-        match self.filter.as_ref().map(|f| f.eval(row)) {
-            Some(Err(())) => return Mapped::Rejected("EVALUATION_FAILED"),
-            None | Some(Ok(Some(true))) => {}
-            Some(Ok(_)) => return Mapped::Dropped,
+        let failed = Mapped::Rejected("EVALUATION_FAILED");
+        let passes = self.filter.as_ref().map_or(Ok(Some(true)), |f| f.eval(row));
+        if matches!(passes, Ok(None | Some(false))) {
+            return Mapped::Dropped;
         }
         let cells: Vec<_> = self.fields.iter().enumerate().map(|(f, field)| field.eval(row, self.require.contains(&f))).collect();
-        if let Some(failed) = cells.iter().find_map(|c| c.as_ref().err().filter(|m| **m == Mapped::Rejected("EVALUATION_FAILED"))) {
-            return failed.clone();
+        if let Some(Err(misfit)) = cells[..self.keys].iter().find(|c| **c == Err(Mapped::Rejected("VALUE_OUT_OF_RANGE"))) {
+            return misfit.clone();
+        }
+        if passes.is_err() || cells.contains(&Err(failed.clone())) {
+            return failed;
         }
         if cells[..self.keys].contains(&Ok(Cell::Unknown)) {
             return Mapped::Rejected("VALUE_UNKNOWN");
@@ -529,6 +534,8 @@ impl Model {
                 if matches!(cols[c].ty, T::Int(_) | T::Text(0)) && d.one_in(2) {
                     field.def = Def::Expr(Expr::Prefix("X-", c));
                     field.ty = T::Text(0);
+                } else if !self.toast && d.one_in(6) {
+                    (field.typed, field.ty) = (narrower(cols[c].ty) != cols[c].ty, narrower(cols[c].ty));
                 }
                 fields.push(field);
             }
@@ -569,6 +576,8 @@ impl Model {
         let told: Option<Vec<usize>> = fields[..keys]
             .iter()
             .map(|f| match f.def {
+                // A key that may not fit is no one to one.
+                Def::Col(_) if f.typed => None,
                 Def::Col(c) | Def::Expr(Expr::Prefix(_, c)) => Some(c),
                 _ => None,
             })
@@ -703,6 +712,20 @@ fn other_type(d: &mut Draw, ty: T) -> T {
     }
 }
 
+/// A type that does not hold all values.
+fn narrower(ty: T) -> T {
+    match ty {
+        T::Int(_) => T::Int(8),
+        T::Dec(12, 2) => T::Dec(3, 2),
+        T::Dec(18, 4) => T::Dec(12, 2),
+        T::Dec(38, 3) => T::Dec(18, 4),
+        T::Text(0 | 4) => T::Text(2),
+        T::Time(6) => T::Time(3),
+        T::Stamp(6, zone) => T::Stamp(3, zone),
+        other => other,
+    }
+}
+
 fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
     let c = d.below(cols.len());
     let of = |d: &mut Draw, is: fn(T) -> bool| {
@@ -714,7 +737,7 @@ fn field(d: &mut Draw, name: String, cols: &[Col], toast: bool) -> Field {
     match d.below(5) {
         0 => {}
         1 => {
-            let ty = other_type(d, cols[c].ty);
+            let ty = if !toast && d.one_in(2) { narrower(cols[c].ty) } else { other_type(d, cols[c].ty) };
             (field.typed, field.ty) = (ty != cols[c].ty, ty);
         }
         2 | 3 => {

@@ -60,7 +60,7 @@ pub fn key_id(cols: &[Col], cells: &[Cell]) -> String {
     serde_json::Value::Array(cols.iter().zip(cells).map(|(c, v)| c.ty.json(v)).collect()).to_string()
 }
 
-fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by_key(|r| format!("{r:?}"));
     rows
 }

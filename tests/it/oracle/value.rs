@@ -170,6 +170,19 @@ impl T {
         }
     }
 
+    /// Can a column of this type have the value?
+    pub fn holds(self, v: &V) -> bool {
+        match (self, v) {
+            (T::Int(bits), V::Int(n)) => (-(1i128 << (bits - 1))..1i128 << (bits - 1)).contains(n),
+            (T::Dec(p, scale), V::Dec(n, s)) => {
+                *s <= scale && n.unsigned_abs().checked_mul(10u128.pow(u32::from(scale - s))).is_some_and(|n| n < 10u128.pow(p.into()))
+            }
+            (T::Text(most), V::Text(t)) => most == 0 || t.chars().count() <= most as usize,
+            (T::Time(3) | T::Stamp(3, _), V::Clock(t)) => t.ends_with("000"),
+            _ => true,
+        }
+    }
+
     /// A literal of this type in YAML.
     pub fn yaml(self, v: &V) -> String {
         match v {
@@ -185,7 +198,8 @@ impl T {
             T::Bool => vec![(V::Bool(true), s(&["true", "1"])), (V::Bool(false), s(&["false", "0"]))],
             T::Int(bits) => {
                 let (least, most) = (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1);
-                [1, 2, 3, 0, -1, 7, 42, most, least]
+                // One of the first three does not fit one byte, for types that are declared too narrow.
+                [1, 2, if bits == 8 { 3 } else { 300 }, 0, -1, 7, 42, most, least]
                     .into_iter()
                     .map(|n| (V::Int(n), if n == 7 { s(&["7", "7.0", "70e-1"]) } else { s(&[&n.to_string()]) }))
                     .collect()
@@ -217,6 +231,7 @@ impl T {
                 if most == 0 {
                     pool.push((V::Text("a longer text of many bytes, more than sixteen".into()), s(&["\"a longer text of many bytes, more than sixteen\""])));
                 }
+                pool.retain(|(v, _)| self.holds(v));
                 pool
             }
             T::Bytes => vec![(V::Plain("0102".into()), s(&["\"AQI=\""])), (V::Plain(String::new()), s(&["\"\""])), (V::Plain("ff".into()), s(&["\"/w==\""]))],
@@ -228,11 +243,15 @@ impl T {
             ],
             T::Time(p) => {
                 let count = |us: i64| if p == 3 { us / 1000 } else { us }.to_string();
-                vec![
+                let mut pool = vec![
                     (V::Clock("05:06:07.008000".into()), s(&[&count(18_367_008_000), "\"05:06:07.008\"", "\"05:06:07.008Z\""])),
                     (V::Clock("00:00:00.000000".into()), s(&["0", "\"00:00:00\""])),
                     (V::Clock("23:59:59.000000".into()), s(&[&count(86_399_000_000)])),
-                ]
+                ];
+                if p == 6 {
+                    pool.push((V::Clock("00:00:00.000001".into()), s(&["1", "\"00:00:00.000001\""])));
+                }
+                pool
             }
             T::Stamp(p, zone) => {
                 let count = |us: i64| if p == 3 { us / 1000 } else { us }.to_string();
