@@ -13,7 +13,7 @@ use proptest::{
 use serde_json::{Map, Value as Json};
 use tieout::{
     config::{self, Need},
-    ledger::{Difference, show},
+    ledger::{Difference, TickOutput, show},
     plan::Plan,
     scenario::{START_MS, Scenario},
 };
@@ -127,6 +127,8 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                     }
                 }
                 19 if d.one_in(3) => run.restart(&mut d)?,
+                19 if d.one_in(2) => run.resume(&mut d)?,
+                20 if d.one_in(3) => run.begin_checkpoint(&mut d),
                 _ => run.seal(&mut d)?,
             }
         }
@@ -195,6 +197,22 @@ impl Run {
         Ok(())
     }
 
+    /// A checkpoint is taken from now on, beside everything else.
+    fn begin_checkpoint(&mut self, d: &mut Draw) {
+        let all = d.one_in(3);
+        self.log += &format!("  == a checkpoint of {} begins\n", if all { "everything" } else { "what changed" });
+        self.scenario.begin_checkpoint(all);
+    }
+
+    /// The checkpoint is cut, everything ends, and goes on from it with another number of workers.
+    fn resume(&mut self, d: &mut Draw) -> Result<(), String> {
+        self.seal(d)?;
+        let workers = 1 + d.below(4);
+        self.log += &format!("  == goes on from a checkpoint with {workers} workers\n");
+        let output = self.scenario.restart(workers);
+        self.closed(&output)
+    }
+
     /// Hands over what waits of a source, as one chunk.
     fn hand_over(&mut self, source: usize) {
         let waiting = std::mem::take(&mut self.pending[source]);
@@ -215,9 +233,14 @@ impl Run {
             self.hand_over(source);
         }
         self.log += "  -- seal\n";
+        let output = self.scenario.seal();
+        self.closed(&output)
+    }
+
+    /// A tick has closed: is it as it should be?
+    fn closed(&mut self, output: &TickOutput) -> Result<(), String> {
         self.tick += 1;
         self.sealed += 1;
-        let output = self.scenario.seal();
         let changed = self.changes();
         let world = World::replay(&self.model, &self.messages);
         self.tick_start = self.messages.len();
