@@ -259,7 +259,7 @@ impl<'a> Clock<'a> {
             })
             .collect();
         let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, restored: false, cut });
-        self.workers.all(&Command::Seal(tick));
+        self.workers.all(&Command::Seal { tick, hold: cut });
         self.last = tick;
         self.last_seal = Instant::now();
         self.bytes = 0;

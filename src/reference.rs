@@ -21,6 +21,9 @@ pub const EXITS: &[(u8, &str)] = &[
 pub const STOPS: &[(&str, bool, &str)] = &[
     ("ACCESS_REFUSED", false, "the broker refuses this user what was tried"),
     ("BROKER_UNREACHABLE", true, "no broker answers; a reader that runs keeps trying and shows it as trouble"),
+    ("CHECKPOINT_DAMAGED", false, "a checkpoint is not what was written; one before it is used"),
+    ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
+    ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written; the run goes on, and the ones before stand"),
     ("CLIENT_FAILED", true, "librdkafka gave up"),
     ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
     ("FILE_NOT_WRITTEN", false, "an output file can't be created or written"),
@@ -37,6 +40,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("PARTITIONS_FEWER", false, "a topic has fewer partitions than before"),
     ("PARTITION_UNKNOWN", false, "`start` names a partition that the topic does not have"),
     ("POSITION_BEYOND_END", false, "`start` names a position after the partition's end"),
+    ("STATE_IN_USE", true, "another process keeps its state in the same `data_dir`"),
     ("TABLE_UNKNOWN", false, "the simulation has no such table"),
     ("TOPIC_GONE", false, "a topic that was read does not exist any more"),
     ("TOPIC_NOT_CREATED", false, "an output topic does not exist and could not be created"),

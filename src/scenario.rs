@@ -104,7 +104,7 @@ impl Scenario {
         let sources = (0..self.plan.sources.len())
             .map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, trouble: None, behind_bytes: 0 })
             .collect();
-        self.workers.all(&Command::Seal(self.tick));
+        self.workers.all(&Command::Seal { tick: self.tick, hold: false });
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, ..Sealed::default() }, reports)
     }
@@ -156,7 +156,7 @@ impl Scenario {
             self.workers.restore(*table, entries.clone());
         }
         let sources = save.sources.iter().map(|s| SealedSource { positions: s.positions.clone(), ..SealedSource::default() }).collect();
-        self.workers.all(&Command::Seal(self.tick));
+        self.workers.all(&Command::Seal { tick: self.tick, hold: true });
         self.workers.all(&Command::Restored);
         let reports = (0..workers).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() }, reports);

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use clap::CommandFactory;
 
 /// The groups of commands, in the order of somebody's first day. Every command is in one of them.
-pub const GROUPS: [(&str, &[&str]); 4] = [
+pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Start here", &["demo", "run"]),
     ("Write dataflows", &["check", "test", "graph", "explain-plan", "schema"]),
+    ("Look after one that runs", &["checkpoint"]),
     ("Ask a running tieout", &["differences", "rows"]),
     ("About", &["reference", "completions", "version"]),
 ];

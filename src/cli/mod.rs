@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `run`, `demo` | the live view |
 //! | `check`, `test`, `graph`, `explain` | what dataflow files say, before anything runs |
+//! | `checkpoint` | what a restart could go on from |
 //! | `ask` | `differences`, `rows`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
@@ -27,6 +28,7 @@ use crate::{
 
 mod ask;
 mod check;
+mod checkpoint;
 mod completions;
 mod demo;
 mod dry;
@@ -77,6 +79,7 @@ enum Command {
     Demo(demo::Demo),
     Check(check::Check),
     Test(test::Test),
+    Checkpoint(checkpoint::Checkpoint),
     Graph(graph::Graph),
     ExplainPlan(explain::ExplainPlan),
     Differences(ask::Differences),
@@ -226,6 +229,7 @@ fn dispatch(command: Command) -> Result<(), Fail> {
         Command::Demo(args) => demo::demo(&args, out),
         Command::Check(args) => check::check(&args, out),
         Command::Test(args) => test::test(&args, out),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args, out),
         Command::Graph(args) => graph::graph(&args, out),
         Command::ExplainPlan(args) => explain::explain_plan(&args, out),
         Command::Differences(args) => ask::differences(&args, out),

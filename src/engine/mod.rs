@@ -76,8 +76,9 @@ pub struct MessageAt {
 pub enum Command {
     /// The `seq`-th chunk of its source (from 0, no gap), for one worker to decode, at the tick that is open.
     Chunk { chunk: Arc<Chunk>, seq: u64 },
-    /// No change at or before this tick will come.
-    Seal(Tick),
+    /// No change at or before this tick will come. `hold`: no later change is applied to a table before the `Cut` or
+    /// `Restored` that follows, though other workers may send some.
+    Seal { tick: Tick, hold: bool },
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
     /// Keep in mind what changes, for checkpoints. Sent before everything else, or never.

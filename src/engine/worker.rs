@@ -223,7 +223,10 @@ impl Loop {
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
                     self.step(worker);
                 }
-                Ok(Command::Seal(tick)) => {
+                Ok(Command::Seal { tick, hold }) => {
+                    if hold {
+                        self.hold(Some(tick));
+                    }
                     for feed in &mut self.flow.feeds {
                         feed.handle.advance_to(tick + 1);
                         feed.handle.flush();
@@ -248,6 +251,7 @@ impl Loop {
                 Ok(Command::Cut) => {
                     self.close_all(worker);
                     self.cut();
+                    self.hold(None);
                 }
                 Ok(Command::Restore { table, entries }) => {
                     self.restore(table, &entries);
@@ -257,6 +261,7 @@ impl Loop {
                 Ok(Command::Restored) => {
                     self.close_all(worker);
                     self.flow.stages.iter().for_each(|stage| stage.borrow_mut().table.is_saved());
+                    self.hold(None);
                 }
                 Ok(Command::Export { to }) => {
                     self.close_all(worker);
@@ -294,6 +299,11 @@ impl Loop {
             worker.step_or_park(None);
             self.report();
         }
+    }
+
+    /// Keeps every table at this tick, or lets them go on.
+    fn hold(&self, tick: Option<Tick>) {
+        self.flow.stages.iter().for_each(|stage| stage.borrow_mut().hold = tick);
     }
 
     /// Copies a little of what a checkpoint needs.

@@ -97,7 +97,11 @@ fn a_file_that_grows_is_followed() {
     write("src.snapshot.ndjson", &format!("{deal}\n"));
     let config: PathBuf = root().join("tests/contract/orders/config.yaml");
     let running = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_tieout")).env("TIEOUT_DATA", data.path()).args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(config),
+        Command::new(env!("CARGO_BIN_EXE_tieout"))
+            .env("TIEOUT_DATA", data.path())
+            .env("TIEOUT_STATE", data.path().join("state"))
+            .args(["run", "--listen", "127.0.0.1:0", "--config"])
+            .arg(config),
     );
     let path = "/api/v1/comparisons/orders_in_erp/differences";
     running.until(path, |answer| answer["differences"][0]["key"] == "SO-1" && answer["differences"][0]["kind"] == "missing");

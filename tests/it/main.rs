@@ -15,5 +15,6 @@ mod generate;
 )]
 mod oracle;
 mod program;
+mod restart;
 mod seeds;
 mod tidy;

@@ -28,6 +28,8 @@ pub struct Stage {
     pub closed: BTreeMap<Tick, Closed>,
     /// Look-ups to answer when their tick is closed, before anything of a later tick is applied.
     pub questions: Vec<Question>,
+    /// Nothing of a later tick is applied.
+    pub hold: Option<Tick>,
     /// Nanoseconds that the stage has worked.
     pub nanos: u64,
     /// Parcels kept until their turn.
@@ -55,7 +57,7 @@ pub type InputSide = usize;
 
 impl Stage {
     pub fn new(table: Table) -> Self {
-        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), nanos: 0, waiting: BTreeMap::new(), turns: Vec::new() }
+        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), hold: None, nanos: 0, waiting: BTreeMap::new(), turns: Vec::new() }
     }
 
     /// Bytes of parcels that wait.
@@ -121,7 +123,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                 stage.waiting.entry(tick).or_default().append(data);
             });
             while let Some(tick) = open.keys().next().copied() {
-                if frontier.less_than(&tick) {
+                if frontier.less_than(&tick) || stage.hold.is_some_and(|hold| tick > hold) {
                     break;
                 }
                 stage.answer_before(tick);
