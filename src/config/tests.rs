@@ -20,6 +20,27 @@ fn problems_of(dataflow: &str) -> String {
     check_texts(("config.yaml", CONFIG), &[("dataflows/a.yaml", dataflow)], &env, Need::Connections).problems.render(false)
 }
 
+/// A file that cannot be read hides nothing of the others.
+#[test]
+fn files_that_cannot_be_read_are_problems_beside_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, folder) = (dir.path().join("config.yaml"), dir.path().join("dataflows"));
+    let said = |config: &Path| {
+        let problems = check(config, None, Need::Mappings).problems;
+        problems.list().iter().map(|p| format!("{} {}:{} {}", p.file.rsplit('/').next().unwrap(), p.line, p.column, p.code)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&config), ["config.yaml 1:1 unreadable"]);
+    std::fs::write(&config, b"workers: many\n# caf\xe9\n").unwrap();
+    assert_eq!(said(&config), ["config.yaml 2:6 unreadable", "dataflows 1:1 unreadable"]);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&config, CONFIG.replace("kafka", "kafak")).unwrap();
+    assert_eq!(said(&config), ["config.yaml 3:16 bad-value", "dataflows 1:1 unreadable"]);
+    std::fs::write(folder.join("a.yaml"), b"dataflow: a\nowner: Jos\xe9\ntests: 1\n").unwrap();
+    std::fs::write(folder.join("b.yaml"), "dataflow: b\nsuorces: {}\ncomparisons: { c: { expected: of_a, actual: of_a } }\n").unwrap();
+    // What `a.yaml` declares is not known.
+    assert_eq!(said(&config), ["config.yaml 3:16 bad-value", "a.yaml 2:11 unreadable", "b.yaml 2:1 unknown-key"]);
+}
+
 const ORDERS: &str = include_str!("../../tests/contract/orders/dataflows/orders.yaml");
 
 #[test]
