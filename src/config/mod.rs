@@ -124,9 +124,7 @@ fn read(report: &mut Report, path: &Path) {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             report.files.push(Arc::new(File { name: path.display().to_string(), text }));
             let place = Place { file: report.files.len() - 1, at: at..at + char::REPLACEMENT_CHARACTER.len_utf8() };
-            report
-                .error(codes::Code::Unreadable, &place, format!("cannot read `{}`: byte {at} is not UTF-8", path.display()))
-                .hint("save the file as UTF-8");
+            report.error(codes::Code::Unreadable, &place, format!("cannot read `{}`: byte {at} is not UTF-8", path.display())).hint("save the file as UTF-8");
         }
         Err(error) => unreadable(report, path, &cause(&error)),
     }
