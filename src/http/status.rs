@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use crate::{
         App,
         answer::{AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer, now_ms},
         graph::{Graph, GraphAnswer},
-        problem::{Params, Problem},
+        problem::{Names, Params, Problem},
     },
     plan::Plan,
     telemetry,
@@ -36,7 +36,7 @@ pub async fn comparisons(State(app): State<App>) -> Json<ComparisonsAnswer> {
 #[utoipa::path(get, path = "/api/v1/comparisons/{name}", tag = "comparisons",
     params(("name" = String, Path, description = "The comparison.")),
     responses((status = 200, body = ComparisonAnswer), (status = 404, body = Problem, description = "There is no such comparison.")))]
-pub async fn comparison(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ComparisonAnswer>, Problem> {
+pub async fn comparison(State(app): State<App>, Names(name): Names<String>) -> Result<Json<ComparisonAnswer>, Problem> {
     let id = app.comparison(&name)?;
     let ledger = app.ledger.read();
     Ok(Json(ComparisonAnswer { as_of: AsOf::of(&ledger), comparison: ComparisonInfo::of(&ledger, id, now_ms()) }))

@@ -167,6 +167,11 @@ async fn errors_say_what_would_have_been_right() {
         ("/api/v1/comparisons/orders_in_erp/differences?cursor=zz", 400, "bad_parameter", "pass `next`"),
         ("/api/v1/comparisons/orders_in_erp/differences?limit=100000", 400, "bad_parameter", "format=ndjson"),
         ("/api/v1/comparisons/orders_in_erp/differences?limit=0", 400, "bad_parameter", "1 or more"),
+        ("/api/v1/comparisons/orders_in_erp/differences?limit=x", 400, "bad_parameter", "/api/v1/openapi.json"),
+        ("/api/v1/rejects?limit=-1", 400, "bad_parameter", "/api/v1/openapi.json"),
+        ("/api/v1/comparisons/orders_in_erp/subscribe?state=%ff", 400, "bad_parameter", "known are undetermined"),
+        ("/api/v1/comparisons/%ff", 400, "bad_parameter", "UTF-8"),
+        ("/api/v1/targets/expected_order/rows/%ff", 400, "bad_parameter", "UTF-8"),
         ("/api/v1/targets/expected_order/rows/8", 503, "no_worker", "readyz"),
         ("/api/v1/targets/expected_order/rows/9", 503, "no_worker", "readyz"),
     ];
@@ -178,6 +183,9 @@ async fn errors_say_what_would_have_been_right() {
         let problem: Json = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(problem["code"], code, "{path}");
         assert!(problem["remedy"].as_str().unwrap().contains(remedy), "{path}: {problem}");
+        assert!(!problem["message"].as_str().unwrap().contains("deserialize"), "{path}: {problem}");
+        let known = crate::reference::HTTP.iter().any(|(s, c, _)| (*s, *c) == (status, code));
+        assert!(known, "{code} is not in docs/reference/codes.md");
     }
     let post = Request::post("/api/v1/sources").body(Body::empty()).unwrap();
     assert_eq!(router(app).oneshot(post).await.unwrap().status(), 405);
