@@ -41,7 +41,11 @@ pub const CODES: &[(Code, &str, &str)] = &[
     (Code::BadValue, "bad-value", "A value of the right form that cannot be read, is out of range, or is none of those known."),
     (Code::BadType, "bad-type", "A column type that cannot be read."),
     (Code::BadName, "bad-name", "A name that SQL, a file or an address could not carry."),
-    (Code::UnsetVariable, "unset-variable", "`${env:NAME}` names a variable that is not set and has no default."),
+    (
+        Code::UnsetVariable,
+        "unset-variable",
+        "`${env:NAME}` names a variable that is not set, or is empty, and has no default; `${env:NAME:-}` takes the empty text.",
+    ),
     (Code::BadInterpolation, "bad-interpolation", "A `${…}` that is not closed, is of an unknown kind, or names a file that cannot be read."),
     (Code::DuplicateName, "duplicate-name", "Two things have one name. Sources, targets and comparisons of all files share one namespace."),
     (Code::UnknownName, "unknown-name", "A connection, source, target or comparison that is not declared anywhere."),

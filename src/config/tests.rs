@@ -114,6 +114,21 @@ fn tests_need_no_connections() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set() {
+    let env = |name: &str| (name == "EMPTY").then(String::new);
+    let said = |value: &str| {
+        let config = format!("connections: {{ bus: {{ kind: kafka, brokers: b, properties: {{ sasl.password: \"{value}\" }} }} }}");
+        let checked = check_texts(("config.yaml", &config), &[("a.yaml", "dataflow: a")], &env, Need::Connections);
+        checked.problems.list().iter().map(|p| p.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(said("${env:EMPTY}"), ["the environment variable `EMPTY` is empty"]);
+    assert_eq!(said("${env:LACKING}"), ["the environment variable `LACKING` is not set"]);
+    for good in ["${env:EMPTY:-}", "${env:EMPTY:-x}", "${env:LACKING:-}"] {
+        assert!(said(good).is_empty(), "{good}");
+    }
+}
+
+#[test]
 fn the_version_is_the_meaning() {
     let version = |text: &str| load_one(text).targets[0].version.clone();
     let base = "dataflow: a\nsources:\n  s: { connection: crm, files: [f], format: debezium-json, key: [id], columns: { id: int, a: varchar, b: int } }\ntargets:\n  t:\n    key: [id]\n    from: s\n";
