@@ -86,7 +86,9 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
         let start = of_location(text, rest.span.start);
-        return Err(vec![problem(start..whole(text).end.max(start), format!("the expression should end before `{}`", rest.token), None)]);
+        let at = start..whole(text).end.max(start);
+        let hint = problems::of_slip(text, &at);
+        return Err(vec![problem(at, format!("the expression should end before `{}`", rest.token), Some(hint))]);
     }
     let refusals = check::check(text, Kind::Expression, &parsed);
     if !refusals.is_empty() {

@@ -227,8 +227,9 @@ fn problems_have_places() {
     for (text, expected) in [
         ("lower(nmae)", "\"nmae\": there is no column `nmae` (did you mean `name`?)"),
         ("lwer(name)", "\"lwer\": there is no function `lwer` (did you mean `lower`?)"),
-        ("id + ", "\"id +\": expected: an expression, found: EOF"),
-        ("id name", "\"name\": the expression should end before `name`"),
+        ("id + ", "\"id +\": expected: an expression, found: EOF (LOOK_HERE)"),
+        ("id name", "\"name\": the expression should end before `name` (LOOK_HERE)"),
+        ("CASE WHNE id = 1 THEN 2 END", "\"WHNE id = 1 THEN 2 END\": the expression should end before `WHNE` (did you mean `WHEN` where `WHNE` stands?)"),
         ("sum(id)", "\"sum\": `sum` needs all rows, and this expression sees one (use a target with `sql:` and GROUP BY)"),
         (
             "now()",
@@ -240,7 +241,7 @@ fn problems_have_places() {
         ),
         ("NULL", "\"NULL\": NULL alone has no type: write which, e.g. `CAST(NULL AS varchar)`"),
     ] {
-        assert_eq!(refused(text, None), expected, "{text}");
+        assert_eq!(refused(text, None), expected.replace("LOOK_HERE", problems::LOOK_HERE), "{text}");
     }
     assert!(refused("row_number() OVER ()", None).contains("window function"));
     assert!(refused("(SELECT 1)", None).contains("one value"));
