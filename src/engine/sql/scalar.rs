@@ -122,6 +122,9 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let mut named: Vec<usize> = expr.column_refs().into_iter().filter_map(|column| schema.maybe_index_of_column(column)).collect();
     named.sort_unstable();
     let expr = simplifier.simplify(expr).map_err(|e| fail(&e))?;
+    // Values are packed as what they are, and read as what was planned.
+    let simplified = expr.get_type(&schema).map_err(|e| fail(&e))?;
+    let expr = cast(expr, &simplified, types::arrow_type(ty));
     let compiled = Compiled::new(&expr, &schema, fit, text.trim().to_string()).map_err(|e| fail(&e))?;
     Ok(Scalar { text: text.to_string(), ty, columns: named, injective, how: How::Compute(Arc::new(compiled)) })
 }
