@@ -302,7 +302,7 @@ static FIELD: Object = Object {
         )
         .example("{ Closed Won: confirmed, Closed Lost: cancelled }"),
         key("else", Literal, "What every other value becomes."),
-        key("default", Literal, "The value that stands in for NULL; without a policy it means `on_null: default`."),
+        key("default", Literal, "The value that policies take with `default`; without `on_null` it stands in for NULL, whatever the other policies say."),
         key("on_null", Word(POLICIES), "What happens to NULL, and to a column that the message lacks unless `on_missing` says otherwise.").default("pass"),
         key("on_missing", Word(POLICIES), "What happens when the message lacks the column (of a plain column only)."),
         key("on_empty", Word(POLICIES), "What happens to the empty text."),

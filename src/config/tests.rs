@@ -114,6 +114,22 @@ fn tests_need_no_connections() {
 }
 
 #[test]
+fn a_default_stands_in_for_null_unless_on_null_says_otherwise() {
+    let rule = |policies: &str| {
+        let text = format!(
+            "dataflow: a\nsources:\n  s: {{ connection: crm, files: [f], format: debezium-json, key: [id], columns: {{ id: int, a: varchar }} }}\ntargets:\n  t:\n    key: [id]\n    from: s\n    fields: {{ id: id, a: {{ value: a, default: x, {policies} }} }}\n"
+        );
+        let Mapping::Fields(mapping) = load_one(&text).targets.remove(0).mapping else { panic!("row by row") };
+        let field = mapping.fields[1].clone();
+        (field.on_null, field.on_empty)
+    };
+    let default = NullPolicy::Default(crate::row::Value::Text("x".into()));
+    assert_eq!(rule("tags: []"), (default.clone(), None));
+    assert_eq!(rule("on_empty: default"), (default.clone(), Some(default.clone())));
+    assert_eq!(rule("on_empty: default, on_null: pass"), (NullPolicy::Pass, Some(default)));
+}
+
+#[test]
 fn an_empty_variable_is_not_set() {
     let env = |name: &str| (name == "EMPTY").then(String::new);
     let said = |value: &str| {

@@ -318,8 +318,8 @@ impl Resolver<'_> {
                     self.one_of(value, "is no source", &known);
                 }
             }
-            // Empty of a difference that is not in a field.
-            "field" if value.text() != Some("") => self.one_of(value, "is no field that is compared", &fields),
+            // Null of a difference that is not in a field.
+            "field" if !value.is_null() => self.one_of(value, "is no field that is compared", &fields),
             "fields" | "expected" | "actual" => {
                 for (name, both) in value.entries() {
                     self.one_of(name, "is no field that is compared", &fields);
