@@ -145,7 +145,7 @@ impl Scenario {
     fn by_field(&self, of: Expectation) -> Vec<Map<String, Json>> {
         let Expectation::Comparison(id) = of else { return self.actual(of) };
         let lines = self.ledger.differences(id, None).flat_map(|d| difference_lines(&self.plan, id, d));
-        let object = |line: [String; 7]| DIFFERENCE_COLUMNS.iter().map(|c| (*c).to_string()).zip(line.map(Json::from)).collect();
+        let object = |line: [Option<String>; 7]| DIFFERENCE_COLUMNS.iter().map(|c| (*c).to_string()).zip(line.map(Json::from)).collect();
         lines.map(object).collect()
     }
 

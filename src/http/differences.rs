@@ -199,12 +199,9 @@ pub async fn differences(
         let mut out = Vec::new();
         match format {
             Format::Csv => {
-                let mut csv = csv::Writer::from_writer(&mut out);
                 for line in chunk.iter().flat_map(|d| ledger::difference_lines(&plan, id, d)) {
-                    csv.write_record(line).expect("writing to memory does not fail");
+                    ledger::write_csv(&mut out, line.iter().map(Option::as_deref)).expect("writing to memory does not fail");
                 }
-                csv.flush().expect("writing to memory does not fail");
-                drop(csv);
             }
             _ => {
                 for difference in chunk {
