@@ -217,7 +217,7 @@ static SOURCE: Object = Object {
         )
         .required()
         .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
-        key("wire", Object(&WIRE), "How the connector writes decimals and times where messages carry no schema."),
+        key("wire", Object(&WIRE), "How the connector writes decimals, times and bytes where messages carry no schema."),
         COMMENT,
     ],
     rules: &[Rule::ExactlyOne(&["files", "topic", "table"]), Rule::Needs("start", "topic"), Rule::Needs("heartbeat", "topic")],
@@ -238,7 +238,7 @@ static COLUMN: Object = Object { name: "column", doc: "A column of a source.", k
 
 static WIRE: Object = Object {
     name: "wire",
-    doc: "How the connector writes decimals and times where messages carry no schema.",
+    doc: "How the connector writes decimals, times and bytes where messages carry no schema.",
     keys: &[
         key(
             "decimals",
@@ -253,6 +253,7 @@ static WIRE: Object = Object {
             "times",
             Word(&[
                 ("adaptive", "milliseconds for a precision up to 3, microseconds up to 6"),
+                ("adaptive_time_microseconds", "as `adaptive`, but times of day always in microseconds: the default of MariaDB's and MySQL's connectors"),
                 ("microseconds", "always microseconds"),
                 ("connect", "always milliseconds"),
                 ("nanoseconds", "always nanoseconds"),
@@ -260,6 +261,15 @@ static WIRE: Object = Object {
             "The unit of a number that stands for a time (`time.precision.mode`).",
         )
         .default("adaptive"),
+        key(
+            "binary",
+            Word(&[
+                ("base64", "base64 (`binary.handling.mode` `bytes` or `base64`)"),
+                ("hex", "hexadecimal digits (`hex`); bit strings are in base64 all the same, and need a source that reads them as `varchar`"),
+            ]),
+            "What stands for bytes, also where messages carry a schema, which does not tell.",
+        )
+        .default("base64"),
     ],
     rules: &[],
 };
