@@ -18,7 +18,7 @@ mod resolve;
 mod schema;
 pub mod shape;
 pub mod span;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{
     path::{Path, PathBuf},
