@@ -57,6 +57,8 @@ pub struct RejectsQuery {
     pub source: Option<String>,
     /// Only with this code.
     pub code: Option<String>,
+    /// Only of this key of the source, as it is shown.
+    pub key: Option<String>,
     /// At most so many; 1000 if left off.
     pub limit: Option<usize>,
 }
@@ -88,7 +90,11 @@ pub async fn rejects(State(app): State<App>, Params(query): Params<RejectsQuery>
     let source = source.transpose()?;
     let limit = query.limit.unwrap_or(REJECTS);
     let ledger = app.ledger.read();
-    let asked = |reject: &Reject| source.is_none_or(|id| reject.source == id) && query.code.as_ref().is_none_or(|code| reject.code == code);
+    let asked = |reject: &Reject| {
+        source.is_none_or(|id| reject.source == id)
+            && query.code.as_ref().is_none_or(|code| reject.code == code)
+            && query.key.as_ref().is_none_or(|key| reject.key.as_ref() == Some(key))
+    };
     let mut answer = RejectsAnswer { as_of: AsOf::of(&ledger), total: 0, rejects: Vec::new() };
     for (reject, count) in ledger.rejects().filter(|(reject, _)| asked(reject)) {
         answer.total += count;
