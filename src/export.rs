@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::{
     engine::{Command, ExportBlock, TotalValue, render::export::merge, worker::Workers},
-    ledger::Ledger,
+    ledger::{Ledger, write_csv},
     plan::Plan,
     row,
 };
@@ -132,8 +132,8 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn write_totals(file: File, totals: &BTreeMap<(Option<String>, String), TotalValue>) -> io::Result<()> {
-    let mut out = csv::Writer::from_writer(file);
-    out.write_record(["group", "measure", "expected", "actual", "difference"])?;
+    let mut out = BufWriter::new(file);
+    write_csv(&mut out, ["group", "measure", "expected", "actual", "difference"].map(Some))?;
     for ((group, measure), value) in totals {
         let [expected, actual, difference] = match value {
             TotalValue::Count(e, a) => [e.to_string(), a.to_string(), (e - a).to_string()],
@@ -141,7 +141,7 @@ fn write_totals(file: File, totals: &BTreeMap<(Option<String>, String), TotalVal
             TotalValue::Double(e, a) => [e.to_string(), a.to_string(), (e - a).to_string()],
             TotalValue::Checksum(e, a) => [*e, *a, e.wrapping_sub(*a)].map(|n| format!("{n:032x}")),
         };
-        out.write_record([group.as_deref().unwrap_or("*"), measure, &expected, &actual, &difference])?;
+        write_csv(&mut out, [group.as_deref().unwrap_or("*"), measure, &expected, &actual, &difference].map(Some))?;
     }
     out.flush()
 }

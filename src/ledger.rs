@@ -41,7 +41,7 @@ mod source;
 
 pub use comparison::{Change, ComparisonState, ComparisonStatus, Counts, SideStatus};
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
-pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines};
+pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines, write_csv};
 pub use run::{SharedLedger, run};
 pub use save::LedgerSave;
 pub use source::SourceState;

@@ -124,11 +124,13 @@ impl Format {
     }
 }
 
-/// How numbers stand for decimals and times in messages without a schema.
+/// How decimals, times and bytes stand in messages without a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Wire {
     pub decimals: WireDecimals,
     pub times: WireTimes,
+    /// Bytes are hexadecimal digits (`binary.handling.mode` `hex`), not base64. A schema does not tell the two apart.
+    pub hex: bool,
 }
 
 /// How decimals stand in messages without a schema.
@@ -148,6 +150,8 @@ pub enum WireTimes {
     /// Milliseconds for a declared precision up to 3, microseconds up to 6.
     #[default]
     Adaptive,
+    /// The same, but for times of day, which are always in microseconds: MariaDB's and MySQL's default.
+    AdaptiveTimeMicroseconds,
     Microseconds,
     /// Milliseconds whatever the precision.
     Connect,

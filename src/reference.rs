@@ -50,8 +50,10 @@ pub const STOPS: &[(&str, bool, &str)] = &[
 
 /// Codes of answers over HTTP that are problems (`application/problem+json`).
 pub const HTTP: &[(u16, &str, &str)] = &[
-    (400, "bad_parameter", "a parameter of the query does not hold"),
+    (400, "bad_parameter", "a parameter of the query, or a name or key in the path, does not hold"),
+    (400, "unknown_field", "the comparison compares no field of that name"),
     (404, "unknown_comparison", "no comparison of that name is declared"),
+    (404, "unknown_source", "no source of that name is declared"),
     (404, "unknown_target", "no target of that name is declared"),
     (404, "unknown_path", "there is nothing at this path"),
     (405, "method_not_allowed", "the path is only to be read"),

@@ -122,6 +122,18 @@ impl Type {
         "array",
     ];
 
+    /// Of an exact number: the digits before and behind the point.
+    pub fn digits(self) -> Option<(u8, u8)> {
+        match self {
+            Type::Int(8) => Some((3, 0)),
+            Type::Int(16) => Some((5, 0)),
+            Type::Int(32) => Some((10, 0)),
+            Type::Int(_) => Some((19, 0)),
+            Type::Decimal(p, s) => Some((p - s, s)),
+            _ => None,
+        }
+    }
+
     /// The type that holds the values of both without loss, if values of the two can be compared at all.
     pub fn common(self, other: Type) -> Option<Type> {
         use Type::*;
@@ -129,18 +141,14 @@ impl Type {
             (a, b) if a == b => a,
             (Int(a), Int(b)) => Int(a.max(b)),
             (Varchar(_), Varchar(_)) => Varchar(0),
-            (Decimal(p, s), Decimal(q, t)) => {
-                let scale = s.max(t);
-                Decimal(((p - s).max(q - t) + scale).min(38), scale)
-            }
-            (Int(bits), Decimal(p, s)) | (Decimal(p, s), Int(bits)) => {
-                let digits = match bits {
-                    8 => 3,
-                    16 => 5,
-                    32 => 10,
-                    _ => 19,
-                };
-                Decimal(((p - s).max(digits) + s).min(38), s)
+            (Decimal(..), Decimal(..) | Int(_)) | (Int(_), Decimal(..)) => {
+                let ((whole, scale), (other, finer)) = (self.digits()?, other.digits()?);
+                let (whole, scale) = (whole.max(other), scale.max(finer));
+                // More digits are not kept, and a value that does not fit must not be lost.
+                if whole + scale > 38 {
+                    return None;
+                }
+                Decimal(whole + scale, scale)
             }
             (Double, Int(_) | Decimal(..)) | (Int(_) | Decimal(..), Double) => Double,
             (Time(a), Time(b)) => Time(a.max(b)),

@@ -210,7 +210,7 @@ impl Scenario {
     fn by_field(&self, of: Expectation) -> Vec<Map<String, Json>> {
         let Expectation::Comparison(id) = of else { return self.actual(of) };
         let lines = self.ledger.differences(id, None).flat_map(|d| difference_lines(&self.plan, id, d));
-        let object = |line: [String; 7]| DIFFERENCE_COLUMNS.iter().map(|c| (*c).to_string()).zip(line.map(Json::from)).collect();
+        let object = |line: [Option<String>; 7]| DIFFERENCE_COLUMNS.iter().map(|c| (*c).to_string()).zip(line.map(Json::from)).collect();
         lines.map(object).collect()
     }
 
@@ -282,11 +282,7 @@ fn split(source: &Source, event: &str) -> (Option<String>, Option<String>) {
 /// For each expected object another one of what stands that matches it, as many as can be; only the fields that are named
 /// count.
 fn pair(plan: &Plan, of: Expectation, expected: &[Map<String, Json>], actual: &[Map<String, Json>]) -> Vec<Option<usize>> {
-    let columns: &[Column] = match of {
-        Expectation::Target(target) => &plan.targets[target].columns,
-        _ => &[],
-    };
-    let holds = |e: usize, a: usize| expected[e].iter().all(|(name, value)| same(columns, name, value, actual[a].get(name).unwrap_or(&Json::Null)));
+    let holds = |e: usize, a: usize| expected[e].iter().all(|(name, value)| same(plan, of, name, value, actual[a].get(name).unwrap_or(&Json::Null)));
     // A row that says little must not take the one that another row needs: takers make room where they can.
     let mut taken: Vec<Option<usize>> = vec![None; actual.len()];
     for e in 0..expected.len() {
@@ -310,14 +306,23 @@ fn place(e: usize, holds: &impl Fn(usize, usize) -> bool, taken: &mut [Option<us
     false
 }
 
+/// Is a value of an expected row met by that of a row that stands?
+pub fn same(plan: &Plan, of: Expectation, name: &str, wanted: &Json, actual: &Json) -> bool {
+    let columns: &[Column] = match of {
+        Expectation::Target(target) => &plan.targets[target].columns,
+        _ => &[],
+    };
+    same_value(columns, name, wanted, actual)
+}
+
 /// Are the two the same value? Values of a column are compared as its type has them, others as JSON; an object matches one
 /// with more in it.
-fn same(columns: &[Column], name: &str, wanted: &Json, actual: &Json) -> bool {
+fn same_value(columns: &[Column], name: &str, wanted: &Json, actual: &Json) -> bool {
     if wanted == actual {
         return true;
     }
     if let (Json::Object(wanted), Json::Object(actual)) = (wanted, actual) {
-        return wanted.iter().all(|(name, value)| same(columns, name, value, actual.get(name).unwrap_or(&Json::Null)));
+        return wanted.iter().all(|(name, value)| same_value(columns, name, value, actual.get(name).unwrap_or(&Json::Null)));
     }
     let text = |value: &Json| match value {
         Json::String(text) => Some(text.clone()),

@@ -49,7 +49,7 @@ fn between(plan: &Plan, outcome: &Outcome, out: &mut impl Write) -> io::Result<(
         writeln!(out, "comparison {}: key, kind, state, field, expected, actual, since", comparison.name)?;
         for difference in outcome.dry.differences.get(id).into_iter().flatten().take(SAMPLES) {
             for line in difference_lines(plan, id, difference) {
-                writeln!(out, "  {}", line.join("  "))?;
+                writeln!(out, "  {}", line.map(Option::unwrap_or_default).join("  "))?;
             }
         }
     }

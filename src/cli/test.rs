@@ -121,18 +121,18 @@ fn escaped(text: &str) -> String {
 
 /// Rewrites the expectations that do not hold; how many, and the places of those that could not be found in their file.
 fn update(plan: &Plan, results: &[Ran]) -> Result<(usize, Vec<String>), Fail> {
-    let mut by_file: BTreeMap<&Path, Vec<(&TestCase, &Unmet)>> = BTreeMap::new();
+    let mut by_file: BTreeMap<&Path, Vec<&Unmet>> = BTreeMap::new();
     for result in results {
-        by_file.entry(&result.test.file).or_default().extend(result.unmet.iter().map(|unmet| (result.test, unmet)));
+        by_file.entry(&result.test.file).or_default().extend(&result.unmet);
     }
     let (mut changed, mut missed) = (0, Vec::new());
     for (path, mut unmet) in by_file {
         // From the last line to the first, so that lines keep their numbers.
-        unmet.sort_by_key(|(_, u)| std::cmp::Reverse(u.line));
+        unmet.sort_by_key(|u| std::cmp::Reverse(u.line));
         let unreachable = |e: std::io::Error| Fail::Usage(format!("{} can't be rewritten: {e}; check who may write it", path.display()));
         let mut text = fs::read_to_string(path).map_err(unreachable)?;
-        for (test, unmet) in unmet {
-            match update::rewritten(&text, plan, test, unmet) {
+        for unmet in unmet {
+            match update::rewritten(&text, plan, unmet) {
                 Some(new) => {
                     text = new;
                     changed += 1;

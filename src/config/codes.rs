@@ -41,7 +41,11 @@ pub const CODES: &[(Code, &str, &str)] = &[
     (Code::BadValue, "bad-value", "A value of the right form that cannot be read, is out of range, or is none of those known."),
     (Code::BadType, "bad-type", "A column type that cannot be read."),
     (Code::BadName, "bad-name", "A name that SQL, a file or an address could not carry."),
-    (Code::UnsetVariable, "unset-variable", "`${env:NAME}` names a variable that is not set and has no default."),
+    (
+        Code::UnsetVariable,
+        "unset-variable",
+        "`${env:NAME}` names a variable that is not set, or is empty, and has no default; `${env:NAME:-}` takes the empty text.",
+    ),
     (Code::BadInterpolation, "bad-interpolation", "A `${…}` that is not closed, is of an unknown kind, or names a file that cannot be read."),
     (Code::DuplicateName, "duplicate-name", "Two things have one name. Sources, targets and comparisons of all files share one namespace."),
     (Code::UnknownName, "unknown-name", "A connection, source, target or comparison that is not declared anywhere."),
@@ -51,12 +55,12 @@ pub const CODES: &[(Code, &str, &str)] = &[
     (Code::Sql, "sql", "SQL that cannot be parsed, planned or kept up to date incrementally."),
     (Code::BadKey, "bad-key", "A key that does not hold: a column of a type that identifies nothing, a column named twice, sides that do not match."),
     (Code::BadMapping, "bad-mapping", "A field rule that contradicts itself: a policy without its default, a default that is never used, a case twice."),
-    (Code::NotComparable, "not-comparable", "Two columns whose types have no values in common."),
+    (Code::NotComparable, "not-comparable", "Two columns whose types have no values in common, or whose values no decimal of 38 digits holds."),
     (Code::NotNumeric, "not-numeric", "A total of a column that is no number."),
     (
         Code::BadTest,
         "bad-test",
-        "A step of a test that cannot be carried out: an event that is none of the source's format, a value that is none of the column's type.",
+        "A step of a test that cannot be carried out or could never hold: an event that is none of the source's format, a value that is none of the column's type, an unknown kind, state or code, nothing at all.",
     ),
     (Code::Unused, "unused", "Something is declared and nothing uses it (a warning)."),
 ];

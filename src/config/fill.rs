@@ -1,4 +1,7 @@
 //! Interpolation: `${env:NAME}`, `${env:NAME:-default}` and `${file:path}` inside of scalars; `$${` stands for `${`.
+//!
+//! A variable that is set to nothing counts as unset: mostly it is a secret or a setting that got lost on its way. Who means the
+//! empty text writes `${env:NAME:-}`.
 
 use std::path::Path;
 
@@ -66,11 +69,14 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
         let value = match inside.split_once(':') {
             Some(("env", rest)) => {
                 let (name, default) = rest.split_once(":-").map_or((rest, None), |(name, default)| (name, Some(default)));
-                let value = (around.env)(name).filter(|value| default.is_none() || !value.is_empty()).or(default.map(str::to_string));
+                let set = (around.env)(name);
+                let empty = set.as_deref() == Some("");
+                let value = set.filter(|_| !empty).or(default.map(str::to_string));
                 if value.is_none() && !keep_unset {
-                    report
-                        .error(Code::UnsetVariable, &here, format!("the environment variable `{name}` is not set"))
-                        .hint(format!("set it (`export {name}=…`), or give a default: `${{env:{name}:-…}}`"));
+                    let message = format!("the environment variable `{name}` is {}", if empty { "empty" } else { "not set" });
+                    let or_empty = if empty { format!("; `${{env:{name}:-}}` takes the empty text") } else { String::new() };
+                    let hint = format!("set it (`export {name}=…`), or give a default: `${{env:{name}:-…}}`{or_empty}");
+                    report.error(Code::UnsetVariable, &here, message).hint(hint);
                 }
                 value
             }

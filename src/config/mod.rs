@@ -18,7 +18,7 @@ mod resolve;
 mod schema;
 pub mod shape;
 pub mod span;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{
     path::{Path, PathBuf},
@@ -75,23 +75,13 @@ pub fn check(config: &Path, dataflows: Option<&Path>, need: Need) -> Checked {
     let mut report = Report::default();
     let beside = config.parent().unwrap_or(Path::new("")).join("dataflows");
     let folder = dataflows.unwrap_or(&beside);
-    let mut unreadable = read(&mut report, config).err().into_iter().collect::<Vec<_>>();
+    read(&mut report, config);
     match list(folder) {
-        Ok(paths) if paths.is_empty() => unreadable.push((folder.to_path_buf(), "there is no `*.yaml` in it".into())),
-        Ok(paths) => paths.iter().for_each(|path| unreadable.extend(read(&mut report, path).err())),
+        Ok(paths) if paths.is_empty() => unreadable(&mut report, folder, "there is no `*.yaml` in it"),
+        Ok(paths) => paths.iter().for_each(|path| read(&mut report, path)),
         // A configuration that is not there has no folder beside it either: one mistake, one problem.
-        Err(_) if dataflows.is_none() && !unreadable.is_empty() => {}
-        Err(error) => unreadable.push((folder.to_path_buf(), cause(&error))),
-    }
-    for (path, why) in &unreadable {
-        report.files.push(Arc::new(File { name: path.display().to_string(), text: String::new() }));
-        let place = Place { file: report.files.len() - 1, at: 0..0 };
-        report
-            .error(codes::Code::Unreadable, &place, format!("cannot read `{}`: {why}", path.display()))
-            .hint("`--config FILE` names the configuration, `--dataflows DIR` the folder of dataflows (default: `dataflows/` beside it)");
-    }
-    if !unreadable.is_empty() {
-        return Checked { plan: None, problems: report.finish() };
+        Err(_) if dataflows.is_none() && !config.exists() => {}
+        Err(error) => unreadable(&mut report, folder, &cause(&error)),
     }
     check_report(report, &|name| std::env::var(name).ok(), need)
 }
@@ -103,13 +93,15 @@ pub fn check_texts(config: (&str, &str), dataflows: &[(&str, &str)], env: &dyn F
     check_report(Report::of(files), env, need)
 }
 
-/// The first file of the report is the configuration.
+/// The first file of the report is the configuration. Files that could not be read have their problem already.
 fn check_report(mut report: Report, env: &dyn Fn(&str) -> Option<String>, need: Need) -> Checked {
     let folder = Path::new(&report.files[0].name).parent().unwrap_or(Path::new("")).to_path_buf();
     let around = fill::Surroundings { env, folder: &folder };
+    let unread = report.broken_files();
     let mut trees = Vec::new();
     for file in 0..report.files.len() {
-        let Some(mut tree) = yaml::parse(&mut report, file) else {
+        let tree = if unread.contains(&file) { None } else { yaml::parse(&mut report, file) };
+        let Some(mut tree) = tree else {
             trees.push(None);
             continue;
         };
@@ -122,11 +114,28 @@ fn check_report(mut report: Report, env: &dyn Fn(&str) -> Option<String>, need: 
     Checked { plan, problems: report.finish() }
 }
 
-fn read(report: &mut Report, path: &Path) -> Result<(), (PathBuf, String)> {
-    let bytes = std::fs::read(path).map_err(|error| (path.to_path_buf(), cause(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|error| (path.to_path_buf(), format!("byte {} is not UTF-8", error.utf8_error().valid_up_to())))?;
-    report.files.push(Arc::new(File { name: path.display().to_string(), text }));
-    Ok(())
+/// Adds a file to the report, with a problem if it cannot be read.
+fn read(report: &mut Report, path: &Path) {
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => report.files.push(Arc::new(File { name: path.display().to_string(), text })),
+        Ok(Err(error)) => {
+            let at = error.utf8_error().valid_up_to();
+            // Up to there the text is as it stands in the file, so that the place is right.
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            report.files.push(Arc::new(File { name: path.display().to_string(), text }));
+            let place = Place { file: report.files.len() - 1, at: at..at + char::REPLACEMENT_CHARACTER.len_utf8() };
+            report.error(codes::Code::Unreadable, &place, format!("cannot read `{}`: byte {at} is not UTF-8", path.display())).hint("save the file as UTF-8");
+        }
+        Err(error) => unreadable(report, path, &cause(&error)),
+    }
+}
+
+fn unreadable(report: &mut Report, path: &Path, why: &str) {
+    report.files.push(Arc::new(File { name: path.display().to_string(), text: String::new() }));
+    let place = Place { file: report.files.len() - 1, at: 0..0 };
+    report
+        .error(codes::Code::Unreadable, &place, format!("cannot read `{}`: {why}", path.display()))
+        .hint("`--config FILE` names the configuration, `--dataflows DIR` the folder of dataflows (default: `dataflows/` beside it)");
 }
 
 /// The dataflow files of a folder, by name.

@@ -3,7 +3,7 @@
 //! A [`Report`] collects them while the files are read; it ends as [`Problems`], which prints them for people
 //! (the text marked, as compilers do) and for tools (JSON). It knows nothing of the format.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde::Serialize;
@@ -143,6 +143,11 @@ impl Report {
     /// How many errors there are so far.
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|p| p.severity == Severity::Error).count()
+    }
+
+    /// The files that have an error so far.
+    pub fn broken_files(&self) -> HashSet<usize> {
+        self.list.iter().filter(|p| p.severity == Severity::Error).map(|p| p.place.file).collect()
     }
 
     /// Sorted by file (the configuration first, then the dataflows by name), line and column.

@@ -228,7 +228,7 @@ static SOURCE: Object = Object {
         )
         .required()
         .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
-        key("wire", Object(&WIRE), "How the connector writes decimals and times where messages carry no schema."),
+        key("wire", Object(&WIRE), "How the connector writes decimals, times and bytes where messages carry no schema."),
         COMMENT,
     ],
     rules: &[Rule::ExactlyOne(&["files", "topic", "table"]), Rule::Needs("start", "topic"), Rule::Needs("heartbeat", "topic")],
@@ -249,7 +249,7 @@ static COLUMN: Object = Object { name: "column", doc: "A column of a source.", k
 
 static WIRE: Object = Object {
     name: "wire",
-    doc: "How the connector writes decimals and times where messages carry no schema.",
+    doc: "How the connector writes decimals, times and bytes where messages carry no schema.",
     keys: &[
         key(
             "decimals",
@@ -264,6 +264,7 @@ static WIRE: Object = Object {
             "times",
             Word(&[
                 ("adaptive", "milliseconds for a precision up to 3, microseconds up to 6"),
+                ("adaptive_time_microseconds", "as `adaptive`, but times of day always in microseconds: the default of MariaDB's and MySQL's connectors"),
                 ("microseconds", "always microseconds"),
                 ("connect", "always milliseconds"),
                 ("nanoseconds", "always nanoseconds"),
@@ -271,6 +272,15 @@ static WIRE: Object = Object {
             "The unit of a number that stands for a time (`time.precision.mode`).",
         )
         .default("adaptive"),
+        key(
+            "binary",
+            Word(&[
+                ("base64", "base64 (`binary.handling.mode` `bytes` or `base64`)"),
+                ("hex", "hexadecimal digits (`hex`); bit strings are in base64 all the same, and need a source that reads them as `varchar`"),
+            ]),
+            "What stands for bytes, also where messages carry a schema, which does not tell.",
+        )
+        .default("base64"),
     ],
     rules: &[],
 };
@@ -313,7 +323,7 @@ static FIELD: Object = Object {
         )
         .example("{ Closed Won: confirmed, Closed Lost: cancelled }"),
         key("else", Literal, "What every other value becomes."),
-        key("default", Literal, "The value that stands in for NULL; without a policy it means `on_null: default`."),
+        key("default", Literal, "The value that policies take with `default`; without `on_null` it stands in for NULL, whatever the other policies say."),
         key("on_null", Word(POLICIES), "What happens to NULL, and to a column that the message lacks unless `on_missing` says otherwise.").default("pass"),
         key("on_missing", Word(POLICIES), "What happens when the message lacks the column (of a plain column only)."),
         key("on_empty", Word(POLICIES), "What happens to the empty text."),

@@ -20,6 +20,27 @@ fn problems_of(dataflow: &str) -> String {
     check_texts(("config.yaml", CONFIG), &[("dataflows/a.yaml", dataflow)], &env, Need::Connections).problems.render(false)
 }
 
+/// A file that cannot be read hides nothing of the others.
+#[test]
+fn files_that_cannot_be_read_are_problems_beside_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, folder) = (dir.path().join("config.yaml"), dir.path().join("dataflows"));
+    let said = |config: &Path| {
+        let problems = check(config, None, Need::Mappings).problems;
+        problems.list().iter().map(|p| format!("{} {}:{} {}", p.file.rsplit('/').next().unwrap(), p.line, p.column, p.code)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&config), ["config.yaml 1:1 unreadable"]);
+    std::fs::write(&config, b"workers: many\n# caf\xe9\n").unwrap();
+    assert_eq!(said(&config), ["config.yaml 2:6 unreadable", "dataflows 1:1 unreadable"]);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&config, CONFIG.replace("kafka", "kafak")).unwrap();
+    assert_eq!(said(&config), ["config.yaml 3:16 bad-value", "dataflows 1:1 unreadable"]);
+    std::fs::write(folder.join("a.yaml"), b"dataflow: a\nowner: Jos\xe9\ntests: 1\n").unwrap();
+    std::fs::write(folder.join("b.yaml"), "dataflow: b\nsuorces: {}\ncomparisons: { c: { expected: of_a, actual: of_a } }\n").unwrap();
+    // What `a.yaml` declares is not known.
+    assert_eq!(said(&config), ["config.yaml 3:16 bad-value", "a.yaml 2:11 unreadable", "b.yaml 2:1 unknown-key"]);
+}
+
 const ORDERS: &str = include_str!("../../tests/contract/orders/dataflows/orders.yaml");
 
 #[test]
@@ -90,6 +111,37 @@ fn tests_need_no_connections() {
         problems.list().iter().map(|p| (p.code, p.line, p.text.as_str())).collect::<Vec<_>>(),
         [("unset-variable", 8, "${env:TIEOUT_DATA}"), ("unset-variable", 9, "${env:TIEOUT_DATA}")]
     );
+}
+
+#[test]
+fn a_default_stands_in_for_null_unless_on_null_says_otherwise() {
+    let rule = |policies: &str| {
+        let text = format!(
+            "dataflow: a\nsources:\n  s: {{ connection: crm, files: [f], format: debezium-json, key: [id], columns: {{ id: int, a: varchar }} }}\ntargets:\n  t:\n    key: [id]\n    from: s\n    fields: {{ id: id, a: {{ value: a, default: x, {policies} }} }}\n"
+        );
+        let Mapping::Fields(mapping) = load_one(&text).targets.remove(0).mapping else { panic!("row by row") };
+        let field = mapping.fields[1].clone();
+        (field.on_null, field.on_empty)
+    };
+    let default = NullPolicy::Default(crate::row::Value::Text("x".into()));
+    assert_eq!(rule("tags: []"), (default.clone(), None));
+    assert_eq!(rule("on_empty: default"), (default.clone(), Some(default.clone())));
+    assert_eq!(rule("on_empty: default, on_null: pass"), (NullPolicy::Pass, Some(default)));
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let env = |name: &str| (name == "EMPTY").then(String::new);
+    let said = |value: &str| {
+        let config = format!("connections: {{ bus: {{ kind: kafka, brokers: b, properties: {{ sasl.password: \"{value}\" }} }} }}");
+        let checked = check_texts(("config.yaml", &config), &[("a.yaml", "dataflow: a")], &env, Need::Connections);
+        checked.problems.list().iter().map(|p| p.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(said("${env:EMPTY}"), ["the environment variable `EMPTY` is empty"]);
+    assert_eq!(said("${env:LACKING}"), ["the environment variable `LACKING` is not set"]);
+    for good in ["${env:EMPTY:-}", "${env:EMPTY:-x}", "${env:LACKING:-}"] {
+        assert!(said(good).is_empty(), "{good}");
+    }
 }
 
 #[test]

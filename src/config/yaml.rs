@@ -4,13 +4,13 @@
 //! every node knows its bytes, and a byte of a scalar's content can be traced to the byte of the file that it comes from
 //! ([`Scalar::trace`]), whatever the quoting, folding and indentation.
 
-use std::{borrow::Cow, collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{
     codes::Code,
-    problem::{Place, Report},
+    problem::{File, Place, Report},
 };
 
 /// Nesting of a file; far beyond what the format has.
@@ -271,6 +271,13 @@ struct Open {
     anchor: usize,
 }
 
+/// Reads a text of which nothing is reported; `None` when it is no YAML.
+pub fn parse_text(text: &str) -> Option<Node> {
+    let file = File { name: String::new(), text: text.to_string() };
+    let mut report = Report::of(vec![Arc::new(file)]);
+    parse(&mut report, 0).filter(|_| !report.has_errors())
+}
+
 /// Reads a file of the report; `None` when it is no YAML, which is then a problem of the report. An empty file is an empty map.
 pub fn parse(report: &mut Report, file: usize) -> Option<Node> {
     let source = report.files[file].clone();
@@ -393,12 +400,24 @@ fn depth_of(node: &Node) -> usize {
     }
 }
 
-/// The span of a plain or block scalar may reach into the white space behind it.
+/// The span of a scalar may reach into the white space behind it, that of a quoted one into a comment too.
 fn trimmed(text: &str, at: Range<usize>, style: ScalarStyle) -> Range<usize> {
-    match style {
-        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => at,
-        _ => at.start..at.start + text.get(at.clone()).map_or(0, |t| t.trim_end().len()),
+    let Some(source) = text.get(at.clone()) else { return at.start..at.start };
+    let quote = match style {
+        ScalarStyle::SingleQuoted => '\'',
+        ScalarStyle::DoubleQuoted => '"',
+        _ => return at.start..at.start + source.trim_end().len(),
+    };
+    let mut inside = source.char_indices().skip_while(|(_, c)| *c != quote).skip(1).peekable();
+    while let Some((i, c)) = inside.next() {
+        let pair = if quote == '"' { c == '\\' } else { c == quote && inside.peek().is_some_and(|(_, next)| *next == quote) };
+        if pair {
+            inside.next();
+        } else if c == quote {
+            return at.start..at.start + i + 1;
+        }
     }
+    at
 }
 
 /// A syntax error in our words where the scanner's are hard to act on.

@@ -44,10 +44,12 @@ impl Spelling {
     pub fn of(ty: Type, wire: Wire) -> Spelling {
         match ty {
             Type::Decimal(_, scale) if wire.decimals == WireDecimals::Precise => Spelling::Unscaled(i32::from(scale)),
+            Type::Bytes if wire.hex => Spelling::Hex,
             Type::Date => Spelling::Count(Unit::Days),
+            Type::Time(_) if wire.times == WireTimes::AdaptiveTimeMicroseconds => Spelling::Count(Unit::Micros),
             Type::Time(precision) | Type::Timestamp(precision, _) => Spelling::Count(match wire.times {
-                WireTimes::Adaptive if precision <= 3 => Unit::Millis,
-                WireTimes::Adaptive | WireTimes::Microseconds => Unit::Micros,
+                WireTimes::Adaptive | WireTimes::AdaptiveTimeMicroseconds if precision <= 3 => Unit::Millis,
+                WireTimes::Adaptive | WireTimes::AdaptiveTimeMicroseconds | WireTimes::Microseconds => Unit::Micros,
                 WireTimes::Connect => Unit::Millis,
                 WireTimes::Nanoseconds => Unit::Nanos,
             }),
@@ -59,6 +61,7 @@ impl Spelling {
 /// What Debezium sends for a value that it could not know (an unchanged TOAST value).
 const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
 const UNAVAILABLE_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+const UNAVAILABLE_HEX: &[u8] = b"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565";
 
 /// The longest time of day, either way: MariaDB's `838:59:59.999999`.
 const TIME_MAX_US: i64 = 839 * 3_600_000_000 - 1;
@@ -120,7 +123,8 @@ fn convert_any(ty: Type, spelling: Spelling, token: Token, message: &[u8], out: 
     if matches!(token.kind, Kind::Text | Kind::Escaped) {
         let mut unescaped = Vec::new();
         let text = scan::text_of(token, message, &mut unescaped);
-        if text == UNAVAILABLE || (text == UNAVAILABLE_BASE64 && matches!(ty, Type::Bytes | Type::Decimal(..))) {
+        let of_bytes = matches!(ty, Type::Bytes | Type::Decimal(..)) && (text == UNAVAILABLE_BASE64 || text == UNAVAILABLE_HEX);
+        if text == UNAVAILABLE || of_bytes {
             return Ok(Span::UNKNOWN);
         }
         from_text(ty, spelling, text, out)?;

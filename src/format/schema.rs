@@ -95,7 +95,7 @@ fn spelling(field: &Value, ty: Type, default: Spelling) -> Spelling {
         _ => match (field["type"].as_str().unwrap_or_default(), ty) {
             // A schema that says nothing of decimals or bytes says that these are plain.
             ("string" | "double" | "float" | "int8" | "int16" | "int32" | "int64" | "struct", Type::Decimal(..)) => Spelling::Plain,
-            ("bytes", Type::Varchar(_) | Type::Json | Type::Decimal(..) | Type::Double) => Spelling::Raw,
+            ("bytes", Type::Varchar(_) | Type::Json | Type::Decimal(..) | Type::Double | Type::Bytes) => Spelling::Raw,
             _ => default,
         },
     }

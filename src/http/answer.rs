@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use crate::{
-    engine::Tick,
+    engine::{Side, Sides, Tick},
     ledger::{ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
     plan::{Comparison, ComparisonId, Format, LogSpec, Plan, SourceId, TableRef},
     row::source_time_text,
@@ -198,6 +198,10 @@ pub struct DifferenceInfo {
     /// While `undetermined`: what holds it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back_by: Option<String>,
+    /// The sides, `expected` or `actual`, of which the key's newest record is a reject: nobody knows that side's row, so a
+    /// difference that is `mismatched` has no fields then. `/api/v1/targets/{name}/rows/{key}` and `/api/v1/rejects` say why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<&'static str>,
 }
 
 /// What is needed to show differences of one comparison away from the ledger.
@@ -236,6 +240,7 @@ impl<'a> Shower<'a> {
             due: (state == State::InFlight).then(|| source_time_text(difference.base.saturating_add(grace))),
             evidence: (state == State::Confirmed).then_some("deadline"),
             held_back_by: (state == State::Undetermined).then(|| self.held_back_by(difference)),
+            rejected: rejected(&difference.sides),
         }
     }
 
@@ -268,6 +273,12 @@ impl<'a> Shower<'a> {
             Some(time) => format!("source {source} of the expected side is known up to {time} only, and {needed} is needed"),
         }
     }
+}
+
+/// The sides of which the newest record is a reject.
+fn rejected(sides: &Sides) -> Vec<&'static str> {
+    let both = [("expected", &sides.expected), ("actual", &sides.actual)];
+    both.into_iter().filter(|(_, side)| **side == Side::Rejected).map(|(name, _)| name).collect()
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]

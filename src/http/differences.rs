@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use crate::{
     http::{
         App,
         answer::{AsOf, DifferencesAnswer, Shower},
-        problem::{Params, Problem},
+        problem::{Names, Params, Problem},
     },
     ledger::{self, DIFFERENCE_COLUMNS, Difference, Kind, State as DifferenceState, show},
     plan::Comparison,
@@ -153,7 +153,7 @@ fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn differences(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     Params(query): Params<DifferencesQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -199,12 +199,9 @@ pub async fn differences(
         let mut out = Vec::new();
         match format {
             Format::Csv => {
-                let mut csv = csv::Writer::from_writer(&mut out);
                 for line in chunk.iter().flat_map(|d| ledger::difference_lines(&plan, id, d)) {
-                    csv.write_record(line).expect("writing to memory does not fail");
+                    ledger::write_csv(&mut out, line.iter().map(Option::as_deref)).expect("writing to memory does not fail");
                 }
-                csv.flush().expect("writing to memory does not fail");
-                drop(csv);
             }
             _ => {
                 for difference in chunk {

@@ -2,12 +2,14 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Query},
+    extract::{FromRequestParts, Path, Query},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
+
+use crate::reference;
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -61,6 +63,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        debug_assert!(reference::HTTP.iter().any(|(s, code, _)| (*s, *code) == (self.status, &self.code)), "{} {} is in no reference", self.status, self.code);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
     }
@@ -75,7 +78,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(e) => Err(Problem::parameter(e.body_text(), "the parameters of every path are listed in /api/v1/openapi.json")),
+            Err(e) => {
+                let said = e.body_text();
+                let why = said.trim_start_matches("Failed to deserialize query string: ");
+                Err(Problem::parameter(format!("the query does not hold: {why}"), "the parameters of every path are listed in /api/v1/openapi.json"))
+            }
+        }
+    }
+}
+
+/// The names in a path; what is no text is a [`Problem`].
+pub struct Names<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Names(names)),
+            Err(e) => Err(Problem::parameter(format!("the path does not hold: {}", e.body_text()), "escape names as UTF-8, a byte as `%` and two hex digits")),
         }
     }
 }

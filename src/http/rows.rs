@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::{
@@ -14,7 +11,7 @@ use crate::{
     http::{
         App,
         answer::{RejectInfo, RowAnswerInfo},
-        problem::Problem,
+        problem::{Names, Problem},
     },
     ledger::show,
     plan::TableRef,
@@ -50,7 +47,7 @@ where
         (status = 400, body = Problem, description = "That is no key of the target."),
         (status = 404, body = Problem, description = "There is no such target."),
         (status = 503, body = Problem, description = "Hydrating, or no worker answered in time.")))]
-pub async fn row(State(app): State<App>, Path((name, key)): Path<(String, String)>) -> Result<Json<RowAnswerInfo>, Problem> {
+pub async fn row(State(app): State<App>, Names((name, key)): Names<(String, String)>) -> Result<Json<RowAnswerInfo>, Problem> {
     let found = app.plan.targets.iter().position(|t| t.name == name);
     let id = found.ok_or_else(|| Problem::unknown("target", &name, app.plan.targets.iter().map(|t| t.name.as_str())))?;
     let table = TableRef::Target(id);

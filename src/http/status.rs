@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use crate::{
         App,
         answer::{AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer, now_ms},
         graph::{Graph, GraphAnswer},
-        problem::{Params, Problem},
+        problem::{Names, Params, Problem},
     },
     plan::Plan,
     telemetry,
@@ -36,7 +36,7 @@ pub async fn comparisons(State(app): State<App>) -> Json<ComparisonsAnswer> {
 #[utoipa::path(get, path = "/api/v1/comparisons/{name}", tag = "comparisons",
     params(("name" = String, Path, description = "The comparison.")),
     responses((status = 200, body = ComparisonAnswer), (status = 404, body = Problem, description = "There is no such comparison.")))]
-pub async fn comparison(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ComparisonAnswer>, Problem> {
+pub async fn comparison(State(app): State<App>, Names(name): Names<String>) -> Result<Json<ComparisonAnswer>, Problem> {
     let id = app.comparison(&name)?;
     let ledger = app.ledger.read();
     Ok(Json(ComparisonAnswer { as_of: AsOf::of(&ledger), comparison: ComparisonInfo::of(&ledger, id, now_ms()) }))
@@ -57,6 +57,8 @@ pub struct RejectsQuery {
     pub source: Option<String>,
     /// Only with this code.
     pub code: Option<String>,
+    /// Only of this key of the source, as it is shown.
+    pub key: Option<String>,
     /// At most so many; 1000 if left off.
     pub limit: Option<usize>,
 }
@@ -88,7 +90,11 @@ pub async fn rejects(State(app): State<App>, Params(query): Params<RejectsQuery>
     let source = source.transpose()?;
     let limit = query.limit.unwrap_or(REJECTS);
     let ledger = app.ledger.read();
-    let asked = |reject: &Reject| source.is_none_or(|id| reject.source == id) && query.code.as_ref().is_none_or(|code| reject.code == code);
+    let asked = |reject: &Reject| {
+        source.is_none_or(|id| reject.source == id)
+            && query.code.as_ref().is_none_or(|code| reject.code == code)
+            && query.key.as_ref().is_none_or(|key| reject.key.as_ref() == Some(key))
+    };
     let mut answer = RejectsAnswer { as_of: AsOf::of(&ledger), total: 0, rejects: Vec::new() };
     for (reject, count) in ledger.rejects().filter(|(reject, _)| asked(reject)) {
         answer.total += count;

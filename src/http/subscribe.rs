@@ -12,7 +12,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::HeaderMap,
     response::{
         IntoResponse, Response,
@@ -33,7 +33,7 @@ use crate::{
         App,
         answer::{AsOf, ComparisonInfo, ComparisonsAnswer, DifferenceInfo, Shower, now_ms},
         differences::{DifferencesQuery, Filter},
-        problem::{Params, Problem},
+        problem::{Names, Params, Problem},
     },
     ledger::{Change, Difference, Ledger, TickChanges},
     plan::{ComparisonId, Plan},
@@ -290,7 +290,7 @@ fn open(app: &App, name: &str) -> (Subscriber, Counted, Response) {
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn subscribe(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     Params(query): Params<SubscribeQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -101,6 +101,18 @@ async fn differences_tell_everything_that_is_known() {
     assert_eq!(answer["next"], Json::Null);
 }
 
+/// What docs/dataflows.md says of a key of which one side is a reject.
+#[tokio::test]
+async fn a_rejected_side_is_named() {
+    let mut bench = bench();
+    bench.change(4, Some((Side::Rejected, row("open", Some(100)))), Some(100_000), None).close(11);
+    let (_, answer) = get_json(&app(&bench), "/api/v1/comparisons/orders_in_erp/differences?key=4").await;
+    let difference = &answer["differences"][0];
+    assert_eq!((&difference["kind"], &difference["state"], &difference["fields"]), (&json!("mismatched"), &json!("undetermined"), &json!({})));
+    assert_eq!((&difference["rejected"], &difference["expected"]), (&json!(["expected"]), &Json::Null));
+    assert!(difference["held_back_by"].as_str().unwrap().contains("the expected side is a reject"), "{difference}");
+}
+
 #[tokio::test]
 async fn filters_and_formats() {
     let app = app(&bench());
@@ -167,6 +179,11 @@ async fn errors_say_what_would_have_been_right() {
         ("/api/v1/comparisons/orders_in_erp/differences?cursor=zz", 400, "bad_parameter", "pass `next`"),
         ("/api/v1/comparisons/orders_in_erp/differences?limit=100000", 400, "bad_parameter", "format=ndjson"),
         ("/api/v1/comparisons/orders_in_erp/differences?limit=0", 400, "bad_parameter", "1 or more"),
+        ("/api/v1/comparisons/orders_in_erp/differences?limit=x", 400, "bad_parameter", "/api/v1/openapi.json"),
+        ("/api/v1/rejects?limit=-1", 400, "bad_parameter", "/api/v1/openapi.json"),
+        ("/api/v1/comparisons/orders_in_erp/subscribe?state=%ff", 400, "bad_parameter", "known are undetermined"),
+        ("/api/v1/comparisons/%ff", 400, "bad_parameter", "UTF-8"),
+        ("/api/v1/targets/expected_order/rows/%ff", 400, "bad_parameter", "UTF-8"),
         ("/api/v1/targets/expected_order/rows/8", 503, "no_worker", "readyz"),
         ("/api/v1/targets/expected_order/rows/9", 503, "no_worker", "readyz"),
     ];
@@ -178,6 +195,9 @@ async fn errors_say_what_would_have_been_right() {
         let problem: Json = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(problem["code"], code, "{path}");
         assert!(problem["remedy"].as_str().unwrap().contains(remedy), "{path}: {problem}");
+        assert!(!problem["message"].as_str().unwrap().contains("deserialize"), "{path}: {problem}");
+        let known = crate::reference::HTTP.iter().any(|(s, c, _)| (*s, *c) == (status, code));
+        assert!(known, "{code} is not in docs/reference/codes.md");
     }
     let post = Request::post("/api/v1/sources").body(Body::empty()).unwrap();
     assert_eq!(router(app).oneshot(post).await.unwrap().status(), 405);
@@ -202,6 +222,9 @@ async fn sources_rejects_and_the_graph() {
     let (_, rejects) = get_json(&app, "/api/v1/rejects?code=MAPPING_NOT_FOUND").await;
     assert_eq!((&rejects["total"], &rejects["rejects"][0]["target"]), (&json!(1), &json!("expected_order")));
     assert_eq!(get_json(&app, "/api/v1/rejects?code=OTHER").await.1["total"], 0);
+    let key = rejects["rejects"][0]["key"].as_str().expect("the fixture's reject has a key");
+    assert_eq!(get_json(&app, &format!("/api/v1/rejects?key={key}")).await.1["total"], 1);
+    assert_eq!(get_json(&app, "/api/v1/rejects?key=other").await.1["total"], 0);
     let (_, graph) = get_json(&app, "/api/v1/graph").await;
     let text = graph["text"].as_str().unwrap();
     assert!(text.contains("expected_order (expected) + sales_order (actual) ─▶ orders_in_erp"), "{text}");

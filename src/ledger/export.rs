@@ -20,28 +20,46 @@ pub const DIFFERENCE_COLUMNS: [&str; 7] = ["key", "kind", "state", "field", "exp
 /// The columns of `rejects.csv`.
 pub const REJECT_COLUMNS: [&str; 6] = ["source", "code", "cause", "key", "partition", "offset"];
 
-/// The lines of a difference in CSV: one a differing field, by the field's name, for `mismatched`; otherwise one with an
-/// empty field and the rows as JSON.
-pub fn difference_lines(plan: &Plan, comparison: ComparisonId, difference: &Difference) -> Vec<[String; 7]> {
+/// Writes a line of CSV. NULL is an empty cell and the empty text is `""`, as PostgreSQL's COPY has it.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_csv<'a>(to: &mut impl Write, cells: impl IntoIterator<Item = Option<&'a str>>) -> io::Result<()> {
+    let mut line = String::new();
+    for (place, cell) in cells.into_iter().enumerate() {
+        line.push_str(if place > 0 { "," } else { "" });
+        match cell {
+            None => {}
+            Some(text) if text.is_empty() || text.contains([',', '"', '\n', '\r']) => line.extend(["\"", &text.replace('"', "\"\""), "\""]),
+            Some(text) => line.push_str(text),
+        }
+    }
+    line.push('\n');
+    to.write_all(line.as_bytes())
+}
+
+/// The lines of a difference in CSV: one a differing field, by the field's name, for `mismatched`; otherwise one without a
+/// field and with the rows as JSON.
+pub fn difference_lines(plan: &Plan, comparison: ComparisonId, difference: &Difference) -> Vec<[Option<String>; 7]> {
     let comparison = &plan.comparisons[comparison];
-    let line = |field: &str, expected: String, actual: String| {
+    let line = |field: Option<&str>, expected: Option<String>, actual: Option<String>| {
         let key = show::key_text(plan, comparison, &difference.key);
         let (kind, state) = (difference.kind.name().to_string(), difference.state.name().to_string());
-        [key, kind, state, field.to_string(), expected, actual, source_time_text(difference.since.source_time)]
+        [Some(key), Some(kind), Some(state), field.map(str::to_string), expected, actual, Some(source_time_text(difference.since.source_time))]
     };
     let mut fields = difference.fields(comparison);
     if difference.kind != Kind::Mismatched || fields.is_empty() {
         let text = |which, side: &Side| match show::side_json(plan, comparison, which, side) {
-            Json::Null => String::new(),
-            json => json.to_string(),
+            Json::Null => None,
+            json => Some(json.to_string()),
         };
         let (expected, actual) = (&difference.sides.expected, &difference.sides.actual);
-        return vec![line("", text(Which::Expected, expected), text(Which::Actual, actual))];
+        return vec![line(None, text(Which::Expected, expected), text(Which::Actual, actual))];
     }
     fields.sort_by_key(|d| &comparison.fields[d.field].name);
     let lines = fields.iter().map(|d| {
         let (expected, actual) = show::differing_text(plan, comparison, d);
-        line(&comparison.fields[d.field].name, expected, actual)
+        line(Some(&comparison.fields[d.field].name), expected, actual)
     });
     lines.collect()
 }
@@ -51,35 +69,33 @@ impl Ledger {
     ///
     /// # Errors
     /// Those of `to`.
-    pub fn export_differences(&self, comparison: ComparisonId, to: impl Write) -> io::Result<()> {
-        let mut csv = csv::Writer::from_writer(to);
-        csv.write_record(DIFFERENCE_COLUMNS)?;
+    pub fn export_differences(&self, comparison: ComparisonId, mut to: impl Write) -> io::Result<()> {
+        write_csv(&mut to, DIFFERENCE_COLUMNS.map(Some))?;
         for difference in self.differences(comparison, None) {
             for line in difference_lines(&self.plan, comparison, difference) {
-                csv.write_record(line)?;
+                write_csv(&mut to, line.iter().map(Option::as_deref))?;
             }
         }
-        csv.flush()
+        to.flush()
     }
 
     /// Writes `rejects.csv`: a line for each reject that stands, as often as it does.
     ///
     /// # Errors
     /// Those of `to`.
-    pub fn export_rejects(&self, to: impl Write) -> io::Result<()> {
-        let mut csv = csv::Writer::from_writer(to);
-        csv.write_record(REJECT_COLUMNS)?;
+    pub fn export_rejects(&self, mut to: impl Write) -> io::Result<()> {
+        write_csv(&mut to, REJECT_COLUMNS.map(Some))?;
         for (reject, weight) in self.rejects() {
             // A row that was computed from several records has no position.
-            let position = |n: i64| if n < 0 { String::new() } else { n.to_string() };
+            let position = |n: i64| (n >= 0).then(|| n.to_string());
             let (partition, offset) = (position(reject.partition.into()), position(reject.offset));
             let source = self.plan.sources[reject.source].name.as_str();
-            let key = reject.key.as_deref().unwrap_or("");
             for _ in 0..weight {
-                csv.write_record([source, reject.code, &reject.cause, key, &partition, &offset])?;
+                let cells = [Some(source), Some(reject.code), Some(&reject.cause), reject.key.as_deref(), partition.as_deref(), offset.as_deref()];
+                write_csv(&mut to, cells)?;
             }
         }
-        csv.flush()
+        to.flush()
     }
 
     /// The ledger's part of `summary.json`; seconds and memory are the caller's.

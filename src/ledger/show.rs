@@ -181,11 +181,11 @@ pub fn side_json(plan: &Plan, comparison: &Comparison, which: Which, side: &Side
     }
 }
 
-/// Both values of a differing field, as text; NULL is empty.
-pub fn differing_text(plan: &Plan, comparison: &Comparison, d: &DifferingField) -> (String, String) {
+/// Both values of a differing field, as text.
+pub fn differing_text(plan: &Plan, comparison: &Comparison, d: &DifferingField) -> (Option<String>, Option<String>) {
     let text = |which, field| {
         let (value, ty) = field_value(plan, comparison, which, d.field, field);
-        row::text_of(ty, &value)
+        (value != Value::Null).then(|| row::text_of(ty, &value))
     };
     (text(Which::Expected, d.expected), text(Which::Actual, d.actual))
 }

@@ -357,6 +357,13 @@ fn as_of_never_goes_back() {
 }
 
 #[test]
+fn null_and_the_empty_text_are_told_apart_in_csv() {
+    let mut csv = Vec::new();
+    write_csv(&mut csv, [None, Some(""), Some("a b"), Some("a,\"b\""), Some("two\nlines"), None]).unwrap();
+    assert_eq!(String::from_utf8(csv).unwrap(), ",\"\",a b,\"a,\"\"b\"\"\",\"two\nlines\",\n");
+}
+
+#[test]
 fn differences_are_exported_in_the_types_that_each_side_declared() {
     let mut bench = Bench::new();
     "crm@100 erp@200 10:A5/B7@100/ 2:A3/-@100/ 3:-/B@/100 4:A+B/-@100/".split(' ').for_each(|word| say(&mut bench, word));

@@ -144,3 +144,19 @@ fn what_a_wider_type_is_holds_every_value() {
         }
     }
 }
+
+#[test]
+fn a_common_type_holds_all_values_of_both() {
+    let common = |a: &str, b: &str| Type::parse(a).unwrap().common(Type::parse(b).unwrap()).map(|ty| ty.to_string());
+    let known = |a: &str, b: &str, ty: &str| {
+        assert_eq!((common(a, b).as_deref(), common(b, a).as_deref()), (Some(ty), Some(ty)), "{a} and {b}");
+    };
+    known("decimal(18,2)", "decimal(10,4)", "decimal(20,4)");
+    known("decimal(38,10)", "decimal(30,2)", "decimal(38,10)");
+    known("bigint", "decimal(12,2)", "decimal(21,2)");
+    known("int", "decimal(38,28)", "decimal(38,28)");
+    // 46, 49 and 39 digits.
+    for (a, b) in [("decimal(38,10)", "decimal(38,2)"), ("bigint", "decimal(38,30)"), ("bigint", "decimal(20,20)")] {
+        assert_eq!((common(a, b), common(b, a)), (None, None), "{a} and {b}");
+    }
+}

@@ -6,6 +6,8 @@ use tieout::plan::{Format, LogSpec};
 
 #[path = "../../fuzz/feed.rs"]
 mod feed;
+#[path = "../../fuzz/files.rs"]
+mod files;
 
 /// Every seed of a target; how many there were.
 fn each(target: &str, run: impl Fn(&[u8])) -> usize {
@@ -32,4 +34,10 @@ fn upsert_json() {
         feed::feed(Format::UpsertJson, LogSpec::Files(Vec::new()), None, Some(data));
     });
     assert!(seeds > 10, "{seeds} seeds");
+}
+
+#[test]
+fn config() {
+    let seeds = each("config", files::check);
+    assert!(seeds > 50, "{seeds} seeds");
 }

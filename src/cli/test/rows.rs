@@ -97,6 +97,8 @@ pub fn flow(value: &Json) -> String {
         }
         Json::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Json::String(text) if plain(text) => text.clone(),
+        // What looks like a variable is none.
+        Json::String(text) if text.contains("${") => Json::from(text.replace("${", "$${")).to_string(),
         other => other.to_string(),
     }
 }

@@ -1,148 +1,135 @@
 //! `tieout test --update`: an expectation in a dataflow file rewritten to what stands; everything else stays byte for byte.
 //!
-//! The YAML is edited as text, line by line, since no library keeps comments and layout. Rows that still hold keep their
-//! lines; a row that changed is written anew with the fields that it named.
+//! The file is parsed for the places of its values, and edited as text, since no library keeps comments and layout. A row that
+//! changed gets new values where they changed; rows go with their lines, and come behind the last one.
+
+use std::ops::Range;
 
 use serde_json::{Map, Value as Json};
 
 use super::rows::{Turn, flow, name, turns};
 use crate::{
-    plan::{Action, Plan, TestCase},
-    scenario::Unmet,
+    config::yaml::{self, At, Node},
+    plan::Plan,
+    scenario::{self, Unmet},
 };
 
-/// The text with one expectation rewritten; `None`: it was not found.
-pub fn rewritten(text: &str, plan: &Plan, test: &TestCase, unmet: &Unmet) -> Option<String> {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let at = unmet.line.checked_sub(1).filter(|at| *at < lines.len())?;
-    let eol = if lines[at].ends_with("\r\n") { "\r\n" } else { "\n" };
+/// Bytes of the text, and what comes in their place.
+type Edit = (Range<usize>, String);
+
+/// The text with one expectation rewritten; `None`: it was not found, or is written with anchors.
+pub fn rewritten(text: &str, plan: &Plan, unmet: &Unmet) -> Option<String> {
+    let tree = yaml::parse_text(text)?;
+    let (key, list) = expectation(text, &tree, unmet.line, name(plan, unmet.of))?;
     let turns = turns(plan, unmet);
-    let (from, to, new) = match lines[at].find("expect:").map(|column| (column, after_colon(&lines[at][column..]))) {
-        Some((column, "")) => entry(&lines, at, column, name(plan, unmet.of), unmet, &turns, eol)?,
-        Some((column, _)) => step(&lines, at, column, plan, test, unmet, &turns, eol)?,
-        None => return None,
-    };
-    let mut out: String = lines[..from].concat();
-    out.push_str(&new);
-    // A last line without an end stays one.
-    if to == lines.len() && !text.ends_with('\n') {
-        out.truncate(out.trim_end_matches(['\r', '\n']).len());
+    let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let rows: Vec<At> = list.items().collect();
+    if rows.len() != unmet.expected.len() || rows.iter().any(|row| !inside(row.node, list.node)) {
+        return None;
     }
-    out.push_str(&lines[to..].concat());
-    Some(out)
-}
-
-/// What stands behind the colon of `key: …`, without a comment.
-fn after_colon(line: &str) -> &str {
-    let rest = line.split_once(':').map_or("", |(_, rest)| rest).trim();
-    if rest.starts_with('#') { "" } else { rest }
-}
-
-fn indent(line: &str) -> usize {
-    line.len() - line.trim_start_matches(' ').len()
-}
-
-fn is_blank(line: &str) -> bool {
-    line.trim().is_empty() || line.trim_start().starts_with('#')
-}
-
-/// The line after the block of `lines[at]`, whose key stands at `column`; blank lines and comments at its end are not of it.
-fn block_end(lines: &[&str], at: usize, column: usize) -> usize {
-    let of_block = |line: &&str| indent(line) > column || (indent(line) == column && line.trim_start().starts_with("- "));
-    let mut end = at + 1;
-    for (n, line) in lines.iter().enumerate().skip(at + 1) {
-        if !line.trim().is_empty() && !of_block(line) {
-            break;
-        }
-        if !is_blank(line) {
-            end = n + 1;
+    let new: Vec<String> = turns.iter().filter_map(|turn| if let Turn::New(row) = turn { Some(object(row)) } else { None }).collect();
+    let gone: Vec<usize> = turns.iter().filter_map(|turn| if let Turn::Gone(at) = turn { Some(*at) } else { None }).collect();
+    let mut edits: Vec<Edit> = Vec::new();
+    for turn in &turns {
+        if let Turn::Other(at, row) = turn {
+            values(text, rows[*at], plan, unmet, &unmet.expected[*at], row, &mut edits)?;
         }
     }
-    end
-}
-
-/// Rewrites the entry `name:` of a step in block style.
-fn entry(lines: &[&str], step: usize, column: usize, name: &str, unmet: &Unmet, turns: &[Turn], eol: &str) -> Option<(usize, usize, String)> {
-    let last = block_end(lines, step, column);
-    let first = (step + 1..last).find(|l| !is_blank(lines[*l]))?;
-    let depth = indent(lines[first]);
-    let is_entry = |line: &str| {
-        let key = line.trim_start().split(':').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        indent(line) == depth && key == name
-    };
-    let at = (first..last).find(|l| is_entry(lines[*l]))?;
-    let end = block_end(lines, at, depth);
-    // The lines of the rows, if each has one of its own.
-    let body = &lines[at + 1..end];
-    let is_row = |line: &&&str| line.trim_start().starts_with("- ");
-    let own = after_colon(lines[at]).is_empty() && body.iter().filter(is_row).count() == unmet.expected.len() && body.iter().all(|l| is_row(&l) || is_blank(l));
-    let mut out = String::new();
-    if turns.iter().all(|turn| matches!(turn, Turn::Gone(_))) {
-        out.push_str(&format!("{}{name}: []{eol}", " ".repeat(depth)));
-        return Some((at, end, out));
-    }
-    if own {
-        out.push_str(lines[at])
+    let is_flow = text[list.node.at.clone()].starts_with('[');
+    // A list of a map in block style may have its rows on lines of their own.
+    let in_block = line_of(text, key.start).trim_start().starts_with(&text[key.clone()]);
+    if gone.len() == rows.len() && (is_flow || new.is_empty()) {
+        let colon = key.end + text[key.end..].find(':')? + 1;
+        let margin = " ".repeat(key.start - line_start(text, key.start) + 2);
+        if is_flow && in_block && !new.is_empty() {
+            let lines: String = new.iter().map(|row| format!("{eol}{margin}- {row}")).collect();
+            edits.push((colon..list.node.at.end, lines));
+        } else if is_flow {
+            edits.push((list.node.at.clone(), format!("[{}]", new.join(", "))));
+        } else {
+            edits.push((colon..colon, " []".into()));
+            edits.extend(rows.iter().map(|row| (lines_of(text, &row.node.at), String::new())));
+        }
+    } else if is_flow {
+        let kept = (0..rows.len()).rev().find(|at| !gone.contains(at))?;
+        let end = |at: usize| rows[at].node.at.end;
+        edits.extend(gone.iter().filter(|at| **at < kept).map(|at| (rows[*at].node.at.start..rows[at + 1].node.at.start, String::new())));
+        let more: String = new.iter().map(|row| format!(", {row}")).collect();
+        edits.push((end(kept)..end(rows.len() - 1), more));
     } else {
-        out.push_str(&format!("{}{name}:{eol}", " ".repeat(depth)))
+        edits.extend(gone.iter().map(|at| (lines_of(text, &rows[*at].node.at), String::new())));
+        let last = lines_of(text, &rows.last()?.node.at).end;
+        let first = &rows[0].node.at;
+        let margin = text[line_start(text, first.start)..first.start].split('-').next().unwrap_or_default();
+        let lines: String = new.iter().map(|row| format!("{margin}- {row}{eol}")).collect();
+        let ended = text[..last].ends_with('\n');
+        edits.push((last..last, if ended { lines } else { format!("{}{lines}", if lines.is_empty() { "" } else { eol }).trim_end().to_string() }));
     }
-    let margin = " ".repeat(body.iter().find(is_row).map_or(depth + 2, |line| indent(line)));
-    let write = |row: &Map<String, Json>| format!("{margin}- {}{eol}", flow(&Json::Object(row.clone())));
-    let mut rest = body.iter();
-    for turn in turns {
-        if own && !matches!(turn, Turn::New(_)) {
-            // Comments before a row stay where they are.
-            let line = loop {
-                match rest.next() {
-                    Some(line) if is_row(&line) => break line,
-                    Some(comment) => out.push_str(comment),
-                    None => return None,
-                }
-            };
-            match turn {
-                Turn::Same(_) => out.push_str(&ended(line, eol)),
-                Turn::Other(_, row) => out.push_str(&write(row)),
-                Turn::Gone(_) | Turn::New(_) => {}
-            }
+    apply(text, edits)
+}
+
+/// The key and the rows of an expectation of the step on this line.
+fn expectation<'t>(text: &str, tree: &'t Node, line: usize, name: &str) -> Option<(Range<usize>, At<'t>)> {
+    let tests = At { file: 0, node: tree }.get("tests")?;
+    let steps = tests.items().filter_map(|test| test.get("steps")).flat_map(At::items);
+    let mut found = steps.filter(|step| text[..step.node.at.start].matches('\n').count() + 1 == line);
+    let expect = found.next().filter(|_| found.next().is_none())?.get("expect")?;
+    let (key, rows) = expect.entries().find(|(key, _)| key.key() == name)?;
+    let good = inside(key.node, expect.node) && inside(rows.node, expect.node) && rows.is_list();
+    good.then(|| (key.node.at.clone(), rows))
+}
+
+/// A node that stands where it is used (an alias is what it names, somewhere else), and that nothing else refers to.
+fn inside(node: &Node, around: &Node) -> bool {
+    around.at.start <= node.at.start && node.at.end <= around.at.end
+}
+
+/// New values for the fields of a row that changed.
+fn values(text: &str, at: At, plan: &Plan, unmet: &Unmet, expected: &Map<String, Json>, row: &Map<String, Json>, edits: &mut Vec<Edit>) -> Option<()> {
+    for (key, value) in at.entries() {
+        let (Some(old), Some(new)) = (expected.get(key.key()), row.get(key.key())) else { return None };
+        if scenario::same(plan, unmet.of, key.key(), old, new) {
             continue;
         }
-        match turn {
-            Turn::Same(at) => out.push_str(&write(&unmet.expected[*at])),
-            Turn::Other(_, row) | Turn::New(row) => out.push_str(&write(row)),
-            Turn::Gone(_) => {}
+        let place = value.node.at.clone();
+        if !inside(value.node, at.node) || text[place.clone()].starts_with(['&', '*', '!']) {
+            return None;
         }
+        // Nothing stands behind `key:`.
+        let space = if place.is_empty() && !text[..place.start].ends_with(' ') { " " } else { "" };
+        edits.push((place, format!("{space}{}", flow(new))));
     }
-    Some((at, end, out))
+    Some(())
 }
 
-fn ended(line: &str, eol: &str) -> String {
-    if line.ends_with('\n') { line.to_string() } else { format!("{line}{eol}") }
+fn object(row: &Map<String, Json>) -> String {
+    flow(&Json::Object(row.clone()))
 }
 
-/// Rewrites a step that stands in flow style, `- expect: { … }`, in block style, with all that it expects.
-fn step(lines: &[&str], at: usize, column: usize, plan: &Plan, test: &TestCase, unmet: &Unmet, turns: &[Turn], eol: &str) -> Option<(usize, usize, String)> {
-    let step = test.steps.iter().find(|step| step.line == unmet.line)?;
-    let Action::Expect(all) = &step.action else { return None };
-    let margin = " ".repeat(column);
-    let mut out = format!("{}expect:{eol}", &lines[at][..column]);
-    for (of, expected) in all {
-        let rows: Vec<&Map<String, Json>> = if *of == unmet.of { now(turns, unmet) } else { expected.iter().collect() };
-        let head = name(plan, *of);
-        out.push_str(&if rows.is_empty() { format!("{margin}  {head}: []{eol}") } else { format!("{margin}  {head}:{eol}") });
-        for row in rows {
-            out.push_str(&format!("{margin}    - {}{eol}", flow(&Json::Object(row.clone()))));
-        }
+fn line_start(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |n| n + 1)
+}
+
+fn line_of(text: &str, at: usize) -> &str {
+    text[line_start(text, at)..].lines().next().unwrap_or_default()
+}
+
+/// The whole lines on which a value stands.
+fn lines_of(text: &str, at: &Range<usize>) -> Range<usize> {
+    line_start(text, at.start)..text[at.end..].find('\n').map_or(text.len(), |n| at.end + n + 1)
+}
+
+/// Edits that do not touch each other, from the last to the first.
+fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
+    edits.sort_by_key(|(at, _)| (at.start, at.end));
+    if edits.windows(2).any(|pair| pair[0].0.end > pair[1].0.start) {
+        return None;
     }
-    Some((at, block_end(lines, at, column), out))
-}
-
-fn now<'a>(turns: &'a [Turn], unmet: &'a Unmet) -> Vec<&'a Map<String, Json>> {
-    let row = |turn: &'a Turn| match turn {
-        Turn::Same(at) => Some(&unmet.expected[*at]),
-        Turn::Other(_, row) | Turn::New(row) => Some(row),
-        Turn::Gone(_) => None,
-    };
-    turns.iter().filter_map(row).collect()
+    let mut text = text.to_string();
+    for (at, new) in edits.into_iter().rev() {
+        text.replace_range(at, &new);
+    }
+    Some(text)
 }
 
 #[cfg(test)]

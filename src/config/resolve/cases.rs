@@ -1,6 +1,6 @@
 //! The tests in dataflow files: events as JSON text, expected rows as JSON in the form in which answers have it.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use serde_json::{Map, Value as Json};
 
@@ -9,10 +9,12 @@ use crate::{
     config::{
         codes::Code,
         names,
-        problem::line_column,
+        problem::{Place, line_column},
         span,
         yaml::{At, Data},
     },
+    engine::table::change::CODES as REJECTS,
+    ledger::{Kind, State},
     plan::{Action, Expectation, Format, SourceId, Step, TableRef, TestCase},
     row::{Type, json_of, key_text, pack_value},
 };
@@ -23,7 +25,12 @@ const REJECT: [&str; 6] = ["source", "code", "cause", "key", "partition", "offse
 
 impl Resolver<'_> {
     pub(super) fn tests(&mut self, dataflow: At) {
+        let mut named: HashMap<&str, Place> = HashMap::new();
         for test in dataflow.get("tests").into_iter().flat_map(At::items) {
+            self.test_name(test, &mut named);
+            if let Some(steps) = test.get("steps") {
+                self.not_empty(steps, "a test without steps shows nothing", "add steps: `feed`, `advance`, `expect`");
+            }
             let steps = test.get("steps").into_iter().flat_map(At::items);
             let steps = steps.filter_map(|at| Some(Step { line: self.line(at), action: self.action(at)? })).collect();
             self.plan.tests.push(TestCase {
@@ -36,14 +43,35 @@ impl Resolver<'_> {
         }
     }
 
+    /// Results are told apart by the name.
+    fn test_name<'t>(&mut self, test: At<'t>, named: &mut HashMap<&'t str, Place>) {
+        let Some((at, name)) = test.get("name").and_then(|at| Some((at, at.text()?))) else { return };
+        match named.get(name) {
+            Some(first) => {
+                let message = format!("two tests of this dataflow are named `{name}`");
+                self.report.error_of_two(Code::DuplicateName, &at.place(), message, first, "first here").hint("rename one of the two");
+            }
+            None => drop(named.insert(name, at.place())),
+        }
+    }
+
+    /// A list or map with nothing in it is mostly something that got lost.
+    fn not_empty(&mut self, at: At, message: &str, hint: &str) {
+        if (at.is_list() || at.is_map()) && at.items().count() + at.entries().count() == 0 {
+            self.report.error(Code::BadTest, &at.place(), message).hint(hint);
+        }
+    }
+
     fn line(&self, at: At) -> usize {
         line_column(&self.report.files[at.file].text, at.node.at.start).0
     }
 
     fn action(&mut self, step: At) -> Option<Action> {
         if let Some(feed) = step.get("feed") {
+            self.not_empty(feed, "the step feeds nothing", "name a source with its events: `feed: { orders: [{ … }] }`");
             let feed = feed.entries().filter_map(|(name, events)| {
                 let source = self.fed(name)?;
+                self.not_empty(events, "no event is fed", "write the events as a list, or remove the source from the step");
                 Some((source, events.items().filter_map(|event| self.event(event, source)).collect()))
             });
             return Some(Action::Feed(feed.collect()));
@@ -55,7 +83,9 @@ impl Resolver<'_> {
         if let Some(advance) = step.get_text("advance") {
             return span::parse(advance).ok().map(Action::Advance);
         }
-        let expect = step.get("expect")?.entries().filter_map(|(name, rows)| {
+        let expect = step.get("expect")?;
+        self.not_empty(expect, "the step expects nothing", "name a target, a comparison or `rejects`; `rejects: []` expects that there are none");
+        let expect = expect.entries().filter_map(|(name, rows)| {
             let what = self.expected(name)?;
             Some((what, rows.items().filter_map(|row| self.row(row, what)).collect()))
         });
@@ -253,7 +283,7 @@ impl Resolver<'_> {
     }
 
     fn plain_row(&mut self, at: At, what: Expectation, known: &[&'static str], of: &str, row: &mut Map<String, Json>) -> bool {
-        let mut good = true;
+        let before = self.report.errors();
         for (name, value) in at.entries() {
             if !known.contains(&name.key()) {
                 self.report.error(Code::UnknownColumn, &name.place(), format!("{of} has no column `{}`", name.key())).hint(names::alternatives(
@@ -261,16 +291,67 @@ impl Resolver<'_> {
                     known.iter().copied(),
                     "",
                 ));
-                good = false;
                 continue;
             }
+            self.plain_value(name.key(), value, what);
             let json = if name.key() == "key" { self.key_json(value, what) } else { self.json(value) };
-            match json {
-                Some(json) => drop(row.insert(name.key().to_string(), json)),
-                None => good = false,
+            row.extend(json.map(|json| (name.key().to_string(), json)));
+        }
+        self.report.errors() == before
+    }
+
+    /// A value of a difference or reject that can only be one of those known; another one would never stand.
+    fn plain_value(&mut self, column: &str, value: At, what: Expectation) {
+        let fields: Vec<String> = match what {
+            // Of a comparison that did not resolve, nothing is known.
+            Expectation::Comparison(id) if !self.plan.comparisons[id].key.is_empty() => {
+                self.plan.comparisons[id].fields.iter().map(|f| f.name.clone()).collect()
+            }
+            Expectation::Comparison(_) if ["field", "fields", "expected", "actual"].contains(&column) => return,
+            _ => Vec::new(),
+        };
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        match column {
+            "kind" => self.one_of(value, "is no kind of difference", &Kind::ALL.map(Kind::name)),
+            "state" => self.one_of(value, "is no state of a difference", &State::ALL.map(State::name)),
+            "code" => self.one_of(value, "is no code of a reject", &REJECTS.map(|(code, _)| code)),
+            "source" => {
+                let known = self.known(|thing| matches!(thing, Thing::Table(TableRef::Source(_))));
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                if !self.blind {
+                    self.one_of(value, "is no source", &known);
+                }
+            }
+            // Null of a difference that is not in a field.
+            "field" if !value.is_null() => self.one_of(value, "is no field that is compared", &fields),
+            "fields" | "expected" | "actual" => {
+                for (name, both) in value.entries() {
+                    self.one_of(name, "is no field that is compared", &fields);
+                    if column == "fields" {
+                        both.entries().for_each(|(side, _)| self.one_of(side, "is no side of a comparison", &["expected", "actual"]));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn one_of(&mut self, at: At, is_no: &str, known: &[&str]) {
+        match at.text() {
+            Some(text) if known.contains(&text) => {}
+            Some(text) => {
+                self.report.error(Code::BadTest, &at.place(), format!("`{text}` {is_no}")).hint(names::alternatives(
+                    text,
+                    known.iter().copied(),
+                    "there is none",
+                ));
+            }
+            None => {
+                self.report
+                    .error(Code::BadTest, &at.place(), format!("{} {is_no}", at.form()))
+                    .hint(format!("known are {}", names::list(known.iter().copied())));
             }
         }
-        good
     }
 
     /// A key as answers print it: a text, of several columns a JSON array as text.

@@ -101,6 +101,9 @@ impl Resolver<'_> {
     }
 
     fn not_comparable(&mut self, at: At, expected: &Side, left: &Column, actual: &Side, right: &Column) {
+        if let (Some(one), Some(other)) = (left.ty.digits(), right.ty.digits()) {
+            return self.too_many_digits(at, (expected, left, one), (actual, right, other));
+        }
         let message = format!(
             "`{}` of {} is `{}`, `{}` of {} is `{}`: these have no values in common",
             left.name, expected.what, left.ty, right.name, actual.what, right.ty
@@ -110,6 +113,33 @@ impl Resolver<'_> {
             TableRef::Source(_) => format!("declare the columns with types that go together, or compare a target that converts `{}`", left.name),
         };
         self.report.error(Code::NotComparable, &at.place(), message).hint(hint);
+    }
+
+    /// Two exact numbers have values in common, but no decimal holds those of both.
+    fn too_many_digits(&mut self, at: At, expected: (&Side, &Column, (u8, u8)), actual: (&Side, &Column, (u8, u8))) {
+        let ((side, left, (whole, scale)), (other_side, right, (other_whole, other_scale))) = (expected, actual);
+        let message = format!(
+            "`{}` of {} is `{}`, `{}` of {} is `{}`: the values of both need {} digits, and a decimal has at most 38",
+            left.name,
+            side.what,
+            left.ty,
+            right.name,
+            other_side.what,
+            right.ty,
+            whole.max(other_whole) + scale.max(other_scale)
+        );
+        // Fewer digits before the point where there are more of them; of an integer they are given.
+        let (larger, finer) = if whole > other_whole { (expected, actual) } else { (actual, expected) };
+        let (wide, whole, scale) = match larger.1.ty {
+            Type::Int(_) => (finer, finer.2.0, 38 - larger.2.0),
+            _ => (larger, 38 - finer.2.1, larger.2.1),
+        };
+        let ty = Type::Decimal(whole + scale, scale);
+        let hint = match wide.0.table {
+            TableRef::Target(_) => format!("convert it in the target: `{{ value: …, type: \"{ty}\" }}` or `cast(… AS {ty})`"),
+            TableRef::Source(_) => format!("declare `{}` as `{ty}`", wide.1.name),
+        };
+        self.report.error(Code::NotComparable, &at.place(), message).hint(format!("if that is enough for the values of `{}`, {hint}", wide.1.name));
     }
 
     fn field_pairs(&mut self, name: At, body: At, expected: &Side, actual: &Side, key: &[KeyPair]) -> Vec<FieldPair> {

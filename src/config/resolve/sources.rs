@@ -129,10 +129,12 @@ fn wire(body: At) -> Wire {
     Wire {
         decimals: if text("decimals") == Some("precise") { WireDecimals::Precise } else { WireDecimals::Text },
         times: match text("times") {
+            Some("adaptive_time_microseconds") => WireTimes::AdaptiveTimeMicroseconds,
             Some("microseconds") => WireTimes::Microseconds,
             Some("connect") => WireTimes::Connect,
             Some("nanoseconds") => WireTimes::Nanoseconds,
             _ => WireTimes::Adaptive,
         },
+        hex: text("binary") == Some("hex"),
     }
 }

@@ -12,9 +12,10 @@ use datafusion_expr::{
     logical_plan::builder::LogicalTableSource,
     planner::{ContextProvider, ExprPlanner},
 };
+use datafusion_functions::math::round::RoundFunc;
 use datafusion_sql::planner::{NullOrdering, ParserOptions};
 
-use super::{CatalogTable, types};
+use super::{CatalogTable, round::Round, types};
 use crate::row::Column;
 
 /// The functions and options; the same for every text.
@@ -73,6 +74,7 @@ pub static SHARED: LazyLock<Shared> = LazyLock::new(|| {
             }
         }
     }
+    scalars.insert("round".into(), Arc::new(ScalarUDF::from(Round(RoundFunc::new()))));
     let mut aggregates = HashMap::new();
     for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {

@@ -26,6 +26,7 @@ mod place;
 mod problems;
 mod query;
 pub mod rel;
+mod round;
 mod scalar;
 pub mod types;
 

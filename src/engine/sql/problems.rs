@@ -1,6 +1,6 @@
 //! DataFusion's complaints as problems with places and suggestions.
 
-use std::any::Any;
+use std::{any::Any, ops::Range};
 
 use datafusion_common::{
     DataFusionError, ScalarValue, SchemaError,
@@ -41,10 +41,58 @@ pub fn of_parser(text: &str, error: &ParserError) -> SqlProblem {
     match error {
         ParserError::ParserError(message) | ParserError::TokenizerError(message) => {
             let (at, message) = of_message(text, message);
-            problem(at, lower_first(&message), None)
+            let hint = of_slip(text, &at);
+            problem(at, lower_first(&message), Some(hint))
         }
-        ParserError::RecursionLimitExceeded => problem(whole(text), "the text is nested too deeply", None),
+        ParserError::RecursionLimitExceeded => problem(whole(text), "the text is nested too deeply", Some("split it over several fields or targets".into())),
     }
+}
+
+/// What to look at where the parser stopped.
+pub fn of_slip(text: &str, at: &Range<usize>) -> String {
+    match misspelt(text, at) {
+        Some((word, keyword)) => format!("did you mean `{keyword}` where `{word}` stands?"),
+        None => LOOK_HERE.into(),
+    }
+}
+
+pub const LOOK_HERE: &str = "look here and at the word before: a comma, an operator, a bracket or a keyword may be lacking; a text has 'single quotes'";
+
+/// The word at which the parser stopped, or the one before it, if it is nearly a keyword: a misspelt one reads as a name at first.
+fn misspelt<'t>(text: &'t str, at: &Range<usize>) -> Option<(&'t str, &'static str)> {
+    const KEYWORDS: [&str; 24] = [
+        "SELECT",
+        "DISTINCT",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "JOIN",
+        "INNER",
+        "LEFT",
+        "RIGHT",
+        "FULL",
+        "CROSS",
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "BETWEEN",
+        "LIKE",
+        "CAST",
+        "WITH",
+    ];
+    let words = |text: &'t str| text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty());
+    let near = [words(text.get(at.clone())?).next(), words(text.get(..at.start)?).next_back()];
+    near.into_iter().flatten().find_map(|word| {
+        let upper = word.to_uppercase();
+        let keyword = KEYWORDS.into_iter().find(|k| strsim::damerau_levenshtein(k, &upper) == 1)?;
+        (word.len() > 3 && !KEYWORDS.contains(&upper.as_str())).then_some((word, keyword))
+    })
 }
 
 /// Runs a planner on a stack of its own, which is large enough for any text that the parser accepts and ends in a problem
@@ -113,7 +161,7 @@ pub fn of_planner(text: &str, error: &DataFusionError) -> Vec<SqlProblem> {
     }
 }
 
-fn place_of(text: &str, diagnostic: &Diagnostic) -> Option<std::ops::Range<usize>> {
+fn place_of(text: &str, diagnostic: &Diagnostic) -> Option<Range<usize>> {
     let span = diagnostic.span?;
     let location = |l: datafusion_common::Location| Location { line: l.line, column: l.column };
     of_span(text, Span { start: location(span.start), end: location(span.end) })
@@ -189,7 +237,12 @@ fn of_message_text(text: &str, said: &str) -> SqlProblem {
         .or_else(|| between(short, "function '", "'"))
         .map_or_else(|| whole(text), |name| of_word(text, name));
     let short = short.split(" No function matches the given name").next().unwrap_or(short);
-    problem(at, lower_first(short), None)
+    let hint = if short.contains("coerce") {
+        "values of these types do not go together: convert one with `cast(… AS …)`"
+    } else {
+        "write it in another way; docs/dataflows.md lists what SQL is kept"
+    };
+    problem(at, lower_first(short), Some(hint.into()))
 }
 
 /// Names of Arrow types as the types that people declare.

@@ -86,7 +86,9 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
         let start = of_location(text, rest.span.start);
-        return Err(vec![problem(start..whole(text).end.max(start), format!("the expression should end before `{}`", rest.token), None)]);
+        let at = start..whole(text).end.max(start);
+        let hint = problems::of_slip(text, &at);
+        return Err(vec![problem(at, format!("the expression should end before `{}`", rest.token), Some(hint))]);
     }
     let refusals = check::check(text, Kind::Expression, &parsed);
     if !refusals.is_empty() {
@@ -120,6 +122,9 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let mut named: Vec<usize> = expr.column_refs().into_iter().filter_map(|column| schema.maybe_index_of_column(column)).collect();
     named.sort_unstable();
     let expr = simplifier.simplify(expr).map_err(|e| fail(&e))?;
+    // Values are packed as what they are, and read as what was planned.
+    let simplified = expr.get_type(&schema).map_err(|e| fail(&e))?;
+    let expr = cast(expr, &simplified, types::arrow_type(ty));
     let compiled = Compiled::new(&expr, &schema, fit, text.trim().to_string()).map_err(|e| fail(&e))?;
     Ok(Scalar { text: text.to_string(), ty, columns: named, injective, how: How::Compute(Arc::new(compiled)) })
 }

@@ -128,6 +128,7 @@ fn an_unavailable_value_is_unknown_in_all_its_forms() {
         ("json", "\"__debezium_unavailable_value\""),
         ("int", "\"__debezium_unavailable_value\""),
         ("bytes", "\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\""),
+        ("bytes", "\"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565\""),
         ("decimal(12,2)", "\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\""),
         ("array", "[\"__debezium_unavailable_value\"]"),
         ("array", numbers.as_str()),

@@ -23,7 +23,7 @@ fn captured(file: &str) -> Vec<Captured> {
     text.lines().map(|line| serde_json::from_str(line).expect("a captured record")).collect()
 }
 
-const PRECISE: Wire = Wire { decimals: WireDecimals::Precise, times: WireTimes::Adaptive };
+const PRECISE: Wire = Wire { decimals: WireDecimals::Precise, times: WireTimes::Adaptive, hex: false };
 
 /// The records of a topic of a file as text; source times are left out but checked to be what `source_time` says.
 fn decode(file: &str, topic: &str, columns: &str, key: &str, wire: Wire) -> String {
@@ -202,10 +202,48 @@ fn a_transaction_over_tables_is_its_rows() {
         delete invoice=30 line=2 sku=? qty=?",
     );
     check("mariadb/10-truncate", "erp.erp.invoice_line", line, "invoice,line", "truncate");
+}
+
+/// Rows of an incremental snapshot come between changes, and without a position in the database's own log: they are the newest
+/// of their topic, as any other record.
+#[test]
+fn an_incremental_snapshot_is_rows() {
+    let file = "postgres/15-incremental-snapshot";
+    let line = "order_id int, line_no int, sku varchar, qty int";
+    check(
+        file,
+        "crm.public.order_line",
+        line,
+        "order_id,line_no",
+        "
+        upsert order_id=50 line_no=1 sku=S-1 qty=1
+        upsert order_id=50 line_no=2 sku=S-2 qty=2
+        upsert order_id=50 line_no=3 sku=S-3 qty=3
+        upsert order_id=50 line_no=4 sku=S-4 qty=4
+        upsert order_id=50 line_no=5 sku=S-5 qty=5",
+    );
+    let events = |topic: &str| -> Vec<serde_json::Value> {
+        let of_topic = captured(file).into_iter().filter(|r| r.topic == topic);
+        of_topic.map(|r| serde_json::from_str(&r.value.expect("an event")).expect("JSON")).collect()
+    };
+    for event in events("crm.public.order_line") {
+        let source = &event["source"];
+        assert_eq!((&event["op"], &source["snapshot"]), (&"r".into(), &"incremental".into()));
+        assert!(event["transaction"].is_null() && source["txId"].is_null() && source["lsn"].is_null());
+    }
+    // The signal that asked for it, and a window a chunk: rows of the signal table, which change nothing elsewhere.
+    let signals: Vec<_> = events("crm.public.dbz_signal").iter().map(|e| e["after"]["type"].as_str().unwrap_or_default().to_string()).collect();
+    let windows = ["snapshot-window-open", "snapshot-window-close"];
+    assert_eq!(signals[0], "execute-snapshot");
+    assert_eq!(signals[1..], windows.repeat(4));
+    let decoded = decode(file, "crm.public.dbz_signal", "id varchar, type varchar", "id", PRECISE);
+    assert_eq!(decoded.lines().count(), signals.len());
+    assert!(decoded.lines().zip(&signals).all(|(line, signal)| line.starts_with("upsert id=") && line.ends_with(&format!(" type={signal}"))), "{decoded}");
+    check(file, "crm.transaction", line, "order_id,line_no", &"skip\n".repeat(18));
     check(
         "mariadb/11-incremental-snapshot",
         "erp.erp.invoice_line",
-        line,
+        "invoice int, line int, sku varchar, qty int",
         "invoice,line",
         "
         upsert invoice=50 line=1 sku=S-1 qty=1
@@ -291,6 +329,25 @@ const POSTGRES: &str = "id int, si smallint, i int, bi bigint, n122 decimal(12,2
     vc varchar(20), ch varchar(5), ci varchar, ai int[], at text[], an array, ats array, e varchar, ae array, ip varchar, pt json, r4 varchar, bit1 bool, \
     bit8 bytes, vbit bytes, h json, oid_ bigint, gen decimal(38,2)";
 
+/// `binary.handling.mode=hex`, and times of day in microseconds where `adaptive` counts milliseconds.
+#[test]
+fn hexadecimal_bytes_and_mariadbs_times_of_day() {
+    let hex = Wire { hex: true, ..Wire::default() };
+    let bytes = |file: &str, topic: &str, columns: &str, wire| types(file, topic, &format!("id int, {columns}"), wire, 1)[0].clone();
+    assert_eq!(bytes("postgres/23-types-double-isostring", "t23.public.types", "by bytes", hex), "upsert id=1 by=deadbeef00");
+    let maria = ("mariadb/23-types-double-isostring", "m23.erp.types");
+    assert_eq!(bytes(maria.0, maria.1, "bin bytes, vbin bytes, bl bytes", hex), "upsert id=1 bin=deadbeef vbin=00ff bl=deadbeef00");
+    // Where a schema says bytes, they are base64 whatever is declared.
+    assert_eq!(bytes("mariadb/21-types-precise-default-schemas", "m21.erp.types", "bin bytes", hex), "upsert id=1 bin=deadbeef");
+    let times = |times| {
+        let wire = Wire { times, ..PRECISE };
+        bytes("mariadb/20-types-precise-default", "m20.erp.types", "t time(3), t6 time, dtm3 timestamp(3), dtm6 timestamp", wire)
+    };
+    let expected = "upsert id=1 t=13:14:15 t6=13:14:15.123456 dtm3=2026-03-29T02:30:00.123 dtm6=2026-03-29T02:30:00.123456";
+    assert_eq!(times(WireTimes::AdaptiveTimeMicroseconds), expected);
+    assert!(times(WireTimes::Adaptive).starts_with("reject VALUE_OUT_OF_RANGE column `t`"), "{}", times(WireTimes::Adaptive));
+}
+
 /// The settings in which the table of types was captured: what its file and topic are, and what a source declares.
 fn postgres_settings() -> [(u8, &'static str, Wire); 5] {
     [
@@ -306,7 +363,7 @@ fn postgres_settings() -> [(u8, &'static str, Wire); 5] {
 fn postgres_types_are_equal_by_value_in_all_settings() {
     for (setting, file, wire) in postgres_settings() {
         let topic = format!("t{setting}.public.types");
-        // In hexadecimal digits here, which is a wire setting that tieout does not have: declare it as text.
+        // In hexadecimal digits here, and the bit strings beside it in base64: see `hexadecimal_bytes_and_mariadbs_times_of_day`.
         let columns = if setting == 23 { POSTGRES.replace("by bytes", "by varchar") } else { POSTGRES.to_string() };
         let row = |id| types(file, &topic, &columns, wire, id);
         let mut usual = "upsert id=1 si=7 i=42 bi=9007199254740993 n122=1234.50 n_free=12345.678900000 m=99.95 dom=10.10 r=0.1 d=0.1 b=true dt=2026-03-29 \
