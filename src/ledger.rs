@@ -110,6 +110,8 @@ pub struct Ledger {
     workers: Vec<WorkerState>,
     rows: BTreeMap<TableRef, u64>,
     failure: Option<String>,
+    /// Goes on from a checkpoint of a time at which differences were shown.
+    resumed: bool,
     /// The newest ticks that changed something, none of them at or before `recent_after`.
     recent: VecDeque<Arc<TickChanges>>,
     recent_after: Tick,
@@ -137,6 +139,7 @@ impl Ledger {
             workers: vec![WorkerState::default(); plan.workers.max(1)],
             rows: BTreeMap::new(),
             failure: None,
+            resumed: false,
             recent: VecDeque::new(),
             recent_after: 0,
             recent_changes: 0,
@@ -206,6 +209,10 @@ impl Ledger {
         self.rejects.retain(|_, weight| *weight != 0);
         (self.as_of, self.wall_ms) = (tick, wall_ms);
         if sealed.restored {
+            if self.resumed {
+                // What was shown before is no news; what was never shown waits for the first tick that is.
+                rows.clear();
+            }
             for (id, lost) in self.not_given_back() {
                 tracing::warn!(comparison = plan.comparisons[id].name, lost, "differences stood when the checkpoint was taken, and do not after it was read");
             }

@@ -164,7 +164,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     if folder.is_some() {
         workers.all(&Command::Keep);
     }
-    let taker = folder.map(|folder| (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ask.clone())));
+    let taker = folder.map(|folder| (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone())));
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();

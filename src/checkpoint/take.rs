@@ -42,7 +42,7 @@ enum Given {
 
 impl Taker {
     /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from.
-    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ask: Sender<Ask>) -> Taker {
+    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ledger: SharedLedger, ask: Sender<Ask>) -> Taker {
         let (stop, stopped) = unbounded();
         let (saves, saved) = unbounded();
         let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
@@ -53,6 +53,10 @@ impl Taker {
             .spawn(move || {
                 let mut due = Instant::now() + chain.plan.checkpoint.interval;
                 while stopped.recv_timeout(due.saturating_duration_since(Instant::now())).is_err_and(|e| e.is_timeout()) {
+                    due = Instant::now() + chain.plan.checkpoint.interval;
+                    if !ledger.read().may_save() {
+                        continue;
+                    }
                     match chain.take(&stopped, &saved, |command| {
                         let asked = match command {
                             Command::Save { all, to } => ask.send(Ask::Save { all, to }),
@@ -84,6 +88,9 @@ impl Taker {
     pub fn finish(self, workers: &Workers, ledger: &SharedLedger) -> Result<(), CheckpointError> {
         let _ = self.stop.send(());
         let mut chain = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if !ledger.read().may_save() {
+            return Ok(());
+        }
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
         match chain.take(&never(), &saved, |command| workers.all(&command)) {

@@ -33,6 +33,12 @@ pub struct LedgerSave {
 }
 
 impl Ledger {
+    /// May a checkpoint be taken? Not while catching up after a restart: what had been shown before is compared with what
+    /// will be shown after, and a checkpoint in between would know neither.
+    pub fn may_save(&self) -> bool {
+        self.hydrated || !self.resumed
+    }
+
     /// What a checkpoint as of now must keep.
     pub fn save(&self) -> LedgerSave {
         let plan = self.plan.clone();
@@ -57,6 +63,7 @@ impl Ledger {
         if save.sources.len() != plan.sources.len() || save.differences.len() != plan.comparisons.len() {
             return Err("it has other sources or comparisons".into());
         }
+        ledger.resumed = save.hydrated;
         ledger.sources.clone_from(&save.sources);
         for (text, weight) in &save.rejects {
             let reject = unhex(text).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;

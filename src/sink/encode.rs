@@ -1,8 +1,7 @@
 //! Changes to records: `upsert-json` and `debezium-json`.
 //!
 //! What is written before the tables are hydrated would be news of a state that never was, so an encoder keeps the net
-//! change of each key until then and writes it with the first hydrated tick. What a checkpoint gives back was written
-//! before. A key that several rows claim, or whose newest
+//! change of each key until then and writes it with the first hydrated tick. A key that several rows claim, or whose newest
 //! record is a reject, has no row that anybody could vouch for: it is written as gone, and the differences say why.
 
 use std::{collections::HashMap, sync::Arc};
@@ -60,9 +59,6 @@ impl Encoder {
     pub fn encode(&mut self, tick: &TickOutput) -> SinkBatch {
         let plan = self.plan.clone();
         let mut records = Vec::new();
-        if tick.restored {
-            return SinkBatch { tick: tick.tick, records };
-        }
         match plan.outputs[self.output].what {
             OutputOf::Differences(id) => {
                 let comparison = &plan.comparisons[id];
