@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
     engine::{Chunk, Command, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
-    log::{LogError, LogHandle, Until, View},
+    log::{At, LogError, LogHandle, Until, View},
     plan::TableRef,
 };
 
@@ -135,10 +135,10 @@ impl<'a> Clock<'a> {
     }
 
     /// Goes on behind a tick at which each source had been read up to these positions.
-    pub fn resume(mut self, tick: Tick, positions: Vec<Vec<(i32, i64)>>) -> Self {
+    pub fn resume(mut self, tick: Tick, at: &[At]) -> Self {
         self.last = tick;
-        for (lane, positions) in self.lanes.iter_mut().zip(positions) {
-            lane.positions = positions;
+        for (lane, at) in self.lanes.iter_mut().zip(at) {
+            lane.positions.clone_from(&at.positions);
         }
         self
     }
@@ -256,6 +256,7 @@ impl<'a> Clock<'a> {
                 caught_up: lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
                 trouble: lane.view.trouble.clone(),
                 behind_bytes: lane.view.behind_bytes,
+                identity: lane.view.identity.clone(),
             })
             .collect();
         let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, restored: false, cut });

@@ -26,9 +26,10 @@ use crate::{
     engine::{Command, RowAnswer, Tick, worker::Workers},
     export, http,
     ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
-    log::{self, LogError, LogHandle, LogStatus, Until},
+    log::{self, At, LogError, LogHandle, LogStatus, Until},
     plan::{ConnectionKind, Plan, TableRef},
     sink::{SinkError, Writers},
+    telemetry,
 };
 
 pub mod dry;
@@ -147,12 +148,12 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         Some(restore) => restore.ledger(Arc::clone(&plan))?,
         None => Ledger::new(Arc::clone(&plan)),
     });
-    let positions = restore.as_ref().map_or_else(|| vec![Vec::new(); plan.sources.len()], Restore::positions);
+    let at = restore.as_ref().map_or_else(|| vec![At::default(); plan.sources.len()], Restore::at);
     let (ask, asks) = unbounded();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
     let writers = if options.write == Write::Yes { Some(Writers::start(&plan)?) } else { None };
     let logs = (0..plan.sources.len())
-        .map(|source| log::open(&plan, source, options.until, &positions[source]).map_err(|e| Failure::log(&plan, source, &e)))
+        .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;
     let (to_ledger, sealed) = unbounded();
     let (to_reports, reports) = unbounded();
@@ -164,7 +165,9 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     if folder.is_some() {
         workers.all(&Command::Keep);
     }
-    let taker = folder.map(|folder| (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone())));
+    let taker = folder.map(|folder| {
+        (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone()))
+    });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
@@ -174,20 +177,21 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         restore.give_back(path, &workers, &to_ledger)?;
-        clock = clock.resume(restore.manifest.tick, positions);
+        clock = clock.resume(restore.manifest.tick, &at);
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
     }
     drop(to_ledger);
     let stopped = clock.run();
+    let mut complete = false;
     let ended = match stopped {
-        Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last),
+        Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
     if let Some((_, taker)) = taker
-        && let Err(error) = taker.finish(&workers, &ledger)
+        && let Err(error) = taker.finish(complete.then_some((&workers, &ledger)))
     {
-        tracing::error!("{error}");
+        telemetry::CheckpointFailed { error: &error }.emit();
     }
     let read_seconds = started.elapsed().as_secs_f64();
     let mut outcome = Outcome::default();

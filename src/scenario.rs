@@ -101,9 +101,8 @@ impl Scenario {
     /// When a worker has ended.
     pub fn seal(&mut self) -> TickOutput {
         self.tick += 1;
-        let sources = (0..self.plan.sources.len())
-            .map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, trouble: None, behind_bytes: 0 })
-            .collect();
+        let sources =
+            (0..self.plan.sources.len()).map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, ..SealedSource::default() }).collect();
         self.workers.all(&Command::Seal { tick: self.tick, hold: false });
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, ..Sealed::default() }, reports)

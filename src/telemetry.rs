@@ -13,6 +13,7 @@ pub use prometheus::TEXT_FORMAT;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::{
+    checkpoint::{CheckpointError, Manifest},
     ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
     plan::{Plan, TableRef},
 };
@@ -88,6 +89,14 @@ metrics! {
         "Messages that are read and not yet handed to a worker; a full queue makes readers wait.";
     difference_changes: IntCounterVec [] "tieout_difference_changes_total"
         "Changes of differences that the workers made, shown or not.";
+    checkpoint_taken: GaugeVec [] "tieout_checkpoint_timestamp_seconds"
+        "The wall clock of the tick of the newest checkpoint, in seconds since the epoch; 0 before the first.";
+    checkpoint_seconds: HistogramVec [] "tieout_checkpoint_seconds"
+        "Seconds that a checkpoint took, beside everything else.";
+    checkpoint_bytes: IntGaugeVec [] "tieout_checkpoint_bytes"
+        "Bytes of all files that the newest checkpoint needs.";
+    checkpoint_failures: IntCounterVec [] "tieout_checkpoint_failures_total"
+        "Checkpoints that could not be taken.";
     subscribers: IntGaugeVec [] "tieout_subscribers"
         "Open subscriptions over HTTP.";
     subscribers_cut: IntCounterVec [] "tieout_subscribers_cut_total"
@@ -289,6 +298,35 @@ pub struct QueueMeasured {
 impl QueueMeasured {
     pub fn emit(self) {
         metrics().queue_rows.with_label_values::<&str>(&[]).set(self.rows as i64);
+    }
+}
+
+/// A checkpoint is in place.
+pub struct CheckpointTaken<'a> {
+    pub manifest: &'a Manifest,
+    pub seconds: f64,
+}
+
+impl CheckpointTaken<'_> {
+    pub fn emit(self) {
+        let Manifest { tick, entries, ledger, .. } = self.manifest;
+        let bytes: u64 = entries.iter().map(|file| file.bytes).sum();
+        metrics().checkpoint_taken.with_label_values::<&str>(&[]).set(ledger.wall_ms as f64 / 1000.0);
+        metrics().checkpoint_seconds.with_label_values::<&str>(&[]).observe(self.seconds);
+        metrics().checkpoint_bytes.with_label_values::<&str>(&[]).set(bytes as i64);
+        tracing::debug!(tick, bytes, files = entries.len(), seconds = self.seconds, "checkpoint taken");
+    }
+}
+
+/// A checkpoint could not be taken; the one before stands.
+pub struct CheckpointFailed<'a> {
+    pub error: &'a CheckpointError,
+}
+
+impl CheckpointFailed<'_> {
+    pub fn emit(self) {
+        metrics().checkpoint_failures.with_label_values::<&str>(&[]).inc();
+        tracing::error!("{}", self.error);
     }
 }
 

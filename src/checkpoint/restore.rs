@@ -8,6 +8,7 @@ use super::{CheckpointError, Manifest, entries, folder};
 use crate::{
     engine::{Command, Sealed, SealedSource, worker::Workers},
     ledger::Ledger,
+    log::At,
     plan::{ConnectionKind, LogSpec, Plan},
 };
 
@@ -80,9 +81,9 @@ pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, 
 }
 
 impl Restore {
-    /// The next position of each source's log, by partition.
-    pub fn positions(&self) -> Vec<Vec<(i32, i64)>> {
-        self.manifest.ledger.sources.iter().map(|source| source.positions.clone()).collect()
+    /// Where reading goes on, by source.
+    pub fn at(&self) -> Vec<At> {
+        self.manifest.ledger.sources.iter().map(|source| At { positions: source.positions.clone(), identity: source.identity.clone() }).collect()
     }
 
     /// The ledger that goes on from it, once [`Restore::give_back`] has given its tick.

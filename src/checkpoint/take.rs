@@ -14,6 +14,7 @@ use crate::{
     engine::{Command, SavePart, worker::Workers},
     ledger::{LedgerSave, SharedLedger},
     plan::Plan,
+    telemetry,
 };
 
 /// The thread, and the way to it.
@@ -66,7 +67,7 @@ impl Taker {
                     }) {
                         Ok(()) => {}
                         Err(Given::Up) => break,
-                        Err(Given::Failed(error)) => tracing::error!("{error}"),
+                        Err(Given::Failed(error)) => telemetry::CheckpointFailed { error: &error }.emit(),
                     }
                     due = Instant::now() + chain.plan.checkpoint.interval;
                 }
@@ -81,16 +82,14 @@ impl Taker {
         self.saves.clone()
     }
 
-    /// Ends the thread, and takes a last checkpoint of workers that have nothing more to do.
+    /// Ends the thread, and takes a last checkpoint of workers and ledger if both have closed and applied all that there was.
     ///
     /// # Errors
     /// It could not be taken; the one before stands.
-    pub fn finish(self, workers: &Workers, ledger: &SharedLedger) -> Result<(), CheckpointError> {
+    pub fn finish(self, last: Option<(&Workers, &SharedLedger)>) -> Result<(), CheckpointError> {
         let _ = self.stop.send(());
         let mut chain = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        if !ledger.read().may_save() {
-            return Ok(());
-        }
+        let Some((workers, ledger)) = last.filter(|(_, ledger)| ledger.read().may_save()) else { return Ok(()) };
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
         match chain.take(&never(), &saved, |command| workers.all(&command)) {
@@ -140,7 +139,7 @@ impl Chain {
         self.next = manifest.tick.max(self.next) + 1;
         self.files = files;
         let seconds = begun.elapsed().as_secs_f64();
-        tracing::info!(tick = manifest.tick, bytes, files = self.files.len(), seconds, "checkpoint");
+        telemetry::CheckpointTaken { manifest: &manifest, seconds }.emit();
         Ok(())
     }
 

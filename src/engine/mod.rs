@@ -303,4 +303,6 @@ pub struct SealedSource {
     pub trouble: Option<String>,
     /// Bytes left until the end that was known, for the progress display.
     pub behind_bytes: u64,
+    /// What tells the log from another one of its name, where that is known.
+    pub identity: Option<String>,
 }

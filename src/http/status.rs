@@ -126,6 +126,9 @@ pub async fn readyz(State(app): State<App>) -> Response {
     let ledger = app.ledger.read();
     let mut reasons = Vec::new();
     if !ledger.hydrated() {
+        if ledger.as_of() == 0 && ledger.resumed() {
+            reasons.push("hydrating: the checkpoint is read".into());
+        }
         let behind: u64 = ledger.sources().iter().map(|s| s.behind_bytes).sum();
         reasons.push(format!("hydrating: {behind} bytes of the backlog that is known are still to be read"));
     }

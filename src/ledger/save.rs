@@ -39,6 +39,11 @@ impl Ledger {
         self.hydrated || !self.resumed
     }
 
+    /// Does it go on from a checkpoint of a time at which differences were shown?
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// What a checkpoint as of now must keep.
     pub fn save(&self) -> LedgerSave {
         let plan = self.plan.clone();

@@ -20,6 +20,9 @@ pub struct SourceState {
     /// that a quiet table holds nobody back. Never goes back.
     pub known_to: Option<i64>,
     pub positions: Vec<(i32, i64)>,
+    /// What tells the log of these positions from another one of its name.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// Everything that the log held when it was last asked is read.
     pub caught_up: bool,
     pub trouble: Option<String>,
@@ -56,6 +59,9 @@ impl SourceState {
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
         self.behind_bytes = sealed.behind_bytes;
+        if sealed.identity.is_some() {
+            self.identity.clone_from(&sealed.identity);
+        }
         if sealed.caught_up || self.caught_up_ms == 0 {
             self.caught_up_ms = wall_ms;
         }

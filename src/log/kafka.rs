@@ -70,6 +70,8 @@ pub struct TopicSpec {
     pub properties: BTreeMap<String, String>,
     pub topic: String,
     pub start: Start,
+    /// The id of the topic that `start` was said of, if it is known: another topic of the same name is not read.
+    pub identity: Option<String>,
     pub heartbeat: Heartbeat,
 }
 
@@ -242,7 +244,11 @@ impl Reader<'_> {
             consumer: self.consumer.clone(),
             status: self.feed.status.clone(),
             topic: self.spec.topic.clone(),
-            topic_id: if pace.identify { Identity::Unasked { tries: 0 } } else { Identity::None },
+            topic_id: match &self.spec.identity {
+                Some(id) => Identity::Is(id.clone()),
+                None if pace.identify => Identity::Unasked { tries: 0 },
+                None => Identity::None,
+            },
             heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
             partitions: self.partitions.len(),
             pace,
@@ -258,6 +264,12 @@ impl Reader<'_> {
         let Some(count) = watch::partitions(&consumer, &topic, PATIENCE).map_err(|e| self.unanswered(&e))? else {
             return Ok(false);
         };
+        if let Some(was) = self.spec.identity.clone()
+            && let Some(is) = topic_id::ask(&consumer, &topic, PATIENCE)
+            && is != was
+        {
+            return Err(self.replaced(&was, &is).into());
+        }
         // Heartbeats first: those before these ends were sent before the table's ends were asked.
         let mut beats = None;
         if let Some(beat) = &self.heartbeats.topic
@@ -482,7 +494,7 @@ impl Reader<'_> {
                 return Err(self.stop("PARTITIONS_FEWER", format!("has {n} partitions where it had {had}")).into());
             }
             Seen::Replaced { was, is } => {
-                return Err(self.stop("TOPIC_REPLACED", format!("is another topic of the same name (id {is}, was {was})")).into());
+                return Err(self.replaced(&was, &is).into());
             }
             Seen::Heartbeats(ends) => self.follow_heartbeats(&ends)?,
             Seen::Silence(error) => match self.unanswered(&error) {
@@ -653,11 +665,17 @@ impl Reader<'_> {
         Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
     }
 
+    fn replaced(&self, was: &str, is: &str) -> LogError {
+        self.stop("TOPIC_REPLACED", format!("is another topic of the same name (id {is}, was {was})"))
+    }
+
     fn stop(&self, code: &'static str, what: String) -> LogError {
         LogError {
             code,
             message: format!("topic `{}` {what}", self.spec.topic),
-            remedy: "what was computed from it no longer follows from it: start again from a place that it holds, with an empty data_dir".into(),
+            remedy:
+                "what was computed from it no longer follows from it: start again from a place that it holds, by `tieout run --fresh`, with empty output topics"
+                    .into(),
             retry: false,
         }
     }

@@ -113,8 +113,18 @@ pub struct View {
     /// Messages and bytes (keys and values) sent since the start.
     pub read_messages: u64,
     pub read_bytes: u64,
+    /// What tells this log from another one of the same name, where that is known.
+    pub identity: Option<String>,
     /// Why the reader has ended before its time.
     pub failed: Option<LogError>,
+}
+
+/// Where reading begins. Partitions that are not named, and all by default, begin where the source says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct At {
+    pub positions: Vec<(i32, i64)>,
+    /// The identity of the log that these are positions of, where it is known.
+    pub identity: Option<String>,
 }
 
 impl View {
@@ -289,12 +299,11 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
     LogHandle { source, chunks, status, stop, thread: Some(thread) }
 }
 
-/// Opens the log of a source, at the positions `from` (by partition; those that it does not name, and all if it is empty,
-/// begin where the source says). Outside trouble does not fail this call: it shows in the view, or ends the reader.
+/// Opens the log of a source. Outside trouble does not fail this call: it shows in the view, or ends the reader.
 ///
 /// # Errors
 /// The connection's settings are not ones that its client takes.
-pub fn open(plan: &Plan, source: SourceId, until: Until, from: &[(i32, i64)]) -> Result<LogHandle, LogError> {
+pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogHandle, LogError> {
     let declared = &plan.sources[source];
     let connection = &plan.connections[declared.connection];
     match (&declared.log, &connection.kind) {
@@ -307,7 +316,8 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, from: &[(i32, i64)]) ->
                     brokers: brokers.clone(),
                     properties: properties.clone(),
                     topic: topic.clone(),
-                    start: if from.is_empty() { start.clone() } else { Start::Offsets(from.iter().copied().collect()) },
+                    start: if at.positions.is_empty() { start.clone() } else { Start::Offsets(at.positions.iter().copied().collect()) },
+                    identity: at.identity.clone(),
                     heartbeat: heartbeat.clone(),
                 },
                 until,
@@ -317,7 +327,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, from: &[(i32, i64)]) ->
         }
         (LogSpec::Files(files), ConnectionKind::File { dir }) => {
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
-            Ok(file::open(source, &declared.name, dir, files, from, until, Box::new(move |message| decoder.source_time(message))))
+            Ok(file::open(source, &declared.name, dir, files, &at.positions, until, Box::new(move |message| decoder.source_time(message))))
         }
         (LogSpec::Demo(table), ConnectionKind::Demo { seed, rate }) => demo::open(source, table, *seed, *rate, until),
         (log, _) => Err(LogError {

@@ -89,7 +89,7 @@ pub fn source_samples(plan: &Plan, source: SourceId, samples: usize) -> Vec<(Str
     let mut decoder = format::decoder(declared, &vec![true; declared.columns.len()]);
     let mut batch = Batch::default();
     batch.clear(declared.columns.len());
-    let Ok(log) = log::open(plan, source, Until::End, &[]) else { return Vec::new() };
+    let Ok(log) = log::open(plan, source, Until::End, &log::At::default()) else { return Vec::new() };
     while batch.records.len() < samples {
         let Ok(chunk) = log.chunks.recv_timeout(PATIENCE) else { break };
         match &chunk.payload {

@@ -65,16 +65,24 @@ impl Live {
         self.dir.path()
     }
 
-    /// Starts the program on the folder, with checkpoints in it.
-    fn start(&self, contract: &str, workers: u64) -> Running {
+    /// Starts the program on the folder, with checkpoints in it, and with outputs to files if there are some.
+    fn start(&self, contract: &str, workers: u64, outputs: &str) -> Running {
         let contract = root().join("tests/contract").join(contract);
+        let dataflows = self.path().join("dataflows");
+        fs::create_dir_all(&dataflows).expect("a folder");
+        for file in fs::read_dir(contract.join("dataflows")).expect("the contract has dataflows").flatten() {
+            fs::copy(file.path(), dataflows.join(file.file_name())).expect("a file");
+        }
+        if !outputs.is_empty() {
+            fs::write(dataflows.join("outputs.yaml"), format!("dataflow: outputs\noutputs:\n{outputs}")).expect("a file");
+        }
         let config = self.path().join("config.yaml");
         let text = fs::read_to_string(contract.join("config.yaml")).expect("the contract is there");
         fs::write(&config, format!("{text}\ncheckpoint: {{ interval: 100ms, keep: 2 }}\n")).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
         command.env("TIEOUT_DATA", self.path().join("data")).env("TIEOUT_STATE", self.path().join("state"));
         command.args(["run", "--listen", "127.0.0.1:0", "--tick", "5ms", "--workers", &workers.to_string(), "--config"]).arg(config);
-        Running::start(command.arg("--dataflows").arg(contract.join("dataflows")))
+        Running::start(command.arg("--dataflows").arg(dataflows))
     }
 }
 
@@ -121,7 +129,7 @@ fn killed_at_any_moment_it_says_what_a_run_says_that_was_never_killed() {
         let mut kills = 0;
         while !live.complete() {
             let workers = 1 + live.draw(4);
-            let running = live.start(contract, workers);
+            let running = live.start(contract, workers, "");
             for _ in 0..1 + live.draw(20) {
                 let (file, lines) = (1 + 2 * live.draw(2) as usize, 1 + live.draw(400) as usize);
                 live.append(file, lines);
@@ -136,7 +144,7 @@ fn killed_at_any_moment_it_says_what_a_run_says_that_was_never_killed() {
                 }
             }
         }
-        let running = live.start(contract, 2);
+        let running = live.start(contract, 2, "");
         running.until("/api/v1/sources", |answer| answer["hydrated"] == true && read(&live, answer).iter().all(|(read, lines)| read >= lines));
         // Exactly as many as there are: nothing was lost, and nothing counted twice.
         let counts = read(&live, &running.get("/api/v1/sources"));
@@ -149,4 +157,64 @@ fn killed_at_any_moment_it_says_what_a_run_says_that_was_never_killed() {
         println!("{contract}: {kills} kills");
         running.stop();
     }
+}
+
+/// The rows that the records of an output file leave, by key.
+fn folded(path: &Path) -> std::collections::BTreeMap<String, serde_json::Value> {
+    let mut rows = std::collections::BTreeMap::new();
+    for line in fs::read_to_string(path).expect("the output is there").lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("a record");
+        let key = record["key"].to_string();
+        match &record["value"] {
+            serde_json::Value::Null => rows.remove(&key),
+            row => rows.insert(key, row.clone()),
+        };
+    }
+    rows
+}
+
+/// What came, changed and went while it was down is written when it is back: outputs end as those of a run without stops.
+#[test]
+fn stopped_again_and_again_its_outputs_end_as_if_it_had_run_all_the_time() {
+    let outputs = "  - { table: expected_order, connection: erp, file: rows.out.ndjson }\n  - { differences: orders_in_erp, connection: erp, file: differences.out.ndjson }\n";
+    let workload = generate::workload(Size { rows: 1_000, changes: 6_000, seed: 7, fault: 0.02, lag: 300 });
+    let mut live = Live::new(&workload, 7);
+    let mut stops = 0;
+    while !live.complete() {
+        let workers = 1 + live.draw(3);
+        let running = live.start("orders", workers, outputs);
+        // Some stops come before it has shown anything.
+        if live.draw(3) > 0 {
+            running.until("/readyz", |answer| answer["ready"] == true);
+        }
+        for _ in 0..live.draw(6) {
+            let (file, lines) = (1 + 2 * live.draw(2) as usize, 1 + live.draw(300) as usize);
+            live.append(file, lines);
+            std::thread::park_timeout(Duration::from_millis(live.draw(30)));
+        }
+        running.stop();
+        stops += 1;
+        let (file, lines) = (1 + 2 * live.draw(2) as usize, 1 + live.draw(600) as usize);
+        live.append(file, lines);
+    }
+    let running = live.start("orders", 2, outputs);
+    running.until("/api/v1/sources", |answer| answer["hydrated"] == true && read(&live, answer).iter().all(|(read, lines)| read >= lines));
+    running.stop();
+    exported(&live, "orders", "orders_in_erp");
+    let truth: Vec<serde_json::Value> = fs::read_to_string(live.path().join("out/targets/expected_order.ndjson"))
+        .expect("targets are exported")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect();
+    let mut rows: Vec<serde_json::Value> = folded(&live.path().join("data/rows.out.ndjson")).into_values().collect();
+    rows.sort_by_key(|row| row["order_id"].to_string());
+    let mut truth = truth;
+    truth.sort_by_key(|row| row["order_id"].to_string());
+    assert!(rows == truth, "{} rows are written, {} should be, after {stops} stops", rows.len(), truth.len());
+    let differing: BTreeSet<String> =
+        exported(&live, "orders", "orders_in_erp").iter().map(|line| line.split('|').next().expect("a key").to_string()).collect();
+    let written = folded(&live.path().join("data/differences.out.ndjson")).into_keys();
+    let written: BTreeSet<String> =
+        written.map(|key| serde_json::from_str::<serde_json::Value>(&key).expect("a key")["order_id"].as_str().expect("a text").to_string()).collect();
+    assert_eq!(written, differing, "after {stops} stops");
 }

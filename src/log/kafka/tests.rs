@@ -43,6 +43,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         properties: BTreeMap::new(),
         topic: topic.into(),
         start: Start::Beginning,
+        identity: None,
         heartbeat: Heartbeat::Auto,
     }
 }

@@ -98,6 +98,7 @@ impl Watch {
             Identity::Unasked { tries } => {
                 let id = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE / 4);
                 let none = if *tries < 3 { Identity::Unasked { tries: tries + 1 } } else { Identity::None };
+                self.status.update(|view| view.identity.clone_from(&id));
                 self.topic_id = id.map_or(none, Identity::Is);
             }
             Identity::Is(was) => {

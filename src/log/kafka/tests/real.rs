@@ -60,6 +60,7 @@ impl Broker {
             properties: BTreeMap::new(),
             topic: topic.into(),
             start,
+            identity: None,
             heartbeat: Heartbeat::None,
         }
     }
