@@ -349,14 +349,19 @@ impl Server {
         let address = listener.local_addr().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build().map_err(refused)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
+        // Before anybody is told that it runs, so that whoever asks it to stop is heard.
+        let mut signals = {
+            let _within = runtime.enter();
+            Signals::new().map_err(refused)?
+        };
         let thread = spawn("http", move || {
             runtime.block_on(async move {
                 let to_clock = ask.clone();
                 tokio::spawn(async move {
-                    signalled().await;
+                    signals.next().await;
                     let _ = to_clock.send(Ask::Stop);
                     // Whoever asks twice does not want to wait for the last tick.
-                    signalled().await;
+                    signals.next().await;
                     std::process::exit(130);
                 });
                 let rows = move |table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer>| {
@@ -382,20 +387,37 @@ impl Server {
     }
 }
 
-/// Returns when the process is asked to stop: by ctrl-c, or politely by whoever started it.
-async fn signalled() {
+/// Tells when the process is asked to stop: by ctrl-c, or politely by whoever started it.
+struct Signals {
     #[cfg(unix)]
-    {
+    both: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+        Ok(Signals { both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.both;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
     }
-    let _ = tokio::signal::ctrl_c().await;
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Peak and current memory of this process in bytes, file mappings included; 0 where the system does not say.

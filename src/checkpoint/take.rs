@@ -153,7 +153,7 @@ impl Chain {
     ) -> Result<(LedgerSave, u64, u128), Given> {
         let unwritable = |error: std::io::Error| Given::Failed(CheckpointError::unwritable(path, &error));
         let mut file = entries::Writer::create(path).map_err(unwritable)?;
-        let (to, parts) = unbounded();
+        let (to, mut parts) = unbounded();
         tell(Command::Save { all, to });
         let (mut copied, mut cuts, mut save) = (0, Vec::new(), None::<LedgerSave>);
         // What the ledger said for a checkpoint that was given up may still come; it is of another tick.
@@ -168,6 +168,8 @@ impl Chain {
                         }
                     }
                     Ok(SavePart::Cut(tick)) => cuts.push(tick),
+                    // All workers have said all; the ledger has not.
+                    Err(_) if cuts.len() == self.workers => parts = never(),
                     Err(_) => return Err(Given::Up),
                 },
                 recv(saved) -> of => match of {

@@ -114,6 +114,15 @@ impl Workers {
     }
 }
 
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // The guards wait for their threads, which leave only when they are told to.
+        if self.guards.is_some() {
+            self.all(&Command::Stop);
+        }
+    }
+}
+
 struct SealedTick {
     tick: Tick,
     at: Instant,

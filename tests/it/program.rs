@@ -17,14 +17,16 @@ pub fn root() -> PathBuf {
 pub struct Running {
     child: Child,
     address: String,
+    /// What it says.
+    hear: std::sync::mpsc::Receiver<String>,
 }
 
 impl Running {
     /// Starts it and waits until it has said where it listens.
     pub fn start(command: &mut Command) -> Running {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let mut running = Running { child, address: String::new() };
         let (said, hear) = std::sync::mpsc::channel();
+        let mut running = Running { child, address: String::new(), hear };
         let child = &mut running.child;
         let pipes: [Box<dyn Read + Send>; 2] = [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
         for pipe in pipes {
@@ -36,7 +38,7 @@ impl Running {
         drop(said);
         let mut heard = Vec::new();
         loop {
-            let line = hear.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no address was said, but {heard:?}"));
+            let line = running.hear.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no address was said, but {heard:?}"));
             if let Some((_, rest)) = line.split_once("http://") {
                 running.address = rest.split(['/', ' ']).next().expect("an address").to_string();
                 return running;
@@ -81,7 +83,8 @@ impl Running {
         let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill is there");
         assert!(asked.success());
         let status = self.child.wait().expect("it ends");
-        assert!(status.success(), "it ended with {status}");
+        let said: Vec<String> = self.hear.iter().collect();
+        assert!(status.success(), "it ended with {status}: {said:?}");
     }
 }
 
