@@ -223,7 +223,10 @@ impl Table {
 
     fn touch(&mut self, slot: u32, side: usize, time: i64) {
         let flags = &mut self.flags[slot as usize];
-        self.log.push((slot, side as u8, time));
+        // A second touch without a time says nothing new.
+        if time != i64::MIN || *flags & TOUCHED == 0 {
+            self.log.push((slot, side as u8, time));
+        }
         *flags |= TOUCHED;
         if self.unsaved.sides[side] && *flags & save::DIRTY == 0 {
             *flags |= save::DIRTY;

@@ -108,6 +108,8 @@ impl Table {
             *flags = *flags & !DIRTY | KEPT;
         }
         self.unsaved.graves.clear();
+        // No tick is as large as what was restored.
+        self.log = Vec::new();
     }
 
     fn save_slot(&self, slot: u32, out: &mut Vec<u8>) {
