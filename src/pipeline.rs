@@ -151,7 +151,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let at = restore.as_ref().map_or_else(|| vec![At::default(); plan.sources.len()], Restore::at);
     let (ask, asks) = unbounded();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
-    let writers = if options.write == Write::Yes { Some(Writers::start(&plan)?) } else { None };
+    let writers = if options.write == Write::Yes { Some(Writers::start(&plan, Vec::new(), "")?) } else { None };
     let logs = (0..plan.sources.len())
         .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;
@@ -177,7 +177,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         restore.give_back(path, &workers, &to_ledger)?;
-        clock = clock.resume(restore.manifest.tick, &at);
+        clock = clock.resume(restore.manifest.tick, &at, Vec::new());
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
     }
     drop(to_ledger);
@@ -186,6 +186,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
+        Stopped::Early { .. } => Ok(()),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
     if let Some((_, taker)) = taker

@@ -117,7 +117,7 @@ impl Restore {
         }
         let save = &self.manifest.ledger;
         let sources = save.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
-        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, hydrated: false, restored: true, cut: false });
+        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() });
         workers.all(&Command::Seal { tick: save.tick, hold: true });
         workers.all(&Command::Restored);
         Ok(())
