@@ -166,7 +166,8 @@ impl ExactWriter {
     pub fn run(&mut self, ticks: &Receiver<Arc<TickOutput>>) -> Result<(), SinkError> {
         self.claim()?;
         loop {
-            let next = if self.notes.is_empty() { ticks.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { ticks.recv_deadline(self.since + LIST_AFTER) };
+            let next =
+                if self.notes.is_empty() { ticks.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { ticks.recv_deadline(self.since + LIST_AFTER) };
             match next {
                 Ok(first) => {
                     let mut cut = false;
@@ -250,20 +251,18 @@ impl ExactWriter {
     fn write(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), SinkError> {
         let (status, name) = (&self.status, &self.name);
         let mut since = None::<Instant>;
-        let mut tell = |why: Option<&str>| {
-            match why {
-                Some(why) => {
-                    if status.turn(Some(why.to_string())) {
-                        tracing::warn!(connection = %name, "outputs can't be written: {why}");
-                    }
-                    since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_AT_END && status.closing.load(Ordering::Relaxed)
+        let mut tell = |why: Option<&str>| match why {
+            Some(why) => {
+                if status.turn(Some(why.to_string())) {
+                    tracing::warn!(connection = %name, "outputs can't be written: {why}");
                 }
-                None => {
-                    if status.turn(None) {
-                        tracing::info!(connection = %name, "outputs are written again");
-                    }
-                    false
+                since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_AT_END && status.closing.load(Ordering::Relaxed)
+            }
+            None => {
+                if status.turn(None) {
+                    tracing::info!(connection = %name, "outputs are written again");
                 }
+                false
             }
         };
         self.to.write(records, progress, &mut tell)?;

@@ -54,7 +54,10 @@ enum Trouble {
     /// The same transaction again.
     Abort(String),
     /// With another producer.
-    Broken { why: String, fenced: bool },
+    Broken {
+        why: String,
+        fenced: bool,
+    },
     Stop(SinkError),
 }
 
@@ -64,8 +67,7 @@ impl Transactions {
     /// # Errors
     /// `PROGRESS_PARTITIONS`; no broker answers; topics that can't be made; settings that librdkafka does not take.
     pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Result<(Transactions, topic::Scanned), SinkError> {
-        let mut opened =
-            Transactions { cluster, name: name.into(), progress: topic::name(name), topics, run: run.into(), producer: None, scanned: 0 };
+        let mut opened = Transactions { cluster, name: name.into(), progress: topic::name(name), topics, run: run.into(), producer: None, scanned: 0 };
         let begun = Instant::now();
         let producer = loop {
             match opened.fence() {
