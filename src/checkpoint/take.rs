@@ -161,6 +161,9 @@ impl Chain {
             self.files.clear();
             return Err(Given::Failed(error));
         }
+        if let Some(oldest) = super::folder::list(self.folder.path()).last() {
+            self.written.needed_from(oldest.tick);
+        }
         self.next = manifest.tick.max(self.next) + 1;
         self.files = files;
         let seconds = begun.elapsed().as_secs_f64();

@@ -39,9 +39,8 @@ pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
 /// The named stops of checkpoints and progress records; brokers that can't be reached.
 pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
     let found = path.map(folder::list).unwrap_or_default();
-    let known = if fresh { 0 } else { found.iter().filter_map(|f| f.manifest.is_ok().then_some(f.tick)).min().unwrap_or(0) };
     let exact = if exactly { connections(plan) } else { Vec::new() };
-    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection, known)).collect::<Result<Vec<_>, _>>()?;
+    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
     let of = fingerprint(plan);
     let ever = exact.iter().filter_map(|exact| exact.chain.as_ref()).map(|chain| chain.last).max().unwrap_or(0);
     let anew = |exact: Vec<Exact>| {

@@ -41,6 +41,8 @@ pub const PART_RECORDS: usize = 10_000;
 const LIST_MAX: usize = 1_000;
 /// A tick is in a progress record at the latest after so long.
 const LIST_AFTER: Duration = Duration::from_secs(1);
+/// How often progress records are removed that no checkpoint needs.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
 /// How long a run that ends waits for brokers that do not answer.
 const PATIENCE_AT_END: Duration = Duration::from_secs(10);
 
@@ -62,6 +64,9 @@ pub trait Transact: Send {
     /// # Errors
     /// They can't be; none of them is.
     fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError>;
+
+    /// No checkpoint needs progress records of ticks up to this one; they may go.
+    fn forget(&mut self, _tick: Tick) {}
 }
 
 /// A connection whose outputs are written exactly once, and what was written before.
@@ -84,11 +89,11 @@ pub struct From {
 }
 
 impl Exact {
-    /// Fences the run before, and reads how far it came. Ticks up to `known` are not needed again.
+    /// Fences the run before, and reads how far it came.
     ///
     /// # Errors
     /// `PROGRESS_GAP`, `PROGRESS_LOST`, and those of [`Transactions::open`].
-    pub fn open(plan: &Plan, connection: ConnectionId, known: Tick) -> Result<Exact, SinkError> {
+    pub fn open(plan: &Plan, connection: ConnectionId) -> Result<Exact, SinkError> {
         let declared = &plan.connections[connection];
         let ConnectionKind::Kafka { brokers, properties } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
@@ -98,7 +103,7 @@ impl Exact {
         if scanned.records.is_empty() && scanned.cut {
             return Err(lost(plan, connection, "it was emptied"));
         }
-        let chain = Chain::of(&scanned.records, known).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
+        let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
         Ok(Exact { connection, chain, to: Box::new(to), run })
     }
 }
@@ -140,6 +145,9 @@ pub(super) struct ExactWriter {
     since: Instant,
     records: Vec<Outgoing>,
     status: Arc<WriterStatus>,
+    /// Progress records up to this tick are gone, and since when.
+    forgotten: Tick,
+    forgot: Instant,
 }
 
 impl ExactWriter {
@@ -159,6 +167,8 @@ impl ExactWriter {
             since: Instant::now(),
             records: Vec::new(),
             status,
+            forgotten: 0,
+            forgot: Instant::now(),
         }
     }
 
@@ -245,7 +255,13 @@ impl ExactWriter {
         let Some(tick) = self.notes.last() else { return Ok(()) };
         let progress = self.progress(tick, 0, false, false);
         let records = std::mem::take(&mut self.records);
-        self.write(&records, &progress)
+        self.write(&records, &progress)?;
+        let needed = self.status.needed.load(Ordering::Relaxed);
+        if needed > self.forgotten && self.forgot.elapsed() >= FORGET_EVERY {
+            self.to.forget(needed);
+            (self.forgotten, self.forgot) = (needed, Instant::now());
+        }
+        Ok(())
     }
 
     fn write(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), SinkError> {

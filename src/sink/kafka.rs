@@ -10,12 +10,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Message as _,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
@@ -58,6 +61,9 @@ struct Deliveries {
     client: Context,
     /// The first message that was not delivered since the last flush.
     failed: Mutex<Option<KafkaError>>,
+    /// Of this topic the newest offset is kept.
+    watched: String,
+    offset: AtomicI64,
 }
 
 impl ClientContext for Deliveries {
@@ -74,8 +80,10 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| error.clone());
+        match result {
+            Ok(message) if message.topic() == self.watched => self.offset.store(message.offset(), Ordering::Relaxed),
+            Ok(_) => {}
+            Err((error, _)) => _ = self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| error.clone()),
         }
     }
 }
@@ -106,8 +114,10 @@ impl Cluster {
         config
     }
 
-    fn producer(&self, config: &ClientConfig) -> Result<BaseProducer<Deliveries>, SinkError> {
-        config.create_with_context(Deliveries::default()).map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
+    fn producer(&self, config: &ClientConfig, watched: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
+        config
+            .create_with_context(Deliveries { watched: watched.into(), ..Deliveries::default() })
+            .map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
     }
 
     /// Finds a topic, or creates it with these settings and so many partitions (-1: as the broker has them); how many it has.
@@ -135,9 +145,12 @@ impl Cluster {
         }
     }
 
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, SinkError> {
+        client::config(&self.brokers, &self.properties).create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
+    }
+
     fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), SinkError> {
-        let config = client::config(&self.brokers, &self.properties);
-        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))?;
+        let admin = self.admin()?;
         // Replicas, and unless it is said, partitions, as the broker has them by default.
         let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(-1)), |topic, (key, value)| topic.set(key, value));
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
@@ -201,7 +214,7 @@ impl KafkaSink {
     /// librdkafka does not take the properties, no broker answers, or the topic can neither be found nor created.
     pub fn open(connection: &str, brokers: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<KafkaSink, SinkError> {
         let cluster = Cluster { connection: connection.into(), brokers: brokers.into(), properties: properties.clone() };
-        let producer = cluster.producer(&cluster.producing())?;
+        let producer = cluster.producer(&cluster.producing(), "")?;
         cluster.need_topic(&producer, topic, -1, COMPACTED)?;
         Ok(KafkaSink { cluster, topic: topic.into(), producer })
     }

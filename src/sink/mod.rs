@@ -127,6 +127,8 @@ pub struct WriterStatus {
     failed: Mutex<Option<SinkError>>,
     /// Why nothing is written now.
     trouble: Mutex<Option<String>>,
+    /// The oldest checkpoint's tick: what progress records say of it and before is not needed.
+    needed: AtomicU64,
     /// Nothing more will come: the writer should not wait for ever.
     closing: AtomicBool,
 }
@@ -267,6 +269,11 @@ impl Written {
     pub fn tick(&self) -> Option<Tick> {
         let failed = self.0.iter().any(|(_, status)| status.failed().is_some());
         (!failed).then(|| self.0.iter().map(|(_, status)| status.tick()).min().unwrap_or(Tick::MAX))
+    }
+
+    /// The oldest checkpoint is of this tick: progress records up to it are not needed.
+    pub fn needed_from(&self, tick: Tick) {
+        self.0.iter().for_each(|(_, status)| status.needed.store(tick, Ordering::Relaxed));
     }
 
     /// By Kafka connection that is written exactly once: the newest tick that is committed.

@@ -151,12 +151,11 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of all records that are there, in the order of the topic; none: nothing was ever written. Ticks up to
-    /// `known` are not kept.
+    /// The chain of all records that are there, in the order of the topic; none: nothing was ever written.
     ///
     /// # Errors
     /// A record is lacking: the tick after which it should stand.
-    pub fn of(records: &[Progress], known: Tick) -> Result<Option<Chain>, Tick> {
+    pub fn of(records: &[Progress]) -> Result<Option<Chain>, Tick> {
         let from = records.iter().rposition(|record| record.begins).unwrap_or(0);
         let Some(oldest) = records.get(from) else { return Ok(None) };
         let mut chain = Chain { base: oldest.before, last: oldest.before, parts: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None };
@@ -168,12 +167,12 @@ impl Chain {
             chain.parts = record.more.then_some(record.part + 1);
             chain.plan.clone_from(&record.plan);
             chain.first = chain.first.or(record.ticks.first().map(|at| at.tick));
-            chain.list(&record.ticks, known);
+            chain.list(&record.ticks);
         }
         Ok(Some(chain))
     }
 
-    fn list(&mut self, ticks: &[TickAt], known: Tick) {
+    fn list(&mut self, ticks: &[TickAt]) {
         let mut positions: Vec<Vec<(i32, i64)>> = Vec::new();
         for at in ticks {
             positions.resize(at.sources.len(), Vec::new());
@@ -181,9 +180,6 @@ impl Chain {
                 if let Some(now) = &of.positions {
                     known.clone_from(now);
                 }
-            }
-            if at.tick <= known {
-                continue;
             }
             let source = |(positions, of): (&Vec<(i32, i64)>, &SourceAt)| SealedSource {
                 positions: positions.clone(),

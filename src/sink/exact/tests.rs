@@ -35,11 +35,11 @@ fn writer(list: &Written, may: usize, from: From) -> ExactWriter {
 /// Ticks with so many new rows each.
 fn ticks(rows: &[i64]) -> Vec<Arc<TickOutput>> {
     let mut id = 0;
-    let mut of = |(n, rows): (usize, &i64)| {
+    let of = |(n, rows): (usize, &i64)| {
         id += rows;
         tick(n as Tick + 1, true, (id - rows..id).rev().map(|id| change(id, None, Some("a"))).collect())
     };
-    rows.iter().enumerate().map(|at| of(at)).collect()
+    rows.iter().enumerate().map(of).collect()
 }
 
 fn run(writer: &mut ExactWriter, ticks: &[Arc<TickOutput>]) -> Result<(), SinkError> {
@@ -68,7 +68,7 @@ fn ticks_that_wait_together_share_a_transaction_and_large_ones_are_cut() {
     let what: Vec<_> = shown(&list).into_iter().map(|(tick, part, more, records)| (tick, part, more, records.len())).collect();
     assert_eq!(what, [(0, 0, false, 0), (3, 0, false, 3), (4, 0, true, 4), (4, 1, true, 4), (4, 2, false, 2), (5, 0, false, 1)]);
     let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
-    let chain = Chain::of(&progress, 0).unwrap().unwrap();
+    let chain = Chain::of(&progress).unwrap().unwrap();
     assert_eq!((chain.base, chain.last, chain.parts, chain.after(0).len()), (0, 5, None, 5));
     // In the order of keys, though the rows came the other way round.
     let four: Vec<String> = flat(&list).into_iter().filter(|(tick, _)| *tick == 4).map(|(_, key)| key).collect();
@@ -86,14 +86,14 @@ fn wherever_it_ends_the_next_run_goes_on_there() {
         let ended = run(&mut writer(&list, may, From { begins: true, ..From::default() }), &all);
         assert!(ended.is_err(), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
-        let from = match Chain::of(&progress, 0).unwrap() {
+        let from = match Chain::of(&progress).unwrap() {
             Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },
             None => From { begins: true, ..From::default() },
         };
         run(&mut writer(&list, 99, from), &all).unwrap();
         assert_eq!(flat(&list), flat(&whole), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
-        let chain = Chain::of(&progress, 0).unwrap().unwrap();
+        let chain = Chain::of(&progress).unwrap().unwrap();
         assert_eq!((chain.last, chain.parts, chain.after(0).len()), (6, None, 6), "{may}");
     }
 }

@@ -28,8 +28,9 @@ pub fn name(deployment: &str) -> String {
 /// What the topic holds.
 #[derive(Debug)]
 pub struct Scanned {
-    /// All committed records from where it was asked, in order.
+    /// All committed records from where it was asked, in order, and where each stands.
     pub records: Vec<Progress>,
+    pub offsets: Vec<i64>,
     /// Records have been removed at its beginning.
     pub cut: bool,
     /// Where it ended.
@@ -60,7 +61,7 @@ pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkEr
     let silent = |error: &dyn std::fmt::Display| cluster.unreachable(&format!("about topic `{topic}`: {error}"));
     // The end of everything, not of what is committed: an end of the latter may lie before a transaction that is being ended.
     let (low, end) = consumer("read_uncommitted")?.fetch_watermarks(topic, 0, Duration::from_secs(10)).map_err(|e| silent(&e))?;
-    let mut scanned = Scanned { records: Vec::new(), cut: low > 0, end };
+    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), cut: low > 0, end };
     let from = from.max(low);
     if from >= end {
         return Ok(scanned);
@@ -84,6 +85,7 @@ pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkEr
                     retry: false,
                 })?;
                 scanned.records.push(record);
+                scanned.offsets.push(message.offset());
             }
             // Markers at the end are no messages, but the client has passed them.
             Some(Err(KafkaError::PartitionEOF(_))) => {

@@ -7,15 +7,23 @@
 //! for too long looks the same from inside; so each run begins with a record of its own, and whoever finds a record of
 //! another run after its own ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
 use super::{COMPACTED, Cluster, Deliveries, POLL, message, topic};
 use crate::{
+    engine::Tick,
     failpoint,
     log::kafka::client,
     sink::{
@@ -45,6 +53,9 @@ pub struct Transactions {
     producer: Option<BaseProducer<Deliveries>>,
     /// The progress topic is known up to here.
     scanned: i64,
+    /// Its records, as far as they are known: of which tick, and where.
+    records: VecDeque<(Tick, i64)>,
+    admin: Option<AdminClient<DefaultClientContext>>,
 }
 
 /// Why a step of a transaction did not work.
@@ -67,7 +78,17 @@ impl Transactions {
     /// # Errors
     /// `PROGRESS_PARTITIONS`; no broker answers; topics that can't be made; settings that librdkafka does not take.
     pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Result<(Transactions, topic::Scanned), SinkError> {
-        let mut opened = Transactions { cluster, name: name.into(), progress: topic::name(name), topics, run: run.into(), producer: None, scanned: 0 };
+        let mut opened = Transactions {
+            cluster,
+            name: name.into(),
+            progress: topic::name(name),
+            topics,
+            run: run.into(),
+            producer: None,
+            scanned: 0,
+            records: VecDeque::new(),
+            admin: None,
+        };
         let begun = Instant::now();
         let producer = loop {
             match opened.fence() {
@@ -92,6 +113,7 @@ impl Transactions {
             });
         }
         let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
+        opened.records = scanned.records.iter().map(|record| record.tick).zip(scanned.offsets.iter().copied()).collect();
         (opened.producer, opened.scanned) = (Some(producer), scanned.end);
         Ok((opened, scanned))
     }
@@ -100,7 +122,7 @@ impl Transactions {
     fn fence(&self) -> Result<BaseProducer<Deliveries>, Trouble> {
         let mut config = self.cluster.producing();
         config.set("transactional.id", format!("tieout-{}", self.name));
-        let producer = self.cluster.producer(&config).map_err(Trouble::Stop)?;
+        let producer = self.cluster.producer(&config, &self.progress).map_err(Trouble::Stop)?;
         producer.init_transactions(STEP).map_err(|error| self.judge(&producer, &error))?;
         Ok(producer)
     }
@@ -238,15 +260,51 @@ impl Transactions {
                 retry: false,
             });
         }
-        Ok(scanned.records.contains(progress))
+        let found = scanned.records.iter().position(|record| record == progress);
+        if let Some(offset) = found.map(|at| scanned.offsets[at])
+            && self.records.back().is_none_or(|(_, newest)| *newest < offset)
+        {
+            self.records.push_back((progress.tick, offset));
+        }
+        Ok(found.is_some())
+    }
+}
+
+impl Transactions {
+    fn remove(&mut self, before: i64) -> Result<(), String> {
+        if self.admin.is_none() {
+            self.admin = Some(self.cluster.admin().map_err(|e| e.to_string())?);
+        }
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.progress, 0, Offset::Offset(before)).map_err(|e| e.to_string())?;
+        let options = AdminOptions::new().request_timeout(Some(STEP));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let removed = runtime.block_on(admin.delete_records(&list, &options)).map_err(|e| e.to_string())?;
+        removed.elements().iter().try_for_each(|element| element.error()).map_err(|e| e.to_string())
     }
 }
 
 impl Transact for Transactions {
+    fn forget(&mut self, tick: Tick) {
+        let Some(at) = self.records.iter().position(|(of, _)| *of > tick).filter(|at| *at > 0) else { return };
+        let before = self.records[at].1;
+        match self.remove(before) {
+            Ok(()) => _ = self.records.drain(..at),
+            Err(why) => tracing::warn!(topic = self.progress, "records that are not needed could not be removed: {why}"),
+        }
+    }
+
     fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError> {
         loop {
             let trouble = match self.attempt(records, progress, tell) {
                 Ok(()) => {
+                    if let Some(producer) = &self.producer {
+                        let offset = producer.context().offset.load(Ordering::Relaxed);
+                        self.records.push_back((progress.tick, offset));
+                        // What was there when this run began is known; what another one adds comes later.
+                        self.scanned = self.scanned.max(offset);
+                    }
                     tell(None);
                     return Ok(());
                 }

@@ -45,7 +45,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn a_chain_gives_the_ticks_as_they_were() {
-    let chain = Chain::of(&[begins(record(0, &[1, 2, 3])), record(3, &[4, 5])], 0).unwrap().unwrap();
+    let chain = Chain::of(&[begins(record(0, &[1, 2, 3])), record(3, &[4, 5])]).unwrap().unwrap();
     assert_eq!((chain.base, chain.last, chain.parts), (0, 5, None));
     let after = chain.after(2);
     assert_eq!(after.iter().map(|s| s.tick).collect::<Vec<_>>(), [3, 4, 5]);
@@ -54,22 +54,19 @@ fn a_chain_gives_the_ticks_as_they_were() {
     assert_eq!(after[0].sources[1].heartbeat, Some(33));
     assert_eq!((after[1].sources[0].positions.clone(), after[1].sources[0].caught_up), (vec![(0, 200)], true));
     assert!(!chain.after(0)[1].hydrated);
-    // What is known is not kept, but its positions count.
-    let short = Chain::of(&[begins(record(0, &[1, 2, 3])), record(3, &[4, 5])], 2).unwrap().unwrap();
-    assert_eq!(short.after(0), after);
-    assert_eq!(Chain::of(&[], 0), Ok(None));
+    assert_eq!(Chain::of(&[]), Ok(None));
 }
 
 #[test]
 fn a_gap_is_noticed_and_a_beginning_is_none() {
-    assert_eq!(Chain::of(&[begins(record(0, &[1, 2])), record(3, &[4])], 0), Err(2));
-    let chain = Chain::of(&[begins(record(0, &[1, 2])), record(3, &[4]), begins(record(7, &[9, 10])), record(10, &[12])], 0).unwrap().unwrap();
+    assert_eq!(Chain::of(&[begins(record(0, &[1, 2])), record(3, &[4])]), Err(2));
+    let chain = Chain::of(&[begins(record(0, &[1, 2])), record(3, &[4]), begins(record(7, &[9, 10])), record(10, &[12])]).unwrap().unwrap();
     assert_eq!((chain.base, chain.last), (7, 12));
     // A checkpoint from before the beginning is of another past, but for the one that it went on from.
     let usable: Vec<Tick> = (0..14).filter(|tick| chain.goes_on_from(*tick)).collect();
     assert_eq!(usable, [7, 9, 10, 11, 12]);
     // The oldest records may be gone.
-    let rest = Chain::of(&[record(3, &[4]), record(4, &[5])], 0).unwrap().unwrap();
+    let rest = Chain::of(&[record(3, &[4]), record(4, &[5])]).unwrap().unwrap();
     assert_eq!((rest.base, rest.goes_on_from(0), rest.goes_on_from(3)), (3, false, true));
 }
 
@@ -80,14 +77,14 @@ fn parts_of_a_tick_are_counted() {
     let second = Progress { part: 1, more: true, ..record(1, &[]) };
     // A run that starts says again how far its predecessor came.
     let claim = Progress { part: 1, more: true, run: "s".into(), ..record(1, &[]) };
-    let chain = Chain::of(&[first.clone(), second.clone(), claim.clone()], 0).unwrap().unwrap();
+    let chain = Chain::of(&[first.clone(), second.clone(), claim.clone()]).unwrap().unwrap();
     assert_eq!((chain.last, chain.parts, chain.after(0).len()), (1, Some(2), 1));
     let last = Progress { part: 2, ..record(1, &[]) };
-    assert_eq!(Chain::of(&[first, second, claim, last], 0).unwrap().unwrap().parts, None);
+    assert_eq!(Chain::of(&[first, second, claim, last]).unwrap().unwrap().parts, None);
 }
 
 #[test]
 fn it_knows_where_reading_began() {
-    let chain = Chain::of(&[begins(record(0, &[1]))], 0).unwrap().unwrap();
+    let chain = Chain::of(&[begins(record(0, &[1]))]).unwrap().unwrap();
     assert_eq!(chain.starts(2), [vec![], vec![(0, 5)]]);
 }
