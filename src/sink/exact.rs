@@ -42,7 +42,7 @@ const LIST_MAX: usize = 1_000;
 /// A tick is in a progress record at the latest after so long.
 const LIST_AFTER: Duration = Duration::from_secs(1);
 /// How often progress records are removed that no checkpoint needs.
-const FORGET_EVERY: Duration = Duration::from_secs(5);
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// How long a run that ends waits for brokers that do not answer.
 const PATIENCE_AT_END: Duration = Duration::from_secs(10);
 

@@ -122,6 +122,10 @@ impl Transactions {
     fn fence(&self) -> Result<BaseProducer<Deliveries>, Trouble> {
         let mut config = self.cluster.producing();
         config.set("transactional.id", format!("tieout-{}", self.name));
+        // A transaction that begins while the markers of the one before are written is asked to wait for so long.
+        if !self.cluster.properties.contains_key("retry.backoff.ms") {
+            config.set("retry.backoff.ms", "10");
+        }
         let producer = self.cluster.producer(&config, &self.progress).map_err(Trouble::Stop)?;
         producer.init_transactions(STEP).map_err(|error| self.judge(&producer, &error))?;
         Ok(producer)
@@ -152,6 +156,7 @@ impl Transactions {
     fn attempt(&self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), Trouble> {
         let Some(producer) = &self.producer else { return Err(Trouble::Broken { why: "there is no producer".into(), fenced: false }) };
         let judged = |error: KafkaError| self.judge(producer, &error);
+        let begun = Instant::now();
         producer.context().take();
         producer.begin_transaction().map_err(judged)?;
         failpoint::reach("before-produce");
@@ -178,6 +183,7 @@ impl Transactions {
                 trouble => return Err(trouble),
             }
         }
+        tracing::debug!(records = records.len(), tick = progress.tick, seconds = begun.elapsed().as_secs_f64(), "committed");
         failpoint::reach("after-commit");
         Ok(())
     }

@@ -45,7 +45,8 @@ log = open(f"{state}/tieout.log", "a")
 
 
 def start(failpoint=None):
-    env = dict(os.environ)
+    # All progress records stay, so that all can be checked; FORGET=1 lets them go as usual.
+    env = dict(os.environ, TIEOUT_KEEP="2" if os.environ.get("FORGET") else "1000")
     if failpoint:
         env["TIEOUT_FAILPOINT"] = failpoint
     command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
