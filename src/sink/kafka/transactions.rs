@@ -169,6 +169,11 @@ impl Transactions {
         last.payload = Some(&value);
         self.send(producer, &self.progress, last, tell)?;
         failpoint::reach("before-commit");
+        // The client's own flush looks only every 100 ms.
+        let sent = Instant::now();
+        while producer.in_flight_count() > 0 && sent.elapsed() < STEP {
+            producer.poll(Duration::from_millis(1));
+        }
         loop {
             let committed = producer.commit_transaction(STEP);
             let Err(error) = committed else { break };
