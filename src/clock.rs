@@ -84,6 +84,23 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(log: LogHandle) -> Lane {
+        Lane {
+            log,
+            head: None,
+            seq: 0,
+            view: View::default(),
+            drained: false,
+            ended: false,
+            positions: Vec::new(),
+            time: i64::MIN,
+            empty_since: None,
+            heartbeat: None,
+            starts: Vec::new(),
+            aside: VecDeque::new(),
+        }
+    }
+
     fn done(&self) -> bool {
         self.ended || (self.drained && self.view.backlog_done)
     }
@@ -139,23 +156,7 @@ fn now_ms() -> i64 {
 impl<'a> Clock<'a> {
     /// A clock over open logs; `sealed` goes to the ledger.
     pub fn new(logs: Vec<LogHandle>, workers: &'a Workers, sealed: Sender<Sealed>, asks: Receiver<Ask>, tick: Duration, until: Until) -> Self {
-        let lanes = logs
-            .into_iter()
-            .map(|log| Lane {
-                log,
-                head: None,
-                seq: 0,
-                view: View::default(),
-                drained: false,
-                ended: false,
-                positions: Vec::new(),
-                time: i64::MIN,
-                empty_since: None,
-                heartbeat: None,
-                starts: Vec::new(),
-                aside: VecDeque::new(),
-            })
-            .collect();
+        let lanes = logs.into_iter().map(Lane::new).collect();
         Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0, listed: Vec::new() }
     }
 
