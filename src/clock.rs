@@ -6,7 +6,10 @@
 //! its end never is. Ticks of that phase are sealed by volume, since nothing is shown before it ends; differences would
 //! otherwise be made for every moment at which one side was ahead of the other.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
@@ -15,6 +18,8 @@ use crate::{
     log::{At, LogError, LogHandle, Until, View},
     plan::TableRef,
 };
+
+mod replay;
 
 /// Bytes of a tick while a backlog is read.
 const CATCH_UP_BYTES: u64 = 64 << 20;
@@ -47,6 +52,8 @@ pub enum Ask {
 pub enum Stopped {
     /// All logs have ended (`Until::End`), or somebody asked.
     Done { last: Tick },
+    /// Somebody asked before all ticks had been made again that were written before the start.
+    Early { last: Tick },
     /// A log can't be read on.
     Log { source: usize, error: LogError },
     /// A worker panicked.
@@ -69,16 +76,46 @@ struct Lane {
     time: i64,
     /// Since when the lane has had nothing while others wait for it.
     empty_since: Option<Instant>,
+    /// The newest heartbeat that was handed out since the last seal, and where partitions began that are new since then.
+    heartbeat: Option<i64>,
+    starts: Vec<(i32, i64)>,
+    /// What a replay has taken out of the channel and not handed out; goes before what is in it.
+    aside: VecDeque<Chunk>,
 }
 
 impl Lane {
+    fn new(log: LogHandle) -> Lane {
+        Lane {
+            log,
+            head: None,
+            seq: 0,
+            view: View::default(),
+            drained: false,
+            ended: false,
+            positions: Vec::new(),
+            time: i64::MIN,
+            empty_since: None,
+            heartbeat: None,
+            starts: Vec::new(),
+            aside: VecDeque::new(),
+        }
+    }
+
     fn done(&self) -> bool {
         self.ended || (self.drained && self.view.backlog_done)
     }
 
     /// Takes the next chunk out of the channel, if there is none yet.
     fn fill(&mut self) {
-        if self.head.is_some() || self.ended {
+        if self.head.is_some() {
+            return;
+        }
+        if let Some(chunk) = self.aside.pop_front() {
+            self.time = chunk.source_time.unwrap_or(self.time);
+            (self.head, self.drained) = (Some(chunk), false);
+            return;
+        }
+        if self.ended {
             return;
         }
         let head = &mut self.head;
@@ -108,6 +145,8 @@ pub struct Clock<'a> {
     hydrated: bool,
     /// The lane whose turn it is, once there is no backlog.
     turn: usize,
+    /// Ticks to be made again before anything else.
+    listed: Vec<Sealed>,
 }
 
 fn now_ms() -> i64 {
@@ -117,26 +156,14 @@ fn now_ms() -> i64 {
 impl<'a> Clock<'a> {
     /// A clock over open logs; `sealed` goes to the ledger.
     pub fn new(logs: Vec<LogHandle>, workers: &'a Workers, sealed: Sender<Sealed>, asks: Receiver<Ask>, tick: Duration, until: Until) -> Self {
-        let lanes = logs
-            .into_iter()
-            .map(|log| Lane {
-                log,
-                head: None,
-                seq: 0,
-                view: View::default(),
-                drained: false,
-                ended: false,
-                positions: Vec::new(),
-                time: i64::MIN,
-                empty_since: None,
-            })
-            .collect();
-        Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0 }
+        let lanes = logs.into_iter().map(Lane::new).collect();
+        Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0, listed: Vec::new() }
     }
 
-    /// Goes on behind a tick at which each source had been read up to these positions.
-    pub fn resume(mut self, tick: Tick, at: &[At]) -> Self {
-        self.last = tick;
+    /// Goes on behind a tick at which each source had been read up to these positions, first with the ticks that are
+    /// listed, each exactly as it was.
+    pub fn resume(mut self, tick: Tick, at: &[At], listed: Vec<Sealed>) -> Self {
+        (self.last, self.listed) = (tick, listed);
         for (lane, at) in self.lanes.iter_mut().zip(at) {
             lane.positions.clone_from(&at.positions);
         }
@@ -145,17 +172,18 @@ impl<'a> Clock<'a> {
 
     /// Runs until the logs end, somebody asks to stop, or something is wrong.
     pub fn run(mut self) -> Stopped {
+        let mut put_off = match self.replay() {
+            Ok(asks) => asks,
+            Err(stopped) => return stopped,
+        };
         loop {
             for lane in &mut self.lanes {
                 lane.fill();
             }
-            if let Some((source, error)) = self.lanes.iter().enumerate().find_map(|(s, lane)| Some((s, lane.view.failed.clone()?))) {
-                return Stopped::Log { source, error };
+            if let Some(stopped) = self.broken() {
+                return stopped;
             }
-            if !self.workers.is_alive() {
-                return Stopped::Worker;
-            }
-            while let Ok(ask) = self.asks.try_recv() {
+            while let Some(ask) = put_off.pop_front().or_else(|| self.asks.try_recv().ok()) {
                 match ask {
                     Ask::Row { table, key, reply } => {
                         self.seal(false);
@@ -194,6 +222,14 @@ impl<'a> Clock<'a> {
         }
     }
 
+    /// A log or a worker that has failed.
+    fn broken(&self) -> Option<Stopped> {
+        if let Some((source, error)) = self.lanes.iter().enumerate().find_map(|(s, lane)| Some((s, lane.view.failed.clone()?))) {
+            return Some(Stopped::Log { source, error });
+        }
+        (!self.workers.is_alive()).then_some(Stopped::Worker)
+    }
+
     /// The lane whose chunk goes next. While a backlog is read that is the one with the oldest, and none while a lane that
     /// is not done has nothing to show (for a bounded time).
     fn next(&mut self) -> Option<usize> {
@@ -224,9 +260,15 @@ impl<'a> Clock<'a> {
             Payload::Heartbeat(_) => 1,
         }
         .max(1);
+        if let Payload::Heartbeat(time) = chunk.payload {
+            lane.heartbeat = lane.heartbeat.max(Some(time));
+        }
         match lane.positions.iter_mut().find(|(partition, _)| *partition == chunk.partition) {
             Some((_, next)) => *next = chunk.next,
-            None => lane.positions.push((chunk.partition, chunk.next)),
+            None => {
+                lane.starts.push((chunk.partition, replay::first(&chunk)));
+                lane.positions.push((chunk.partition, chunk.next));
+            }
         }
         self.workers.chunk(chunk, lane.seq);
         lane.seq += 1;
@@ -250,16 +292,18 @@ impl<'a> Clock<'a> {
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
         let sources = self
             .lanes
-            .iter()
+            .iter_mut()
             .map(|lane| SealedSource {
                 positions: lane.positions.clone(),
                 caught_up: lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
                 trouble: lane.view.trouble.clone(),
                 behind_bytes: lane.view.behind_bytes,
                 identity: lane.view.identity.clone(),
+                heartbeat: lane.heartbeat.take(),
+                start: std::mem::take(&mut lane.starts),
             })
             .collect();
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, restored: false, cut });
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, ..Sealed::default() });
         self.workers.all(&Command::Seal { tick, hold: cut });
         self.last = tick;
         self.last_seal = Instant::now();

@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Reject, Report, RowChange, Sealed, StageTimes, TableReport, Tick},
+    engine::{DifferenceChange, Reject, Report, RowChange, Sealed, SealedSource, StageTimes, TableReport, Tick},
     plan::{ComparisonId, Plan, TableRef, TargetId},
 };
 
@@ -57,7 +57,7 @@ pub struct TickOutput {
     /// The wall clock when the tick was sealed, in milliseconds since the epoch.
     pub wall_ms: i64,
     /// Whether differences are shown as of this tick. Before that `changes` is empty; the first hydrated tick has every
-    /// difference that stands.
+    /// difference that stands. Of a tick that is made again: whether they were shown then, whatever is shown now.
     pub hydrated: bool,
     pub changes: Arc<TickChanges>,
     /// Net changes of targets. They come while hydrating, too: whether to write those is the sink's business.
@@ -74,6 +74,8 @@ pub struct TickOutput {
     pub restored: bool,
     /// What the checkpoint that is taken as of this tick must keep.
     pub save: Option<LedgerSave>,
+    /// By source, what the clock said of it: with this the tick can be made again.
+    pub sealed: Vec<SealedSource>,
 }
 
 /// The changes of differences in one tick.
@@ -222,7 +224,7 @@ impl Ledger {
         TickOutput {
             tick,
             wall_ms,
-            hydrated: self.hydrated,
+            hydrated: if sealed.replay { sealed.hydrated } else { self.hydrated },
             changes,
             rows,
             rejects: rejects.into_iter().collect(),
@@ -231,6 +233,7 @@ impl Ledger {
             seconds,
             restored: sealed.restored,
             save: sealed.cut.then(|| self.save()),
+            sealed: sealed.sources,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod export;
+pub mod failpoint;
 pub mod format;
 pub mod http;
 pub mod ledger;

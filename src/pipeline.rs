@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Taken apart from left to right: the clock seals a last tick, the workers close it, the ledger applies it, the sinks
-//! flush it, and only then the server leaves. `dry` holds what a run without consequences shows instead.
+//! flush it, and only then the server leaves. `dry` holds what a run without consequences shows instead, `start` what a
+//! start goes on from.
 
 use std::{
     net::SocketAddr,
@@ -21,18 +22,19 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value as Json, json};
 
 use crate::{
-    checkpoint::{self, CheckpointError, Folder, Taker, restore::Restore},
+    checkpoint::{self, CheckpointError, Folder, Taker},
     clock::{Ask, Clock, Stopped},
     engine::{Command, RowAnswer, Tick, worker::Workers},
     export, http,
     ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
-    log::{self, At, LogError, LogHandle, LogStatus, Until},
+    log::{self, LogError, LogHandle, LogStatus, Until},
     plan::{ConnectionKind, Plan, TableRef},
     sink::{SinkError, Writers},
     telemetry,
 };
 
 pub mod dry;
+mod start;
 
 /// What a run does beside keeping tables and differences.
 #[derive(Clone, Debug)]
@@ -140,21 +142,19 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let empty = memory().0;
     let plan = Arc::new(plan);
     let folder = state(&plan, options)?;
-    let restore = match &folder {
-        Some(folder) if !options.fresh => checkpoint::restore::find(&plan, folder.path())?,
-        _ => None,
-    };
+    let start::Start { restore, at, last, again, exact } = start::find(&plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(&plan, options))?;
     let ledger = SharedLedger::new(match &restore {
         Some(restore) => restore.ledger(Arc::clone(&plan))?,
         None => Ledger::new(Arc::clone(&plan)),
     });
-    let at = restore.as_ref().map_or_else(|| vec![At::default(); plan.sources.len()], Restore::at);
     let (ask, asks) = unbounded();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
-    let writers = if options.write == Write::Yes { Some(Writers::start(&plan)?) } else { None };
+    let writers = if options.write == Write::Yes { Some(Writers::start(&plan, exact, &checkpoint::manifest::fingerprint(&plan))?) } else { None };
     let logs = (0..plan.sources.len())
         .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;
+    // Of what is read from the beginning, the clock learns by itself where that is.
+    let at_checkpoint = if restore.is_some() { at.clone() } else { Vec::new() };
     let (to_ledger, sealed) = unbounded();
     let (to_reports, reports) = unbounded();
     let workers = Workers::start(Arc::clone(&plan), to_reports);
@@ -165,19 +165,20 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     if folder.is_some() {
         workers.all(&Command::Keep);
     }
+    let written = writers.as_ref().map(Writers::written).unwrap_or_default();
     let taker = folder.map(|folder| {
-        (folder.path().to_path_buf(), Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone()))
+        let path = folder.path().to_path_buf();
+        (path, Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone(), written))
     });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let mut clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until);
+    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).resume(last, &at_checkpoint, again);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         restore.give_back(path, &workers, &to_ledger)?;
-        clock = clock.resume(restore.manifest.tick, &at);
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
     }
     drop(to_ledger);
@@ -186,6 +187,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
+        Stopped::Early { .. } => Ok(()),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
     if let Some((_, taker)) = taker
@@ -234,6 +236,13 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     outcome.dry.ledger_nanos = ledger.nanos();
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Are outputs to Kafka written exactly once? Not those of a run that ends by itself, which goes on from nothing, nor those
+/// of a simulation, which can't be read again.
+fn exactly_once(plan: &Plan, options: &Options) -> bool {
+    let simulated = plan.connections.iter().any(|c| matches!(c.kind, ConnectionKind::Demo { .. }));
+    options.until == Until::Forever && options.write == Write::Yes && !simulated
 }
 
 /// The folder of checkpoints, if the run keeps some. A run goes on without where none can be written, and says so; but

@@ -18,6 +18,8 @@ pub type ComparisonId = usize;
 /// Everything that one process of tieout does.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Tells this deployment from others that write to the same Kafka clusters.
+    pub name: String,
     pub data_dir: PathBuf,
     /// Timely worker threads.
     pub workers: usize,

@@ -10,7 +10,7 @@ use super::{
     CheckpointError, entries, folder_of,
     manifest::{EntriesFile, Manifest},
 };
-use crate::engine::Tick;
+use crate::{engine::Tick, failpoint};
 
 /// A folder that this process may use, and no other; until it is dropped.
 #[derive(Debug)]
@@ -67,6 +67,7 @@ impl Folder {
             let mut file = File::create(&new)?;
             file.write_all(&manifest.to_bytes())?;
             file.sync_all()?;
+            failpoint::reach("checkpoint-rename");
             fs::rename(&new, &path)?;
             File::open(&self.path)?.sync_all()
         })();

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub sources: Vec<SourceShape>,
     pub comparisons: Vec<String>,
     pub ledger: LedgerSave,
+    /// By Kafka connection that is written exactly once: the newest tick of its progress records when this was taken.
+    #[serde(default)]
+    pub progress: std::collections::BTreeMap<String, Tick>,
     /// Files of entries, the oldest first; the last one is this checkpoint's own.
     pub entries: Vec<EntriesFile>,
 }
@@ -124,6 +127,12 @@ pub fn sources(plan: &Plan) -> Vec<SourceShape> {
         (other, _) => format!("{other:?}"),
     };
     plan.sources.iter().map(|source| SourceShape { name: source.name.clone(), log: log(source), beginnings: Vec::new() }).collect()
+}
+
+/// The same for plans of which one can go on from what another one left.
+pub fn fingerprint(plan: &Plan) -> String {
+    let sources: Vec<_> = sources(plan).into_iter().map(|source| (source.name, source.log)).collect();
+    format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?}", tables(plan), comparisons(plan)).as_bytes()))
 }
 
 /// What each comparison compares, in the plan's order.

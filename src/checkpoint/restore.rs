@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crossbeam_channel::Sender;
 
-use super::{CheckpointError, Manifest, entries, folder};
+use super::{CheckpointError, Manifest, entries};
 use crate::{
     engine::{Command, Sealed, SealedSource, worker::Workers},
     ledger::Ledger,
@@ -23,48 +23,41 @@ pub struct Restore {
     differences: Vec<Vec<u8>>,
 }
 
-/// What a start can go on from.
-///
-/// # Errors
-/// `CHECKPOINT_LOG_CHANGED`: a log is not the one that was read; its positions mean nothing any more.
-pub fn find(plan: &Plan, path: &Path) -> Result<Option<Restore>, CheckpointError> {
-    let (manifest, damaged) = folder::newest(path);
-    for error in damaged {
-        tracing::error!("{error}");
-    }
-    let Some(manifest) = manifest else { return Ok(None) };
-    let changed = manifest.changed(plan);
-    if !changed.is_empty() {
-        tracing::warn!("the checkpoint of tick {} is not used, everything is read from the beginning: {}", manifest.tick, changed.join("; "));
-        return Ok(None);
-    }
-    for (source, shape) in plan.sources.iter().zip(&manifest.sources) {
-        let now = beginnings(plan, source, &manifest.ledger.sources[plan.sources.iter().position(|s| s.name == source.name).expect("one of them")].positions);
-        for (partition, was) in &shape.beginnings {
-            let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
-            if is != was {
-                return Err(CheckpointError {
-                    code: "CHECKPOINT_LOG_CHANGED",
-                    message: format!(
-                        "source `{}`: {}, number {partition}, does not begin as it did when the checkpoint of tick {} was taken",
-                        source.name, shape.log, manifest.tick
-                    ),
-                    remedy: "bring the log back; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
-                });
+impl Restore {
+    /// What a checkpoint of this plan has to go on from.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_LOG_CHANGED`: a log is not the one that was read; its positions mean nothing any more.
+    pub fn read(plan: &Plan, path: &Path, manifest: Manifest) -> Result<Restore, CheckpointError> {
+        for (source, shape) in plan.sources.iter().zip(&manifest.sources) {
+            let now =
+                beginnings(plan, source, &manifest.ledger.sources[plan.sources.iter().position(|s| s.name == source.name).expect("one of them")].positions);
+            for (partition, was) in &shape.beginnings {
+                let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
+                if is != was {
+                    return Err(CheckpointError {
+                        code: "CHECKPOINT_LOG_CHANGED",
+                        message: format!(
+                            "source `{}`: {}, number {partition}, does not begin as it did when the checkpoint of tick {} was taken",
+                            source.name, shape.log, manifest.tick
+                        ),
+                        remedy: "bring the log back; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+                    });
+                }
             }
         }
+        let mut differences = vec![Vec::new(); plan.comparisons.len()];
+        if let Some(own) = manifest.entries.last() {
+            entries::read(&path.join(&own.name), |kind, number, bytes| {
+                if kind == entries::Kind::Differences
+                    && let Some(of) = differences.get_mut(number)
+                {
+                    of.extend_from_slice(&bytes);
+                }
+            })?;
+        }
+        Ok(Restore { manifest, differences })
     }
-    let mut differences = vec![Vec::new(); plan.comparisons.len()];
-    if let Some(own) = manifest.entries.last() {
-        entries::read(&path.join(&own.name), |kind, number, bytes| {
-            if kind == entries::Kind::Differences
-                && let Some(of) = differences.get_mut(number)
-            {
-                of.extend_from_slice(&bytes);
-            }
-        })?;
-    }
-    Ok(Some(Restore { manifest, differences }))
 }
 
 /// By partition: a fingerprint of the beginning of a file, up to what was read of it.
@@ -117,7 +110,7 @@ impl Restore {
         }
         let save = &self.manifest.ledger;
         let sources = save.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
-        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, hydrated: false, restored: true, cut: false });
+        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() });
         workers.all(&Command::Seal { tick: save.tick, hold: true });
         workers.all(&Command::Restored);
         Ok(())

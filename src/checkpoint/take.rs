@@ -1,8 +1,12 @@
 //! The thread that takes checkpoints, beside everything else.
 
-use std::{sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
 
 use super::{
     CheckpointError, Folder, Manifest, entries,
@@ -11,11 +15,18 @@ use super::{
 };
 use crate::{
     clock::Ask,
-    engine::{Command, SavePart, worker::Workers},
+    engine::{Command, SavePart, Tick, worker::Workers},
+    failpoint,
     ledger::{LedgerSave, SharedLedger},
     plan::Plan,
+    sink::Written,
     telemetry,
 };
+
+/// How often it is looked whether the outputs have been written.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long the last checkpoint of a run waits for them.
+const PATIENCE_AT_END: Duration = Duration::from_secs(10);
 
 /// The thread, and the way to it.
 pub struct Taker {
@@ -32,6 +43,10 @@ struct Chain {
     /// The entries that the next checkpoint adds to; none: it begins anew, with everything.
     files: Vec<EntriesFile>,
     next: u64,
+    /// How far the outputs are written.
+    written: Written,
+    /// The run ends.
+    ending: bool,
 }
 
 /// Why a checkpoint was not taken.
@@ -43,12 +58,12 @@ enum Given {
 
 impl Taker {
     /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from.
-    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ledger: SharedLedger, ask: Sender<Ask>) -> Taker {
+    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ledger: SharedLedger, ask: Sender<Ask>, written: Written) -> Taker {
         let (stop, stopped) = unbounded();
         let (saves, saved) = unbounded();
         let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
-        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next };
+        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next, written, ending: false };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || {
@@ -90,11 +105,13 @@ impl Taker {
         let _ = self.stop.send(());
         let mut chain = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let Some((workers, ledger)) = last.filter(|(_, ledger)| ledger.read().may_save()) else { return Ok(()) };
+        chain.ending = true;
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
-        match chain.take(&never(), &saved, |command| workers.all(&command)) {
+        match chain.take(&crossbeam_channel::never(), &saved, |command| workers.all(&command)) {
             Ok(()) => Ok(()),
-            Err(Given::Up) => unreachable!("nobody tells it to stop"),
+            // The outputs are behind, and say why.
+            Err(Given::Up) => Ok(()),
             Err(Given::Failed(error)) => Err(error),
         }
     }
@@ -130,17 +147,41 @@ impl Chain {
             sources,
             comparisons: manifest::comparisons(&self.plan),
             ledger: save,
+            progress: std::collections::BTreeMap::new(),
             entries: files.clone(),
         };
+        let Some(progress) = self.outputs_written(manifest.tick, stopped) else {
+            self.files.clear();
+            let _ = std::fs::remove_file(&path);
+            return Err(Given::Up);
+        };
+        let manifest = Manifest { progress, ..manifest };
+        failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();
             return Err(Given::Failed(error));
+        }
+        if let Some(oldest) = super::folder::list(self.folder.path()).last() {
+            self.written.needed_from(oldest.tick);
         }
         self.next = manifest.tick.max(self.next) + 1;
         self.files = files;
         let seconds = begun.elapsed().as_secs_f64();
         telemetry::CheckpointTaken { manifest: &manifest, seconds }.emit();
         Ok(())
+    }
+
+    /// Waits until the outputs are written up to the cut: a checkpoint must not know what they do not. Nothing, when they
+    /// will not be. Otherwise how far each is.
+    fn outputs_written(&self, cut: Tick, stopped: &Receiver<()>) -> Option<std::collections::BTreeMap<String, Tick>> {
+        let begun = Instant::now();
+        while self.written.tick()? < cut {
+            match stopped.recv_timeout(LOOK) {
+                Err(error) if error.is_timeout() && (!self.ending || begun.elapsed() < PATIENCE_AT_END) => {}
+                _ => return None,
+            }
+        }
+        Some(self.written.progress())
     }
 
     fn fill(

@@ -23,6 +23,7 @@ fn publish(folder: &Folder, tick: u64, before: Vec<EntriesFile>, keep: usize) ->
         sources: Vec::new(),
         comparisons: Vec::new(),
         ledger: LedgerSave { tick, ..LedgerSave::default() },
+        progress: std::collections::BTreeMap::new(),
         entries: before.into_iter().chain([file]).collect(),
     };
     folder.publish(&manifest, keep).unwrap();
@@ -109,6 +110,7 @@ fn empty() -> Manifest {
         sources: Vec::new(),
         comparisons: Vec::new(),
         ledger: LedgerSave::default(),
+        progress: std::collections::BTreeMap::new(),
         entries: Vec::new(),
     }
 }

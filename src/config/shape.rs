@@ -107,6 +107,13 @@ pub static CONFIG: Object = Object {
     name: "config",
     doc: "The configuration of one deployment: where tieout keeps its state, how it runs, and the systems it reads and writes.",
     keys: &[
+        key(
+            "name",
+            Text,
+            "Tells this deployment from others that write to the same Kafka clusters: its transactions and its topic of progress \
+             records are named after it. Small letters, digits, `.`, `_` and `-`.",
+        )
+        .default("tieout"),
         key("data_dir", Text, "The folder of tieout's durable state. A relative path is relative to the working directory.").default("./state"),
         key("workers", Int { min: 1, max: 256 }, "Worker threads of the engine; the results do not depend on it.").default("1"),
         key(

@@ -278,7 +278,7 @@ pub struct Reject {
 }
 
 /// What the clock tells the ledger about a tick before it seals it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sealed {
     pub tick: Tick,
     /// The wall clock at the seal, in milliseconds since the epoch.
@@ -290,10 +290,12 @@ pub struct Sealed {
     pub restored: bool,
     /// A checkpoint is taken as of this tick.
     pub cut: bool,
+    /// The tick is made again as it was before a restart; `hydrated` says whether differences were shown then.
+    pub replay: bool,
 }
 
 /// How far a source is read at a tick.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SealedSource {
     /// The next position to read, by partition.
     pub positions: Vec<(i32, i64)>,
@@ -305,4 +307,8 @@ pub struct SealedSource {
     pub behind_bytes: u64,
     /// What tells the log from another one of its name, where that is known.
     pub identity: Option<String>,
+    /// The newest heartbeat of the tick, in milliseconds of source time.
+    pub heartbeat: Option<i64>,
+    /// Where reading began, of the partitions of which this tick has the first messages.
+    pub start: Vec<(i32, i64)>,
 }

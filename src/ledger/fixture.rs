@@ -68,6 +68,7 @@ pub fn plan() -> Plan {
     };
     let connection = |name: &str| Connection { name: name.into(), kind: ConnectionKind::File { dir: PathBuf::from("data") } };
     Plan {
+        name: "tieout".into(),
         data_dir: PathBuf::from("state"),
         workers: 1,
         tick: Duration::from_millis(10),

@@ -4,7 +4,10 @@
 //! change of each key until then and writes it with the first hydrated tick. A key that several rows claim, or whose newest
 //! record is a reject, has no row that anybody could vouch for: it is written as gone, and the differences say why.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value as Json, json};
 use xxhash_rust::xxh3::Xxh3;
@@ -12,8 +15,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{SinkBatch, SinkRecord};
 use crate::{
     engine::{RowChange, RowState},
-    ledger::{TickOutput, show},
-    plan::{Format, OutputOf, Plan, TableRef, TargetId},
+    ledger::{Change, Difference, TickOutput, show},
+    plan::{ComparisonId, Format, OutputOf, Plan, TableRef, TargetId},
     row::{self, Type},
 };
 
@@ -27,7 +30,12 @@ pub struct Encoder {
     hydrated: bool,
     /// While hydrating: what each key that changed held before, and holds now.
     held: HashMap<Box<[u8]>, (RowState, RowState)>,
+    /// Differences that changed while ticks are made again of which nothing was shown; they are shown later.
+    held_differences: BTreeMap<Arc<[u8]>, (Shown, Shown)>,
 }
+
+/// A difference, if there is one.
+type Shown = Option<Arc<Difference>>;
 
 /// A key's state before and after, as JSON.
 struct Turn {
@@ -47,7 +55,7 @@ impl Encoder {
             TableRef::Source(_) => "",
         };
         let mapping = Arc::from(mapping);
-        Encoder { plan, output, name, mapping, hydrated: false, held: HashMap::new() }
+        Encoder { plan, output, name, mapping, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
     }
 
     /// The name of the table or comparison.
@@ -61,20 +69,25 @@ impl Encoder {
         let mut records = Vec::new();
         match plan.outputs[self.output].what {
             OutputOf::Differences(id) => {
-                let comparison = &plan.comparisons[id];
-                for change in tick.changes.of(id) {
-                    let object = |d| Json::Object(show::difference_object(&plan, comparison, d));
-                    let turn = Turn {
-                        key: show::key_object(&plan, comparison, change.key()),
-                        before: change.before.as_deref().map(object),
-                        after: change.after.as_deref().map(object),
-                    };
-                    self.push(turn, tick.wall_ms, &mut records);
+                let changes = tick.changes.of(id);
+                if tick.hydrated && self.held_differences.is_empty() {
+                    changes.iter().for_each(|change| self.push(difference_turn(&plan, id, change), tick.wall_ms, &mut records));
+                } else {
+                    for change in changes {
+                        let entry = self.held_differences.entry(change.key().clone());
+                        let (_, after) = entry.or_insert_with(|| (change.before.clone(), None));
+                        after.clone_from(&change.after);
+                    }
+                    if tick.hydrated {
+                        for (before, after) in std::mem::take(&mut self.held_differences).into_values().filter(|(before, after)| before != after) {
+                            self.push(difference_turn(&plan, id, &Change { before, after }), tick.wall_ms, &mut records);
+                        }
+                    }
                 }
             }
             OutputOf::Table(target) => {
                 let mine = tick.rows.iter().filter(|(id, _)| *id == target).map(|(_, change)| change);
-                if self.hydrated {
+                if self.hydrated && tick.hydrated {
                     mine.for_each(|change| self.push(row_turn(&plan, target, change), tick.wall_ms, &mut records));
                 } else {
                     for change in mine {
@@ -96,7 +109,8 @@ impl Encoder {
                 }
             }
         }
-        self.hydrated |= tick.hydrated;
+        // It goes back only in ticks that are made again.
+        self.hydrated = tick.hydrated;
         SinkBatch { tick: tick.tick, records }
     }
 
@@ -141,6 +155,13 @@ impl Encoder {
         }
         hash.digest128().to_be_bytes()
     }
+}
+
+fn difference_turn(plan: &Plan, id: ComparisonId, change: &Change) -> Turn {
+    let comparison = &plan.comparisons[id];
+    let object = |d| Json::Object(show::difference_object(plan, comparison, d));
+    let key = show::key_object(plan, comparison, change.key());
+    Turn { key, before: change.before.as_deref().map(object), after: change.after.as_deref().map(object) }
 }
 
 fn row_turn(plan: &Plan, target: TargetId, change: &RowChange) -> Turn {

@@ -1,16 +1,24 @@
-//! A Kafka topic as a sink: an idempotent producer, one topic an output, ticks in order.
+//! Kafka topics as sinks: what writing to a cluster takes, and the plain sink of `run --once`: an idempotent producer, one
+//! topic an output, ticks in order, at least once (a second run writes records again, with the same `tieout-id`).
 //!
-//! Transactions, and with them exactly-once across a restart, come later; until then a restart may write records again, with
-//! the same `tieout-id`. A topic that does not exist is created, compacted, if the broker lets us.
+//! A topic that does not exist is created, compacted, if the broker lets us.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `transactions` | one producer for all outputs of a connection, whole ticks in transactions |
+//! | `topic` | the topic of progress records, read |
 
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Message as _,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
@@ -19,17 +27,30 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 
-use super::{Sink, SinkBatch, SinkError};
+use super::{Sink, SinkBatch, SinkError, SinkRecord};
 use crate::log::kafka::client::{self, Context};
 
+pub mod topic;
+pub mod transactions;
+
+/// The settings of an output's topic.
+const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 /// How long the cluster may take to answer at the start.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one poll waits while the queue is full or on its way.
 const POLL: Duration = Duration::from_millis(20);
 
+/// A cluster that is written to.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub connection: String,
+    pub brokers: String,
+    pub properties: BTreeMap<String, String>,
+}
+
 /// A topic that is written to.
 pub struct KafkaSink {
-    connection: String,
+    cluster: Cluster,
     topic: String,
     producer: BaseProducer<Deliveries>,
 }
@@ -40,6 +61,9 @@ struct Deliveries {
     client: Context,
     /// The first message that was not delivered since the last flush.
     failed: Mutex<Option<KafkaError>>,
+    /// Of this topic the newest offset is kept.
+    watched: String,
+    offset: AtomicI64,
 }
 
 impl ClientContext for Deliveries {
@@ -56,8 +80,129 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| error.clone());
+        match result {
+            Ok(message) if message.topic() == self.watched => self.offset.store(message.offset(), Ordering::Relaxed),
+            Ok(_) => {}
+            Err((error, _)) => _ = self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| error.clone()),
+        }
+    }
+}
+
+impl Deliveries {
+    fn take(&self) -> Option<KafkaError> {
+        self.failed.lock().expect("nobody panics while holding it").take()
+    }
+}
+
+impl Cluster {
+    /// What every producer is made with.
+    fn producing(&self) -> ClientConfig {
+        let mut config = client::config(&self.brokers, &self.properties);
+        for (name, value) in [
+            ("compression.type", "zstd"),
+            ("linger.ms", "2"),
+            ("queue.buffering.max.kbytes", "32768"),
+            // The partitions that the Java client would choose, so that consumers can join topics by partition.
+            ("partitioner", "murmur2_random"),
+        ] {
+            if !self.properties.contains_key(name) {
+                config.set(name, value);
+            }
+        }
+        // A topic that is created by being written to would have the broker's clean-up policy, not ours.
+        config.set("enable.idempotence", "true").set("acks", "all").set("allow.auto.create.topics", "false");
+        config
+    }
+
+    fn producer(&self, config: &ClientConfig, watched: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
+        config
+            .create_with_context(Deliveries { watched: watched.into(), ..Deliveries::default() })
+            .map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
+    }
+
+    /// Finds a topic, or creates it with these settings and so many partitions (-1: as the broker has them); how many it has.
+    fn need_topic(&self, producer: &BaseProducer<Deliveries>, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<usize, SinkError> {
+        let begun = Instant::now();
+        loop {
+            producer.poll(Duration::ZERO);
+            match producer.client().fetch_metadata(Some(topic), Duration::from_secs(1)) {
+                Ok(metadata) => match metadata.topics().first().map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions().len())) {
+                    Some((None, partitions)) => return Ok(partitions),
+                    Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => self.create(topic, partitions, settings)?,
+                    Some((Some(code), _)) if client::refused(code) => return Err(self.refused(producer, topic, &code.to_string())),
+                    _ => {}
+                },
+                Err(error) if error.rdkafka_error_code().is_some_and(client::refused) => {
+                    return Err(self.refused(producer, topic, &error.to_string()));
+                }
+                Err(error) if begun.elapsed() > PATIENCE => {
+                    let reason = producer.context().client.last_error().unwrap_or_else(|| error.to_string());
+                    return Err(self.unreachable(&format!("about topic `{topic}`: {reason}")));
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, SinkError> {
+        client::config(&self.brokers, &self.properties).create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
+    }
+
+    fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), SinkError> {
+        let admin = self.admin()?;
+        // Replicas, and unless it is said, partitions, as the broker has them by default.
+        let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(-1)), |topic, (key, value)| topic.set(key, value));
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let why = match runtime.block_on(admin.create_topics([&topic], &options)) {
+            Ok(results) => match results.into_iter().next() {
+                None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                    tracing::info!(topic = name, "topic created");
+                    return Ok(());
+                }
+                Some(Err((_, code))) => code.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        let settings: Vec<String> = settings.iter().map(|(key, value)| format!("--config {key}={value}")).collect();
+        Err(SinkError {
+            code: "TOPIC_NOT_CREATED",
+            message: format!("topic `{name}` does not exist, and could not be created on connection `{}`: {why}", self.connection),
+            remedy: format!("create it: kafka-topics.sh --create --topic {name} {}", settings.join(" ")),
+            retry: false,
+        })
+    }
+
+    fn unreachable(&self, what: &str) -> SinkError {
+        SinkError {
+            code: "BROKER_UNREACHABLE",
+            message: format!("no answer from Kafka at {} {what}", self.brokers),
+            remedy: format!("check that the brokers of connection `{}` run and can be reached", self.connection),
+            retry: true,
+        }
+    }
+
+    fn refused(&self, producer: &BaseProducer<Deliveries>, topic: &str, reason: &str) -> SinkError {
+        let reason = producer.context().client.last_error().unwrap_or_else(|| reason.to_string());
+        from_log(client::refusal(&self.connection, &format!("writing topic `{topic}`"), &reason))
+    }
+
+    fn undelivered(&self, producer: &BaseProducer<Deliveries>, topic: &str, error: &KafkaError) -> SinkError {
+        let code = error.rdkafka_error_code();
+        if code.is_some_and(client::refused) {
+            return self.refused(producer, topic, &error.to_string());
+        }
+        let too_large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+        SinkError {
+            code: "NOT_DELIVERED",
+            message: format!("topic `{topic}` of connection `{}` did not take a record: {error}", self.connection),
+            remedy: if too_large {
+                "raise `max.message.bytes` of the topic, and `message.max.bytes` of the connection".into()
+            } else {
+                "the brokers did not answer for `message.timeout.ms`; start again when they do".into()
+            },
+            retry: !too_large,
         }
     }
 }
@@ -68,113 +213,31 @@ impl KafkaSink {
     /// # Errors
     /// librdkafka does not take the properties, no broker answers, or the topic can neither be found nor created.
     pub fn open(connection: &str, brokers: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<KafkaSink, SinkError> {
-        let mut config = client::config(brokers, properties);
-        for (name, value) in [
-            ("compression.type", "zstd"),
-            ("linger.ms", "2"),
-            ("queue.buffering.max.kbytes", "32768"),
-            // The partitions that the Java client would choose, so that consumers can join topics by partition.
-            ("partitioner", "murmur2_random"),
-        ] {
-            if !properties.contains_key(name) {
-                config.set(name, value);
-            }
-        }
-        // A topic that is created by being written to would have the broker's clean-up policy, not ours.
-        config.set("enable.idempotence", "true").set("acks", "all").set("allow.auto.create.topics", "false");
-        let producer: BaseProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).map_err(|e| from_log(client::misconfigured(connection, &e)))?;
-        let sink = KafkaSink { connection: connection.into(), topic: topic.into(), producer };
-        sink.need_topic(&config, brokers)?;
-        Ok(sink)
-    }
-
-    fn need_topic(&self, config: &ClientConfig, brokers: &str) -> Result<(), SinkError> {
-        let begun = Instant::now();
-        loop {
-            self.producer.poll(Duration::ZERO);
-            match self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(1)) {
-                Ok(metadata) => match metadata.topics().first().and_then(|t| t.error()).map(RDKafkaErrorCode::from) {
-                    None => return Ok(()),
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => self.create(config)?,
-                    Some(code) if client::refused(code) => return Err(self.refused(&code.to_string())),
-                    Some(_) => {}
-                },
-                Err(error) if error.rdkafka_error_code().is_some_and(client::refused) => {
-                    return Err(self.refused(&error.to_string()));
-                }
-                Err(error) if begun.elapsed() > PATIENCE => {
-                    let reason = self.producer.context().client.last_error().unwrap_or_else(|| error.to_string());
-                    return Err(SinkError {
-                        code: "BROKER_UNREACHABLE",
-                        message: format!("no answer from Kafka at {brokers} about topic `{}`: {reason}", self.topic),
-                        remedy: format!("check that the brokers of connection `{}` run and can be reached", self.connection),
-                        retry: true,
-                    });
-                }
-                Err(_) => {}
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn create(&self, config: &ClientConfig) -> Result<(), SinkError> {
-        let mut config = config.clone();
-        for name in ["enable.idempotence", "acks", "compression.type", "linger.ms", "queue.buffering.max.kbytes", "partitioner"] {
-            config.remove(name);
-        }
-        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))?;
-        // Partitions and replicas as the broker has them by default.
-        let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
-        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-        let why = match runtime.block_on(admin.create_topics([&topic], &options)) {
-            Ok(results) => match results.into_iter().next() {
-                None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                    tracing::info!(topic = self.topic, "created, compacted");
-                    return Ok(());
-                }
-                Some(Err((_, code))) => code.to_string(),
-            },
-            Err(error) => error.to_string(),
-        };
-        Err(SinkError {
-            code: "TOPIC_NOT_CREATED",
-            message: format!("topic `{}` does not exist, and could not be created on connection `{}`: {why}", self.topic, self.connection),
-            remedy: format!("create it: kafka-topics.sh --create --topic {} --config cleanup.policy=compact", self.topic),
-            retry: false,
-        })
-    }
-
-    fn refused(&self, reason: &str) -> SinkError {
-        let reason = self.producer.context().client.last_error().unwrap_or_else(|| reason.to_string());
-        from_log(client::refusal(&self.connection, &format!("writing topic `{}`", self.topic), &reason))
+        let cluster = Cluster { connection: connection.into(), brokers: brokers.into(), properties: properties.clone() };
+        let producer = cluster.producer(&cluster.producing(), "")?;
+        cluster.need_topic(&producer, topic, -1, COMPACTED)?;
+        Ok(KafkaSink { cluster, topic: topic.into(), producer })
     }
 
     fn undelivered(&self, error: &KafkaError) -> SinkError {
-        let code = error.rdkafka_error_code();
-        if code.is_some_and(client::refused) {
-            return self.refused(&error.to_string());
-        }
-        let too_large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge);
-        SinkError {
-            code: "NOT_DELIVERED",
-            message: format!("topic `{}` of connection `{}` did not take a record: {error}", self.topic, self.connection),
-            remedy: if too_large {
-                "raise `max.message.bytes` of the topic, and `message.max.bytes` of the connection".into()
-            } else {
-                "the brokers did not answer for `message.timeout.ms`; start again when they do".into()
-            },
-            retry: !too_large,
-        }
+        self.cluster.undelivered(&self.producer, &self.topic, error)
     }
 
     fn check(&self) -> Result<(), SinkError> {
-        match self.producer.context().failed.lock().expect("nobody panics while holding it").take() {
-            Some(error) => Err(self.undelivered(&error)),
-            None => Ok(()),
-        }
+        self.producer.context().take().map_or(Ok(()), |error| Err(self.undelivered(&error)))
     }
+}
+
+/// A record of an output, as the producer takes it.
+fn message<'a>(topic: &'a str, tick: &str, record: &'a SinkRecord) -> BaseRecord<'a, [u8], [u8]> {
+    let id = record.id_text();
+    let headers = OwnedHeaders::new_with_capacity(3)
+        .insert(Header { key: "tieout-tick", value: Some(tick) })
+        .insert(Header { key: "tieout-id", value: Some(&id) })
+        .insert(Header { key: "tieout-mapping", value: Some(&*record.mapping) });
+    let mut message = BaseRecord::<[u8], [u8]>::to(topic).key(&record.key).headers(headers);
+    message.payload = record.value.as_deref();
+    message
 }
 
 fn from_log(error: crate::log::LogError) -> SinkError {
@@ -185,13 +248,7 @@ impl Sink for KafkaSink {
     fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let tick = batch.tick.to_string();
         for record in &batch.records {
-            let id = record.id_text();
-            let headers = OwnedHeaders::new_with_capacity(3)
-                .insert(Header { key: "tieout-tick", value: Some(&tick) })
-                .insert(Header { key: "tieout-id", value: Some(&id) })
-                .insert(Header { key: "tieout-mapping", value: Some(&*record.mapping) });
-            let mut message = BaseRecord::<[u8], [u8]>::to(&self.topic).key(&record.key).headers(headers);
-            message.payload = record.value.as_deref();
+            let mut message = message(&self.topic, &tick, record);
             loop {
                 match self.producer.send(message) {
                     Ok(()) => break,
@@ -219,3 +276,6 @@ impl Sink for KafkaSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,17 @@
 //! ledger ─ TickOutput ─▶ bounded channel ─▶ writer thread: encode ─▶ SinkBatch ─▶ Kafka topic, file
 //! ```
 //!
-//! One writer thread an output. A slow sink fills its channel, that blocks the ledger, and the engine behind it. A tick
+//! One writer thread an output; all outputs of a Kafka connection have one together when they are written exactly once
+//! (`exact`). A slow sink fills its channel, that blocks the ledger, and the engine behind it. A tick
 //! counts as written when all of its records are ([`Sink::flush`]); ticks that wait together are flushed together.
 //!
-//! This file owns the contract, the threads and the errors; `encode` makes records, `kafka` and `file` write them.
+//! This file owns the contract, the threads and the errors; `encode` makes records, `kafka` and `file` write them,
+//! `progress` says of transactions what they are.
 
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
 };
@@ -26,8 +28,10 @@ use crate::{
 };
 
 pub mod encode;
+pub mod exact;
 pub mod file;
 pub mod kafka;
+pub mod progress;
 
 /// Ticks that may wait for a writer.
 const QUEUE_TICKS: usize = 16;
@@ -114,16 +118,35 @@ pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
     })
 }
 
-/// How far one output is written.
+/// How far one output is written, or all of a connection.
 #[derive(Debug, Default)]
 pub struct WriterStatus {
     /// The newest tick that is written whole; 0 before the first.
     tick: AtomicU64,
     records: AtomicU64,
     failed: Mutex<Option<SinkError>>,
+    /// Why nothing is written now.
+    trouble: Mutex<Option<String>>,
+    /// The oldest checkpoint's tick: what progress records say of it and before is not needed.
+    needed: AtomicU64,
+    /// Nothing more will come: the writer should not wait for ever.
+    closing: AtomicBool,
 }
 
 impl WriterStatus {
+    /// Sets why nothing is written now; whether that has begun, or ended.
+    fn turn(&self, trouble: Option<String>) -> bool {
+        let mut now = self.trouble.lock().expect("nobody panics while holding it");
+        let turned = now.is_some() != trouble.is_some();
+        *now = trouble;
+        turned
+    }
+
+    /// Why nothing is written now, if so; the writer keeps trying.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().expect("nobody panics while holding it").clone()
+    }
+
     pub fn tick(&self) -> Tick {
         self.tick.load(Ordering::Acquire)
     }
@@ -139,6 +162,8 @@ impl WriterStatus {
 
 #[derive(Debug)]
 struct Writer {
+    /// The Kafka connection that is written exactly once.
+    exact: Option<String>,
     ticks: Sender<Arc<TickOutput>>,
     status: Arc<WriterStatus>,
     thread: JoinHandle<()>,
@@ -149,13 +174,22 @@ struct Writer {
 pub struct Writers(Vec<Writer>);
 
 impl Writers {
-    /// Opens every output and starts its writer.
+    /// Opens every output and starts its writer; those of the connections in `exact` are written exactly once. `of` is what
+    /// all that is written follows from.
     ///
     /// # Errors
     /// The first output that can't be opened.
-    pub fn start(plan: &Arc<Plan>) -> Result<Writers, SinkError> {
-        let sinks = (0..plan.outputs.len()).map(|output| open(plan, output)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Writers(sinks.into_iter().enumerate().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect()))
+    pub fn start(plan: &Arc<Plan>, exact: Vec<(exact::Exact, exact::From)>, of: &str) -> Result<Writers, SinkError> {
+        let others = (0..plan.outputs.len()).filter(|output| exact.iter().all(|(of, _)| of.connection != plan.outputs[*output].connection));
+        let sinks = others.map(|output| Ok((output, open(plan, output)?))).collect::<Result<Vec<_>, SinkError>>()?;
+        let mut writers: Vec<Writer> = sinks.into_iter().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect();
+        writers.extend(exact.into_iter().map(|(exact, from)| Writer::exact(plan, exact, from, of)));
+        Ok(Writers(writers))
+    }
+
+    /// What tells how far everything is written, also after this has gone.
+    pub fn written(&self) -> Written {
+        Written(self.0.iter().map(|writer| (writer.exact.clone(), writer.status.clone())).collect())
     }
 
     /// Hands a closed tick to every writer; waits for slow ones.
@@ -171,7 +205,7 @@ impl Writers {
         Ok(())
     }
 
-    /// How far each output is written, in the plan's order.
+    /// How far everything is written: the outputs by themselves in the plan's order, then connections.
     pub fn status(&self) -> impl Iterator<Item = &Arc<WriterStatus>> {
         self.0.iter().map(|writer| &writer.status)
     }
@@ -183,6 +217,7 @@ impl Writers {
     pub fn finish(self) -> Result<(), SinkError> {
         let mut result = Ok(());
         for writer in self.0 {
+            writer.status.closing.store(true, Ordering::Relaxed);
             drop(writer.ticks);
             writer.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result = result.and(writer.status.failed().map_or(Ok(()), Err));
@@ -193,19 +228,57 @@ impl Writers {
 
 impl Writer {
     fn start(mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
+        let name = encoder.name().to_string();
+        Writer::spawn(&name, None, |status| move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status))
+    }
+
+    fn exact(plan: &Arc<Plan>, exact: exact::Exact, from: exact::From, of: &str) -> Writer {
+        let name = plan.connections[exact.connection].name.clone();
+        Writer::spawn(&name, Some(name.clone()), |status| {
+            let mut writer = exact::ExactWriter::new(plan, exact, from, of, status);
+            move |received: &Receiver<_>| writer.run(received)
+        })
+    }
+
+    fn spawn<B>(name: &str, exact: Option<String>, body: impl FnOnce(Arc<WriterStatus>) -> B) -> Writer
+    where
+        B: FnMut(&Receiver<Arc<TickOutput>>) -> Result<(), SinkError> + Send + 'static,
+    {
         let (ticks, received) = bounded::<Arc<TickOutput>>(QUEUE_TICKS);
         let status = Arc::new(WriterStatus::default());
-        let shared = status.clone();
+        let (mut body, shared, output) = (body(status.clone()), status.clone(), name.to_string());
         let thread = std::thread::Builder::new()
-            .name(format!("sink {}", encoder.name()))
+            .name(format!("sink {name}"))
             .spawn(move || {
-                if let Err(error) = write(&received, &mut encoder, &mut *sink, &shared) {
-                    tracing::error!(output = encoder.name(), "{error}");
+                if let Err(error) = body(&received) {
+                    tracing::error!(output, "{error}");
                     *shared.failed.lock().expect("nobody panics while holding it") = Some(error);
                 }
             })
             .expect("the operating system starts a thread");
-        Writer { ticks, status, thread }
+        Writer { exact, ticks, status, thread }
+    }
+}
+
+/// How far everything is written, for checkpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Vec<(Option<String>, Arc<WriterStatus>)>);
+
+impl Written {
+    /// The tick up to which all outputs are written; `None`: a writer has failed. Without outputs that is every tick.
+    pub fn tick(&self) -> Option<Tick> {
+        let failed = self.0.iter().any(|(_, status)| status.failed().is_some());
+        (!failed).then(|| self.0.iter().map(|(_, status)| status.tick()).min().unwrap_or(Tick::MAX))
+    }
+
+    /// The oldest checkpoint is of this tick: progress records up to it are not needed.
+    pub fn needed_from(&self, tick: Tick) {
+        self.0.iter().for_each(|(_, status)| status.needed.store(tick, Ordering::Relaxed));
+    }
+
+    /// By Kafka connection that is written exactly once: the newest tick that is committed.
+    pub fn progress(&self) -> std::collections::BTreeMap<String, Tick> {
+        self.0.iter().filter_map(|(name, status)| Some((name.clone()?, status.tick()))).collect()
     }
 }
 

@@ -25,7 +25,7 @@ fn encoder(format: Format) -> encode::Encoder {
 }
 
 /// The fixture's plan with one output of its target.
-fn plan(format: Format) -> Arc<Plan> {
+pub(super) fn plan(format: Format) -> Arc<Plan> {
     let mut plan = fixture::plan();
     plan.outputs = vec![Output { what: OutputOf::Table(0), connection: 0, to: "out.ndjson".into(), format }];
     Arc::new(plan)
@@ -41,14 +41,14 @@ fn state(row: Option<(i64, &str)>) -> RowState {
     }
 }
 
-fn change(id: i64, before: Option<&str>, after: Option<&str>) -> RowChange {
+pub(super) fn change(id: i64, before: Option<&str>, after: Option<&str>) -> RowChange {
     let mut packed = Vec::new();
     pack_value(&mut packed, &Value::Int(id));
     let key = pack_key(&[Type::Int(64)], &[crate::row::Field::Packed(&packed)]).into();
     RowChange { key, before: state(before.map(|s| (id, s))), after: state(after.map(|s| (id, s))) }
 }
 
-fn tick(tick: Tick, hydrated: bool, rows: Vec<RowChange>) -> Arc<TickOutput> {
+pub(super) fn tick(tick: Tick, hydrated: bool, rows: Vec<RowChange>) -> Arc<TickOutput> {
     Arc::new(TickOutput {
         tick,
         wall_ms: 1_000 + tick as i64,
@@ -61,6 +61,7 @@ fn tick(tick: Tick, hydrated: bool, rows: Vec<RowChange>) -> Arc<TickOutput> {
         seconds: 0.0,
         restored: false,
         save: None,
+        sealed: vec![crate::engine::SealedSource { positions: vec![(0, tick as i64)], ..Default::default() }],
     })
 }
 
@@ -113,7 +114,7 @@ fn a_file_gets_whole_lines_after_whole_lines() {
     std::fs::write(&path, "{\"a\":1}\n{\"torn").unwrap();
     let mut plan = (*plan(Format::UpsertJson)).clone();
     plan.connections[0].kind = ConnectionKind::File { dir: dir.path().join("sub") };
-    let writers = Writers::start(&Arc::new(plan)).unwrap();
+    let writers = Writers::start(&Arc::new(plan), Vec::new(), "").unwrap();
     for output in [tick(1, true, vec![change(1, None, Some("a"))]), tick(2, true, vec![change(1, Some("a"), None)])] {
         writers.send(&output).unwrap();
     }

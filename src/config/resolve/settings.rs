@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::Resolver;
 use crate::{
-    config::{check::address, shape, span, yaml::At},
+    config::{check::address, codes::Code, shape, span, yaml::At},
     plan::{Checkpoints, Connection, ConnectionKind, Plan},
 };
 
@@ -17,6 +17,7 @@ pub fn defaults() -> Plan {
     };
     let (http, checkpoint) = (part("http"), part("checkpoint"));
     Plan {
+        name: of(&shape::CONFIG, "name").to_string(),
         data_dir: PathBuf::from(of(&shape::CONFIG, "data_dir")),
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
@@ -47,6 +48,14 @@ pub fn span_of(at: At, object: &str, name: &str) -> Duration {
 
 impl Resolver<'_> {
     pub(super) fn settings(&mut self, at: At) {
+        if let Some(name) = at.get("name") {
+            let text = name.text().unwrap_or_default();
+            if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b)) {
+                let message = format!("`{text}` is no name of a deployment");
+                self.report.error(Code::BadValue, &name.place(), message).hint("a name has small letters, digits, `.`, `_` and `-`, as in `tieout-test`");
+            }
+            self.plan.name = text.to_string();
+        }
         if let Some(dir) = at.get_text("data_dir") {
             self.plan.data_dir = PathBuf::from(dir);
         }

@@ -1,0 +1,229 @@
+//! Ticks that were written before a restart, made again exactly as they were: the same messages, number and times, so that
+//! what follows from them is the same, and nothing of it is written twice.
+//!
+//! A list says up to which positions each tick had been read. A chunk that crosses a position is cut there; what comes too
+//! early is put aside, live heartbeats too, and listed ones take their place.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped};
+use crate::{
+    engine::{Chunk, Command, Payload, Sealed},
+    log::LogError,
+};
+
+/// How long the clock waits when nothing has come.
+const WAIT: Duration = Duration::from_millis(1);
+/// How long a log may say that it ends before a position that it was read up to, before it is believed.
+const SHRUNK_AFTER: Duration = Duration::from_secs(10);
+
+/// How far a lane is on its way to the positions of a tick.
+enum Step {
+    There,
+    Waits,
+    Chunk(Chunk),
+}
+
+impl Clock<'_> {
+    /// Makes the listed ticks again. Gives what was asked meanwhile.
+    pub(super) fn replay(&mut self) -> Result<VecDeque<Ask>, Stopped> {
+        let mut asks = VecDeque::new();
+        let listed = std::mem::take(&mut self.listed);
+        if listed.is_empty() {
+            return Ok(asks);
+        }
+        let (began, ticks) = (Instant::now(), listed.len());
+        for sealed in listed {
+            self.feed_up_to(&sealed, &mut asks)?;
+            self.seal_again(sealed);
+        }
+        for lane in &mut self.lanes {
+            // A heartbeat that was put aside is of now; it may wait for the end.
+            lane.aside.extend(lane.head.take());
+            if let Some(time) = lane.heartbeat.take() {
+                let next = lane.position(0).unwrap_or(0);
+                lane.aside.push_back(Chunk { source: lane.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next });
+            }
+        }
+        tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
+        Ok(asks)
+    }
+
+    /// Hands out what lies below the positions of a tick.
+    fn feed_up_to(&mut self, sealed: &Sealed, asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
+        let mut stands_since = Instant::now();
+        loop {
+            if let Some(stopped) = self.broken() {
+                return Err(stopped);
+            }
+            while let Ok(ask) = self.asks.try_recv() {
+                if matches!(ask, Ask::Stop) {
+                    return Err(Stopped::Early { last: self.last });
+                }
+                asks.push_back(ask);
+            }
+            if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
+                std::thread::sleep(CREDIT_WAIT);
+                continue;
+            }
+            let (mut there, mut moved) = (true, false);
+            for source in 0..self.lanes.len() {
+                let positions = sealed.sources.get(source).map_or(&[][..], |of| &of.positions);
+                match self.lanes[source].step(positions) {
+                    Step::There => {}
+                    Step::Waits => there = false,
+                    Step::Chunk(chunk) => {
+                        let lane = &mut self.lanes[source];
+                        lane.set_position(chunk.partition, chunk.next);
+                        self.workers.chunk(chunk, lane.seq);
+                        lane.seq += 1;
+                        (there, moved) = (false, true);
+                    }
+                }
+            }
+            if there {
+                return Ok(());
+            }
+            if moved {
+                stands_since = Instant::now();
+                continue;
+            }
+            if stands_since.elapsed() > SHRUNK_AFTER {
+                let shrunk = sealed.sources.iter().enumerate().find_map(|(source, of)| Some((source, self.lanes.get(source)?.shrunk(&of.positions)?)));
+                if let Some((source, error)) = shrunk {
+                    return Err(Stopped::Log { source, error });
+                }
+            }
+            std::thread::sleep(WAIT);
+        }
+    }
+
+    fn seal_again(&mut self, mut sealed: Sealed) {
+        for (lane, of) in self.lanes.iter_mut().zip(&mut sealed.sources) {
+            if let Some(time) = of.heartbeat {
+                let next = of.positions.iter().find(|(partition, _)| *partition == 0).map_or(0, |(_, next)| *next);
+                self.workers.chunk(Chunk { source: lane.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next }, lane.seq);
+                lane.seq += 1;
+            }
+            lane.positions.clone_from(&of.positions);
+            of.identity.clone_from(&lane.view.identity);
+        }
+        let tick = sealed.tick;
+        let _ = self.sealed.send(Sealed { replay: true, ..sealed });
+        self.workers.all(&Command::Seal { tick, hold: false });
+        self.last = tick;
+        self.last_seal = Instant::now();
+    }
+}
+
+impl Lane {
+    fn position(&self, partition: i32) -> Option<i64> {
+        self.positions.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next)
+    }
+
+    fn set_position(&mut self, partition: i32, next: i64) {
+        match self.positions.iter_mut().find(|(p, _)| *p == partition) {
+            Some(place) => place.1 = next,
+            None => self.positions.push((partition, next)),
+        }
+    }
+
+    /// The next chunk below the positions, if there is one yet.
+    fn step(&mut self, until: &[(i32, i64)]) -> Step {
+        let limit = |chunk: &Chunk| until.iter().find(|(partition, _)| *partition == chunk.partition).map_or(i64::MIN, |(_, next)| *next);
+        if let Some(at) = self.aside.iter().position(|chunk| first(chunk) < limit(chunk)) {
+            let chunk = self.aside.remove(at).expect("it was found there");
+            let end = limit(&chunk);
+            let (chunk, rest) = cut(chunk, end);
+            if let Some(rest) = rest {
+                self.aside.insert(at, rest);
+            }
+            return Step::Chunk(chunk);
+        }
+        if until.iter().all(|(partition, next)| self.is_at(*partition, *next)) {
+            return Step::There;
+        }
+        loop {
+            let head = &mut self.head;
+            if head.is_none() && !self.ended {
+                let taken = self.log.take(1, |chunk| *head = Some(chunk));
+                (self.drained, self.ended, self.view) = (taken.drained, taken.ended, taken.view);
+            }
+            let Some(chunk) = self.head.take() else { return Step::Waits };
+            self.drained = false;
+            let end = limit(&chunk);
+            if let Payload::Heartbeat(time) = chunk.payload {
+                self.heartbeat = self.heartbeat.max(Some(time));
+            } else if first(&chunk) >= end {
+                self.aside.push_back(chunk);
+                if until.iter().all(|(partition, next)| self.is_at(*partition, *next)) {
+                    return Step::There;
+                }
+            } else {
+                let (chunk, rest) = cut(chunk, end);
+                self.aside.extend(rest);
+                return Step::Chunk(chunk);
+            }
+        }
+    }
+
+    /// Everything of a partition below a position was handed out, or is not there any more (transaction markers, compaction).
+    fn is_at(&self, partition: i32, next: i64) -> bool {
+        let passed = || self.drained && self.head.is_none() && self.view.partitions.iter().any(|p| p.partition == partition && p.next >= next);
+        self.position(partition).is_some_and(|at| at >= next) || self.aside.iter().any(|chunk| chunk.partition == partition) || passed()
+    }
+
+    /// The log has been read to its end, and that lies before these positions.
+    fn shrunk(&self, until: &[(i32, i64)]) -> Option<LogError> {
+        if !self.drained || !self.view.caught_up {
+            return None;
+        }
+        let (partition, next) = until.iter().find(|(partition, next)| !self.is_at(*partition, *next))?;
+        Some(LogError {
+            code: "LOG_SHRUNK",
+            message: format!("number {partition} of the log ends before {next}, up to which its messages are written already"),
+            remedy: "bring the log back; or start anew with `tieout run --fresh` and empty output topics".into(),
+            retry: false,
+        })
+    }
+}
+
+/// The position of a chunk's first message.
+pub(super) fn first(chunk: &Chunk) -> i64 {
+    match &chunk.payload {
+        Payload::Lines { offset, .. } => *offset,
+        Payload::Messages { index, .. } => index.first().map_or(chunk.next, |message| message.offset),
+        Payload::Heartbeat(_) => chunk.next,
+    }
+}
+
+/// Cuts a chunk at a position behind its first message.
+fn cut(chunk: Chunk, at: i64) -> (Chunk, Option<Chunk>) {
+    if chunk.next <= at {
+        return (chunk, None);
+    }
+    let Chunk { source, partition, payload, source_time, next } = chunk;
+    let (payload, rest) = match payload {
+        Payload::Lines { mut bytes, offset } => {
+            let rest = bytes.split_off(((at - offset) as usize).min(bytes.len()));
+            (Payload::Lines { bytes, offset }, Payload::Lines { bytes: rest, offset: at })
+        }
+        Payload::Messages { mut bytes, mut index } => {
+            let rest = index.split_off(index.partition_point(|message| message.offset < at));
+            let Some(from) = rest.first().map(|message| message.start) else {
+                return (Chunk { source, partition, payload: Payload::Messages { bytes, index }, source_time, next }, None);
+            };
+            let rest = rest.into_iter().map(|message| crate::engine::MessageAt { start: message.start - from, ..message }).collect();
+            let tail = bytes.split_off(from as usize);
+            (Payload::Messages { bytes, index }, Payload::Messages { bytes: tail, index: rest })
+        }
+        Payload::Heartbeat(_) => return (Chunk { source, partition, payload, source_time, next }, None),
+    };
+    (Chunk { source, partition, payload, source_time, next: at }, Some(Chunk { source, partition, payload: rest, source_time, next }))
+}
+
+#[cfg(test)]
+mod tests;

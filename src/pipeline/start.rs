@@ -1,0 +1,121 @@
+//! What a start goes on from: which checkpoint, which ticks are made again, and where each connection goes on writing.
+//!
+//! A checkpoint is of use when it is sound and of this plan, and when what was written after it can be made again: the chain
+//! of progress records has every tick since. Whatever contradicts itself stops the start, by a name.
+
+use std::{path::Path, sync::Arc};
+
+use super::Failure;
+use crate::{
+    checkpoint::{Manifest, folder, manifest::fingerprint, restore::Restore},
+    engine::{Sealed, Tick},
+    log::At,
+    plan::{ConnectionId, ConnectionKind, Plan},
+    sink::exact::{self, Exact, From},
+};
+
+/// See the module.
+pub struct Start {
+    pub restore: Option<Restore>,
+    /// Where each source is read from.
+    pub at: Vec<At>,
+    /// The newest tick that was ever made.
+    pub last: Tick,
+    /// Ticks to be made again.
+    pub again: Vec<Sealed>,
+    pub exact: Vec<(Exact, From)>,
+}
+
+/// Kafka connections with outputs.
+pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
+    let has_outputs = |id: &ConnectionId| plan.outputs.iter().any(|output| output.connection == *id);
+    (0..plan.connections.len()).filter(|id| matches!(plan.connections[*id].kind, ConnectionKind::Kafka { .. })).filter(has_outputs).collect()
+}
+
+/// Finds out what to go on from. `path`: the folder of checkpoints, if there is one that may be used; `exactly`: outputs to
+/// Kafka are written exactly once.
+///
+/// # Errors
+/// The named stops of checkpoints and progress records; brokers that can't be reached.
+pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
+    let found = path.map(folder::list).unwrap_or_default();
+    let exact = if exactly { connections(plan) } else { Vec::new() };
+    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
+    let of = fingerprint(plan);
+    let ever = exact.iter().filter_map(|exact| exact.chain.as_ref()).map(|chain| chain.last).max().unwrap_or(0);
+    let anew = |exact: Vec<Exact>| {
+        let last = ever.max(found.first().map_or(0, |newest| newest.tick));
+        let exact = exact.into_iter().map(|exact| (exact, From { begins: true, ..From::default() })).collect();
+        Ok(Start { restore: None, at: vec![At::default(); plan.sources.len()], last: if exactly { last } else { 0 }, again: Vec::new(), exact })
+    };
+    if fresh {
+        return anew(exact);
+    }
+    // The newest sound one that fits; one of another plan ends the search.
+    let (mut chosen, mut unfit) = (None::<Manifest>, None);
+    for candidate in &found {
+        let sound = candidate.manifest.clone().and_then(|manifest| folder::verify(path.expect("it was listed"), &manifest).map(|()| manifest));
+        let manifest = match sound {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::error!("{error}");
+                continue;
+            }
+        };
+        let changed = manifest.changed(plan);
+        if !changed.is_empty() {
+            tracing::warn!("the checkpoint of tick {} is not used, everything is read from the beginning: {}", manifest.tick, changed.join("; "));
+            return anew(exact);
+        }
+        if exact.iter().any(|exact| exact.chain.as_ref().is_some_and(|chain| chain.plan != of)) {
+            break;
+        }
+        if let Some(error) = exact.iter().find_map(|exact| contradiction(plan, exact, &manifest)) {
+            return Err(error.into());
+        }
+        match exact.iter().find(|exact| exact.chain.as_ref().is_some_and(|chain| !chain.goes_on_from(manifest.tick))) {
+            None => {
+                chosen = Some(manifest);
+                break;
+            }
+            Some(exact) => _ = unfit.get_or_insert((exact.connection, manifest.tick)),
+        }
+    }
+    if chosen.is_none() && exact.iter().any(|exact| exact.chain.as_ref().is_some_and(|chain| chain.plan != of)) {
+        tracing::warn!("what is written follows from other tables, mappings or logs; everything is read from the beginning, and written again");
+        return anew(exact);
+    }
+    let from = chosen.as_ref().map_or(0, |manifest| manifest.tick);
+    if let Some(exact) = exact.iter().find(|exact| exact.chain.as_ref().is_some_and(|chain| !chain.goes_on_from(from))) {
+        let base = exact.chain.as_ref().map_or(0, |chain| chain.base);
+        let why = match unfit {
+            Some((_, tick)) => format!("its records begin after tick {base}, and the newest sound checkpoint is of tick {tick}"),
+            None => format!("its records begin after tick {base}, and there is no checkpoint"),
+        };
+        return Err(exact::gap(plan, exact.connection, &why).into());
+    }
+    let newest = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
+    let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
+    let restore = chosen.map(|manifest| Restore::read(plan, path.expect("it has the checkpoint"), manifest)).transpose()?;
+    let at = match (&restore, newest) {
+        (Some(restore), _) => restore.at(),
+        (None, Some(chain)) if !again.is_empty() => chain.starts(plan.sources.len()).into_iter().map(|positions| At { positions, identity: None }).collect(),
+        _ => vec![At::default(); plan.sources.len()],
+    };
+    let exact = exact.into_iter().map(|exact| {
+        let from = match &exact.chain {
+            Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },
+            None => From { written: from, parts: None, begins: true },
+        };
+        (exact, from)
+    });
+    Ok(Start { restore, at, last: from, again, exact: exact.collect() })
+}
+
+/// A checkpoint knows of progress records that are not there.
+fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sink::SinkError> {
+    let known = *manifest.progress.get(&plan.connections[exact.connection].name)?;
+    let last = exact.chain.as_ref().map_or(0, |chain| chain.last);
+    (known > last)
+        .then(|| exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and the newest is {last}", manifest.tick)))
+}

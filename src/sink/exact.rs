@@ -1,0 +1,295 @@
+//! Exactly once: one writer for all outputs of a Kafka connection.
+//!
+//! ```text
+//! TickOutput ─▶ encoders of all outputs ─▶ records of whole ticks + one progress record ─▶ one transaction
+//! ```
+//!
+//! Ticks that wait together share a transaction. A tick without records needs none of its own: the next progress record lists
+//! it, within a second. A tick that is too large is written in parts, each a transaction: a reader's state is complete at a
+//! progress record without `more`.
+//!
+//! After a restart the same ticks come again, from the same positions; what is written already is encoded (encoders keep
+//! state) and left out. The order of a tick's records is fixed, so that a tick of which some parts are written goes on where
+//! it ended.
+//!
+//! This file owns what goes into which transaction; `kafka::transactions` carries transactions out.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::{
+    QUEUE_TICKS, SinkError, SinkRecord, WriterStatus,
+    encode::Encoder,
+    kafka::{Cluster, transactions::Transactions},
+    progress::{Chain, Notes, Progress},
+};
+use crate::{
+    engine::Tick,
+    ledger::TickOutput,
+    plan::{ConnectionId, ConnectionKind, Plan},
+};
+
+/// Records of one transaction, about.
+pub const PART_RECORDS: usize = 10_000;
+/// Ticks that one progress record lists at most.
+const LIST_MAX: usize = 1_000;
+/// A tick is in a progress record at the latest after so long.
+const LIST_AFTER: Duration = Duration::from_secs(1);
+/// How often progress records are removed that no checkpoint needs.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+/// How long a run that ends waits for brokers that do not answer.
+const PATIENCE_AT_END: Duration = Duration::from_secs(10);
+
+/// A record on its way, with the output (of this connection) that it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    pub output: usize,
+    pub tick: Tick,
+    pub record: SinkRecord,
+}
+
+/// Is told why nothing is written now, or that it goes on; says whether to give up.
+pub type Tell<'a> = dyn FnMut(Option<&str>) -> bool + 'a;
+
+/// Carries out transactions.
+pub trait Transact: Send {
+    /// Returns when the records and the progress record are committed, once.
+    ///
+    /// # Errors
+    /// They can't be; none of them is.
+    fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError>;
+
+    /// No checkpoint needs progress records of ticks up to this one; they may go.
+    fn forget(&mut self, _tick: Tick) {}
+}
+
+/// A connection whose outputs are written exactly once, and what was written before.
+pub struct Exact {
+    pub connection: ConnectionId,
+    pub chain: Option<Chain>,
+    to: Box<dyn Transact>,
+    run: String,
+}
+
+/// From where writing goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct From {
+    /// Up to this tick everything is written, or is not to be.
+    pub written: Tick,
+    /// So many parts of that tick are, and not all.
+    pub parts: Option<u64>,
+    /// A new chain begins.
+    pub begins: bool,
+}
+
+impl Exact {
+    /// Fences the run before, and reads how far it came.
+    ///
+    /// # Errors
+    /// `PROGRESS_GAP`, `PROGRESS_LOST`, and those of [`Transactions::open`].
+    pub fn open(plan: &Plan, connection: ConnectionId) -> Result<Exact, SinkError> {
+        let declared = &plan.connections[connection];
+        let ConnectionKind::Kafka { brokers, properties } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
+        let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
+        let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
+        let run = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let (to, scanned) = Transactions::open(cluster, &plan.name, topics, &run)?;
+        if scanned.records.is_empty() && scanned.cut {
+            return Err(lost(plan, connection, "it was emptied"));
+        }
+        let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
+        Ok(Exact { connection, chain, to: Box::new(to), run })
+    }
+}
+
+fn topic(plan: &Plan, connection: ConnectionId) -> String {
+    format!("topic `{}` of connection `{}`", super::kafka::topic::name(&plan.name), plan.connections[connection].name)
+}
+
+const REMEDY: &str = "empty the output topics and start anew with `tieout run --fresh`; nobody knows what of them is right";
+
+/// Progress records that were there are not.
+pub fn lost(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
+    SinkError { code: "PROGRESS_LOST", message: format!("{} lost records: {why}", topic(plan, connection)), remedy: REMEDY.into(), retry: false }
+}
+
+/// What was written can't be made again.
+pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
+    SinkError {
+        code: "PROGRESS_GAP",
+        message: format!("what {} says is written can't be made again: {why}", topic(plan, connection)),
+        remedy: REMEDY.into(),
+        retry: false,
+    }
+}
+
+/// The writer at work.
+pub(super) struct ExactWriter {
+    name: String,
+    encoders: Vec<Encoder>,
+    to: Box<dyn Transact>,
+    run: String,
+    /// What the plan's outputs follow from.
+    of: String,
+    from: From,
+    /// The tick of the newest progress record.
+    before: Tick,
+    part_records: usize,
+    notes: Notes,
+    since: Instant,
+    records: Vec<Outgoing>,
+    status: Arc<WriterStatus>,
+    /// Progress records up to this tick are gone, and since when.
+    forgotten: Tick,
+    forgot: Instant,
+}
+
+impl ExactWriter {
+    pub fn new(plan: &Arc<Plan>, exact: Exact, from: From, of: &str, status: Arc<WriterStatus>) -> ExactWriter {
+        let mine = (0..plan.outputs.len()).filter(|output| plan.outputs[*output].connection == exact.connection);
+        status.tick.store(if from.parts.is_some() { from.written.saturating_sub(1) } else { from.written }, Ordering::Release);
+        ExactWriter {
+            name: plan.connections[exact.connection].name.clone(),
+            encoders: mine.map(|output| Encoder::new(plan.clone(), output)).collect(),
+            to: exact.to,
+            run: exact.run,
+            of: of.into(),
+            before: from.written,
+            from,
+            part_records: PART_RECORDS,
+            notes: Notes::default(),
+            since: Instant::now(),
+            records: Vec::new(),
+            status,
+            forgotten: 0,
+            forgot: Instant::now(),
+        }
+    }
+
+    /// Writes what comes until nothing more will.
+    pub fn run(&mut self, ticks: &Receiver<Arc<TickOutput>>) -> Result<(), SinkError> {
+        self.claim()?;
+        loop {
+            let next =
+                if self.notes.is_empty() { ticks.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { ticks.recv_deadline(self.since + LIST_AFTER) };
+            match next {
+                Ok(first) => {
+                    let mut cut = false;
+                    for tick in std::iter::once(first).chain(ticks.try_iter().take(QUEUE_TICKS)) {
+                        // A checkpoint waits for this.
+                        cut |= tick.save.is_some();
+                        self.take(&tick)?;
+                    }
+                    if cut || !self.records.is_empty() || (!self.notes.is_empty() && self.since.elapsed() >= LIST_AFTER) {
+                        self.commit()?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.commit()?,
+                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+            }
+        }
+    }
+
+    /// Says that this run writes now: whoever wrote before, and is only late, finds it.
+    fn claim(&mut self) -> Result<(), SinkError> {
+        let From { written, parts, begins } = self.from;
+        let progress = self.progress(written, parts.map_or(0, |n| n.saturating_sub(1)), parts.is_some(), begins);
+        self.write(&[], &progress)
+    }
+
+    fn progress(&mut self, tick: Tick, part: u64, more: bool, begins: bool) -> Progress {
+        let written_by = env!("CARGO_PKG_VERSION").into();
+        Progress { tick, part, more, before: self.before, begins, written_by, run: self.run.clone(), plan: self.of.clone(), ticks: self.notes.take() }
+    }
+
+    /// Takes a tick into the transaction to come; one that is too large is written.
+    fn take(&mut self, tick: &TickOutput) -> Result<(), SinkError> {
+        let mut records = Vec::new();
+        for (output, encoder) in self.encoders.iter_mut().enumerate() {
+            let mut batch = encoder.encode(tick).records;
+            // The records of one key keep their order.
+            batch.sort_by(|a, b| a.key.cmp(&b.key));
+            records.extend(batch.into_iter().map(|record| Outgoing { output, tick: tick.tick, record }));
+        }
+        if tick.restored || tick.tick < self.from.written {
+            return Ok(());
+        }
+        if tick.tick == self.from.written {
+            let Some(parts) = self.from.parts.take() else { return Ok(()) };
+            records.drain(..records.len().min(parts as usize * self.part_records));
+            return self.write_parts(tick.tick, parts, &records);
+        }
+        if !self.notes.is_empty() && (self.records.len() + records.len() > self.part_records || self.notes.len() >= LIST_MAX) {
+            self.commit()?;
+        }
+        if self.notes.is_empty() {
+            self.since = Instant::now();
+        }
+        self.notes.add(tick);
+        if records.len() > self.part_records {
+            return self.write_parts(tick.tick, 0, &records);
+        }
+        self.records.extend(records);
+        Ok(())
+    }
+
+    fn write_parts(&mut self, tick: Tick, first: u64, records: &[Outgoing]) -> Result<(), SinkError> {
+        let mut parts = records.chunks(self.part_records).collect::<Vec<_>>();
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        for (n, part) in parts.iter().enumerate() {
+            let progress = self.progress(tick, first + n as u64, n + 1 < parts.len(), false);
+            self.write(part, &progress)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), SinkError> {
+        let Some(tick) = self.notes.last() else { return Ok(()) };
+        let progress = self.progress(tick, 0, false, false);
+        let records = std::mem::take(&mut self.records);
+        self.write(&records, &progress)?;
+        let needed = self.status.needed.load(Ordering::Relaxed);
+        if needed > self.forgotten && self.forgot.elapsed() >= FORGET_EVERY {
+            self.to.forget(needed);
+            (self.forgotten, self.forgot) = (needed, Instant::now());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), SinkError> {
+        let (status, name) = (&self.status, &self.name);
+        let mut since = None::<Instant>;
+        let mut tell = |why: Option<&str>| match why {
+            Some(why) => {
+                if status.turn(Some(why.to_string())) {
+                    tracing::warn!(connection = %name, "outputs can't be written: {why}");
+                }
+                since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_AT_END && status.closing.load(Ordering::Relaxed)
+            }
+            None => {
+                if status.turn(None) {
+                    tracing::info!(connection = %name, "outputs are written again");
+                }
+                false
+            }
+        };
+        self.to.write(records, progress, &mut tell)?;
+        self.before = progress.tick;
+        self.status.records.fetch_add(records.len() as u64, Ordering::Relaxed);
+        if !progress.more {
+            self.status.tick.store(progress.tick, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The topic of progress records: one partition, kept for as long as a checkpoint may need it, read whole at a start.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult},
+};
+
+use super::{Cluster, client::Context, from_log};
+use crate::{
+    log::kafka::client,
+    sink::{SinkError, progress::Progress},
+};
+
+/// The topic's settings when it is created.
+pub const SETTINGS: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+/// How long the topic may be silent while it is read.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The name of the topic of a deployment.
+pub fn name(deployment: &str) -> String {
+    format!("tieout-progress-{deployment}")
+}
+
+/// What the topic holds.
+#[derive(Debug)]
+pub struct Scanned {
+    /// All committed records from where it was asked, in order, and where each stands.
+    pub records: Vec<Progress>,
+    pub offsets: Vec<i64>,
+    /// Records have been removed at its beginning.
+    pub cut: bool,
+    /// Where it ended.
+    pub end: i64,
+}
+
+/// Reads the topic from an offset up to what is its end now. Call it after fencing: then no older transaction is open.
+///
+/// # Errors
+/// No broker answers; a record is not one of tieout's.
+pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkError> {
+    let consumer = |isolation: &str| -> Result<BaseConsumer<Context>, SinkError> {
+        let mut config = client::config(&cluster.brokers, &cluster.properties);
+        for (name, value) in [
+            ("group.id", "tieout"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("allow.auto.create.topics", "false"),
+            ("fetch.wait.max.ms", "100"),
+            ("isolation.level", isolation),
+        ] {
+            config.set(name, value);
+        }
+        config.create_with_context(Context::default()).map_err(|e| from_log(client::misconfigured(&cluster.connection, &e)))
+    };
+    let silent = |error: &dyn std::fmt::Display| cluster.unreachable(&format!("about topic `{topic}`: {error}"));
+    // The end of everything, not of what is committed: an end of the latter may lie before a transaction that is being ended.
+    let (low, end) = consumer("read_uncommitted")?.fetch_watermarks(topic, 0, Duration::from_secs(10)).map_err(|e| silent(&e))?;
+    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), cut: low > 0, end };
+    let from = from.max(low);
+    if from >= end {
+        return Ok(scanned);
+    }
+    let reader = consumer("read_committed")?;
+    let assign = || -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(from))?;
+        reader.assign(&list)
+    };
+    assign().map_err(|e| silent(&e))?;
+    let (mut heard, mut next) = (Instant::now(), from);
+    while next < end {
+        match reader.poll(POLL) {
+            Some(Ok(message)) => {
+                (heard, next) = (Instant::now(), message.offset() + 1);
+                let record = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
+                    code: "PROGRESS_UNREADABLE",
+                    message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
+                    remedy: "give each deployment its own `name`, and leave its topic alone".into(),
+                    retry: false,
+                })?;
+                scanned.records.push(record);
+                scanned.offsets.push(message.offset());
+            }
+            // Markers at the end are no messages, but the client has passed them.
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                let passed = reader.position().ok().and_then(|list| list.find_partition(topic, 0).map(|p| p.offset()));
+                if let Some(Offset::Offset(at)) = passed {
+                    next = next.max(at);
+                }
+            }
+            Some(Err(error)) if error.rdkafka_error_code().is_some_and(client::refused) => {
+                return Err(from_log(client::refusal(&cluster.connection, &format!("reading topic `{topic}`"), &error.to_string())));
+            }
+            Some(Err(_)) | None => {}
+        }
+        if heard.elapsed() > PATIENCE {
+            return Err(silent(&format!("it was read up to {next}, and ends at {end}")));
+        }
+    }
+    Ok(scanned)
+}

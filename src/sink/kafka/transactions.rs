@@ -1,0 +1,343 @@
+//! One transactional producer for all outputs of a connection.
+//!
+//! A transaction is written until it is known to be committed, or the run ends. What is known of a commit that was not
+//! answered is what the progress topic says: each transaction ends with a record there that no other one has.
+//!
+//! Who starts later under the same name fences the one before. A producer that is fenced by the broker because it was away
+//! for too long looks the same from inside; so each run begins with a record of its own, and whoever finds a record of
+//! another run after its own ends.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use super::{COMPACTED, Cluster, Deliveries, POLL, message, topic};
+use crate::{
+    engine::Tick,
+    failpoint,
+    log::kafka::client,
+    sink::{
+        SinkError,
+        exact::{Outgoing, Tell, Transact},
+        progress::Progress,
+    },
+};
+
+/// How long one call may take before it is looked at other things.
+const STEP: Duration = Duration::from_secs(5);
+/// How long the cluster may take at the start.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long is waited before the next attempt.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long a producer that was fenced waits for the record of the one that may have fenced it.
+const FENCED_PAUSE: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub struct Transactions {
+    cluster: Cluster,
+    /// Of the deployment.
+    name: String,
+    progress: String,
+    topics: Vec<String>,
+    run: String,
+    producer: Option<BaseProducer<Deliveries>>,
+    /// The progress topic is known up to here.
+    scanned: i64,
+    /// Its records, as far as they are known: of which tick, and where.
+    records: VecDeque<(Tick, i64)>,
+    admin: Option<AdminClient<DefaultClientContext>>,
+}
+
+/// Why a step of a transaction did not work.
+enum Trouble {
+    /// The same step again.
+    Again(String),
+    /// The same transaction again.
+    Abort(String),
+    /// With another producer.
+    Broken {
+        why: String,
+        fenced: bool,
+    },
+    Stop(SinkError),
+}
+
+impl Transactions {
+    /// Fences whoever wrote under this name before, finds or creates the topics, and reads the progress records.
+    ///
+    /// # Errors
+    /// `PROGRESS_PARTITIONS`; no broker answers; topics that can't be made; settings that librdkafka does not take.
+    pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Result<(Transactions, topic::Scanned), SinkError> {
+        let mut opened = Transactions {
+            cluster,
+            name: name.into(),
+            progress: topic::name(name),
+            topics,
+            run: run.into(),
+            producer: None,
+            scanned: 0,
+            records: VecDeque::new(),
+            admin: None,
+        };
+        let begun = Instant::now();
+        let producer = loop {
+            match opened.fence() {
+                Ok(producer) => break producer,
+                Err(Trouble::Stop(error)) => return Err(error),
+                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) if begun.elapsed() > PATIENCE => {
+                    return Err(opened.cluster.unreachable(&format!("about transactions of `tieout-{name}`: {why}")));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        };
+        for topic in &opened.topics {
+            opened.cluster.need_topic(&producer, topic, -1, COMPACTED)?;
+        }
+        let partitions = opened.cluster.need_topic(&producer, &opened.progress, 1, topic::SETTINGS)?;
+        if partitions != 1 {
+            return Err(SinkError {
+                code: "PROGRESS_PARTITIONS",
+                message: format!("topic `{}` has {partitions} partitions, and its records need an order", opened.progress),
+                remedy: "give the deployment another `name`, or remove that topic and empty the output topics".into(),
+                retry: false,
+            });
+        }
+        let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
+        opened.records = scanned.records.iter().map(|record| record.tick).zip(scanned.offsets.iter().copied()).collect();
+        (opened.producer, opened.scanned) = (Some(producer), scanned.end);
+        Ok((opened, scanned))
+    }
+
+    /// A new producer that has fenced all before it.
+    fn fence(&self) -> Result<BaseProducer<Deliveries>, Trouble> {
+        let mut config = self.cluster.producing();
+        config.set("transactional.id", format!("tieout-{}", self.name));
+        // A transaction that begins while the markers of the one before are written is asked to wait for so long.
+        if !self.cluster.properties.contains_key("retry.backoff.ms") {
+            config.set("retry.backoff.ms", "10");
+        }
+        let producer = self.cluster.producer(&config, &self.progress).map_err(Trouble::Stop)?;
+        producer.init_transactions(STEP).map_err(|error| self.judge(&producer, &error))?;
+        Ok(producer)
+    }
+
+    fn judge(&self, producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Trouble {
+        use RDKafkaErrorCode::*;
+        let code = error.rdkafka_error_code();
+        if code.is_some_and(client::refused) {
+            return Trouble::Stop(self.cluster.refused(producer, &self.progress, &error.to_string()));
+        }
+        let why = producer.context().client.last_error().map_or_else(|| error.to_string(), |last| format!("{error} ({last})"));
+        let broken = |why| Trouble::Broken { why, fenced: matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch)) };
+        match error {
+            KafkaError::Transaction(of) if of.is_fatal() => broken(why),
+            KafkaError::Transaction(of) if of.txn_requires_abort() => Trouble::Abort(why),
+            KafkaError::Transaction(of) if of.is_retriable() => Trouble::Again(why),
+            KafkaError::Flush(OperationTimedOut) => Trouble::Again(why),
+            KafkaError::Flush(_) => Trouble::Abort(why),
+            KafkaError::MessageProduction(Fatal | Fenced | State) => broken(why),
+            KafkaError::MessageProduction(MessageSizeTooLarge) => Trouble::Stop(self.cluster.undelivered(producer, "of an output", error)),
+            KafkaError::MessageProduction(_) => Trouble::Abort(why),
+            _ => broken(why),
+        }
+    }
+
+    /// One transaction, from its beginning to the answer to its commit.
+    fn attempt(&self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), Trouble> {
+        let Some(producer) = &self.producer else { return Err(Trouble::Broken { why: "there is no producer".into(), fenced: false }) };
+        let judged = |error: KafkaError| self.judge(producer, &error);
+        let begun = Instant::now();
+        producer.context().take();
+        producer.begin_transaction().map_err(judged)?;
+        failpoint::reach("before-produce");
+        for of in records {
+            let topic = &self.topics[of.output];
+            self.send(producer, topic, message(topic, &of.tick.to_string(), &of.record), tell)?;
+        }
+        let value = progress.to_bytes();
+        let mut last = BaseRecord::<[u8], [u8]>::to(&self.progress).key(self.name.as_bytes()).partition(0);
+        last.payload = Some(&value);
+        self.send(producer, &self.progress, last, tell)?;
+        failpoint::reach("before-commit");
+        // The client's own flush looks only every 100 ms.
+        let sent = Instant::now();
+        while producer.in_flight_count() > 0 && sent.elapsed() < STEP {
+            producer.poll(Duration::from_millis(1));
+        }
+        loop {
+            let committed = producer.commit_transaction(STEP);
+            let Err(error) = committed else { break };
+            if let Some(failed) = producer.context().take() {
+                let code = failed.rdkafka_error_code();
+                if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) || code.is_some_and(client::refused) {
+                    return Err(Trouble::Stop(self.cluster.undelivered(producer, "of an output", &failed)));
+                }
+            }
+            match self.judge(producer, &error) {
+                Trouble::Again(why) if !tell(Some(&why)) => {}
+                trouble => return Err(trouble),
+            }
+        }
+        tracing::debug!(records = records.len(), tick = progress.tick, seconds = begun.elapsed().as_secs_f64(), "committed");
+        failpoint::reach("after-commit");
+        Ok(())
+    }
+
+    fn send(&self, producer: &BaseProducer<Deliveries>, topic: &str, record: BaseRecord<'_, [u8], [u8]>, tell: &mut Tell<'_>) -> Result<(), Trouble> {
+        let (mut record, mut since) = (record, Instant::now());
+        loop {
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    producer.poll(POLL);
+                    if let Some(failed) = producer.context().take() {
+                        return Err(self.judge(producer, &failed));
+                    }
+                    if since.elapsed() > STEP {
+                        since = Instant::now();
+                        if tell(Some("the brokers take nothing")) {
+                            return Err(Trouble::Abort("the brokers take nothing".into()));
+                        }
+                    }
+                    record = back;
+                }
+                Err((error @ KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                    return Err(Trouble::Stop(self.cluster.undelivered(producer, topic, &error)));
+                }
+                Err((error, _)) => return Err(self.judge(producer, &error)),
+            }
+        }
+    }
+
+    fn abort(&self, tell: &mut Tell<'_>) -> Result<(), Trouble> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        loop {
+            producer.poll(Duration::ZERO);
+            let Err(error) = producer.abort_transaction(STEP) else { return Ok(()) };
+            match self.judge(producer, &error) {
+                Trouble::Again(why) if !tell(Some(&why)) => {}
+                trouble => return Err(trouble),
+            }
+        }
+    }
+
+    /// Makes a new producer in place of one that is of no use any more; whether the transaction had been committed after all.
+    fn reconnect(&mut self, progress: &Progress, why: &str, fenced: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
+        self.producer = None;
+        if fenced {
+            std::thread::sleep(FENCED_PAUSE);
+        }
+        let mut why = why.to_string();
+        loop {
+            if tell(Some(&why)) {
+                return Err(self.cluster.unreachable(&format!("while records were to be written: {why}")));
+            }
+            std::thread::sleep(PAUSE);
+            // Before this run fences anybody, it looks whether it was fenced.
+            let again = self.look(progress).and_then(|_| match self.fence() {
+                Ok(producer) => {
+                    self.producer = Some(producer);
+                    self.look(progress)
+                }
+                Err(Trouble::Stop(error)) => Err(error),
+                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => Err(self.cluster.unreachable(&why)),
+            });
+            match again {
+                Ok(written) => return Ok(written),
+                Err(error) if !error.retry => return Err(error),
+                Err(error) => why = error.message,
+            }
+        }
+    }
+
+    /// Is this record in the progress topic?
+    fn look(&mut self, progress: &Progress) -> Result<bool, SinkError> {
+        let scanned = topic::scan(&self.cluster, &self.progress, self.scanned)?;
+        if scanned.records.iter().any(|record| record.run != self.run) {
+            return Err(SinkError {
+                code: "SINK_FENCED",
+                message: format!("another tieout named `{}` writes to the cluster of connection `{}`", self.name, self.cluster.connection),
+                remedy: "give each deployment its own `name`".into(),
+                retry: false,
+            });
+        }
+        let found = scanned.records.iter().position(|record| record == progress);
+        if let Some(offset) = found.map(|at| scanned.offsets[at])
+            && self.records.back().is_none_or(|(_, newest)| *newest < offset)
+        {
+            self.records.push_back((progress.tick, offset));
+        }
+        Ok(found.is_some())
+    }
+}
+
+impl Transactions {
+    fn remove(&mut self, before: i64) -> Result<(), String> {
+        if self.admin.is_none() {
+            self.admin = Some(self.cluster.admin().map_err(|e| e.to_string())?);
+        }
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.progress, 0, Offset::Offset(before)).map_err(|e| e.to_string())?;
+        let options = AdminOptions::new().request_timeout(Some(STEP));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let removed = runtime.block_on(admin.delete_records(&list, &options)).map_err(|e| e.to_string())?;
+        removed.elements().iter().try_for_each(|element| element.error()).map_err(|e| e.to_string())
+    }
+}
+
+impl Transact for Transactions {
+    fn forget(&mut self, tick: Tick) {
+        let Some(at) = self.records.iter().position(|(of, _)| *of > tick).filter(|at| *at > 0) else { return };
+        let before = self.records[at].1;
+        match self.remove(before) {
+            Ok(()) => _ = self.records.drain(..at),
+            Err(why) => tracing::warn!(topic = self.progress, "records that are not needed could not be removed: {why}"),
+        }
+    }
+
+    fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError> {
+        loop {
+            let trouble = match self.attempt(records, progress, tell) {
+                Ok(()) => {
+                    if let Some(producer) = &self.producer {
+                        let offset = producer.context().offset.load(Ordering::Relaxed);
+                        self.records.push_back((progress.tick, offset));
+                        // What was there when this run began is known; what another one adds comes later.
+                        self.scanned = self.scanned.max(offset);
+                    }
+                    tell(None);
+                    return Ok(());
+                }
+                Err(Trouble::Abort(why) | Trouble::Again(why)) => match self.abort(tell) {
+                    Ok(()) if tell(Some(&why)) => return Err(self.cluster.unreachable(&why)),
+                    Ok(()) => {
+                        std::thread::sleep(PAUSE);
+                        continue;
+                    }
+                    Err(trouble) => trouble,
+                },
+                Err(trouble) => trouble,
+            };
+            let (why, fenced) = match trouble {
+                Trouble::Stop(error) => return Err(error),
+                Trouble::Broken { why, fenced } => (why, fenced),
+                Trouble::Again(why) | Trouble::Abort(why) => (why, false),
+            };
+            if self.reconnect(progress, &why, fenced, tell)? {
+                tell(None);
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Progress records: what a transaction of outputs says of itself, so that the next start knows what is written, and can
+//! make the same ticks again.
+//!
+//! Each is the last record of its transaction, in a topic of its own with one partition. It names the record before it: a
+//! chain without a gap. `ticks` lists how every tick since then was cut: with that, the logs, and a checkpoint at or after the
+//! chain's base, the same outputs follow again.
+//!
+//! This file owns the record's form and what a chain must be; `kafka::topic` reads it, `kafka::transactions` writes it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{Sealed, SealedSource, Tick},
+    ledger::TickOutput,
+};
+
+/// What one transaction says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The newest tick of which the transaction has records.
+    pub tick: Tick,
+    /// A tick that is too large is written in parts, from 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub part: u64,
+    /// More parts of this tick follow.
+    #[serde(default)]
+    pub more: bool,
+    /// The tick of the record before this one; of the first: that of the checkpoint which the run went on from.
+    pub before: Tick,
+    /// Nothing before this record counts: the run started anew.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub begins: bool,
+    /// The version of tieout.
+    pub written_by: String,
+    /// What tells one run of tieout from another.
+    pub run: String,
+    /// What everything that is written follows from: tables, mappings, logs, comparisons.
+    pub plan: String,
+    /// All ticks after `before`, up to `tick`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<TickAt>,
+}
+
+/// How a tick was cut.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TickAt {
+    pub tick: Tick,
+    pub wall_ms: i64,
+    /// Whether differences were shown.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hydrated: bool,
+    /// In the plan's order.
+    pub sources: Vec<SourceAt>,
+}
+
+/// How far a source was read at a tick.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceAt {
+    /// The next position by partition; lacking: as at the tick before in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Vec<(i32, i64)>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub caught_up: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// In milliseconds of source time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<i64>,
+    /// Where reading began, of partitions that are new at this tick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<(i32, i64)>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Progress {
+    /// The value of its record.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a progress record is plain data")
+    }
+
+    /// Reads the value of a record.
+    ///
+    /// # Errors
+    /// Why it is not one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Progress, String> {
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+    }
+}
+
+/// Ticks that are to be told of in the next progress record.
+#[derive(Debug, Default)]
+pub struct Notes {
+    ticks: Vec<TickAt>,
+    /// By source, its positions at the newest of them.
+    positions: Vec<Vec<(i32, i64)>>,
+}
+
+impl Notes {
+    /// Adds a closed tick.
+    pub fn add(&mut self, output: &TickOutput) {
+        let first = self.ticks.is_empty();
+        self.positions.resize(output.sealed.len(), Vec::new());
+        let note = |(known, of): (&mut Vec<(i32, i64)>, &SealedSource)| {
+            let changed = first || *known != of.positions;
+            known.clone_from(&of.positions);
+            SourceAt {
+                positions: changed.then(|| of.positions.clone()),
+                caught_up: of.caught_up,
+                trouble: of.trouble.clone(),
+                heartbeat: of.heartbeat,
+                start: of.start.clone(),
+            }
+        };
+        let sources = self.positions.iter_mut().zip(&output.sealed).map(note).collect();
+        self.ticks.push(TickAt { tick: output.tick, wall_ms: output.wall_ms, hydrated: output.hydrated, sources });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ticks.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.ticks.len()
+    }
+
+    /// The newest tick.
+    pub fn last(&self) -> Option<Tick> {
+        self.ticks.last().map(|at| at.tick)
+    }
+
+    /// All of them; what follows begins a new list.
+    pub fn take(&mut self) -> Vec<TickAt> {
+        std::mem::take(&mut self.ticks)
+    }
+}
+
+/// The records of one deployment that count: from the newest beginning, or from the oldest that is still there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain {
+    /// The list has all ticks after this one.
+    pub base: Tick,
+    /// The newest tick that is written, and how many of its parts if more are to come.
+    pub last: Tick,
+    pub parts: Option<u64>,
+    pub plan: String,
+    ticks: Vec<Sealed>,
+    first: Option<Tick>,
+}
+
+impl Chain {
+    /// The chain of all records that are there, in the order of the topic; none: nothing was ever written.
+    ///
+    /// # Errors
+    /// A record is lacking: the tick after which it should stand.
+    pub fn of(records: &[Progress]) -> Result<Option<Chain>, Tick> {
+        let from = records.iter().rposition(|record| record.begins).unwrap_or(0);
+        let Some(oldest) = records.get(from) else { return Ok(None) };
+        let mut chain = Chain { base: oldest.before, last: oldest.before, parts: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None };
+        for record in &records[from..] {
+            if record.before != chain.last {
+                return Err(chain.last);
+            }
+            chain.last = record.tick;
+            chain.parts = record.more.then_some(record.part + 1);
+            chain.plan.clone_from(&record.plan);
+            chain.first = chain.first.or(record.ticks.first().map(|at| at.tick));
+            chain.list(&record.ticks);
+        }
+        Ok(Some(chain))
+    }
+
+    fn list(&mut self, ticks: &[TickAt]) {
+        let mut positions: Vec<Vec<(i32, i64)>> = Vec::new();
+        for at in ticks {
+            positions.resize(at.sources.len(), Vec::new());
+            for (known, of) in positions.iter_mut().zip(&at.sources) {
+                if let Some(now) = &of.positions {
+                    known.clone_from(now);
+                }
+            }
+            let source = |(positions, of): (&Vec<(i32, i64)>, &SourceAt)| SealedSource {
+                positions: positions.clone(),
+                caught_up: of.caught_up,
+                trouble: of.trouble.clone(),
+                heartbeat: of.heartbeat,
+                start: of.start.clone(),
+                ..SealedSource::default()
+            };
+            let sources = positions.iter().zip(&at.sources).map(source).collect();
+            self.ticks.push(Sealed { tick: at.tick, wall_ms: at.wall_ms, sources, hydrated: at.hydrated, replay: true, ..Sealed::default() });
+        }
+    }
+
+    /// Can a run that knows all up to this tick (0: nothing) make the rest again? One that was there before the chain began
+    /// knows another past.
+    pub fn goes_on_from(&self, tick: Tick) -> bool {
+        tick == self.base || (tick <= self.last && self.first.is_some_and(|first| tick >= first))
+    }
+
+    /// The ticks after this one, to be made again.
+    pub fn after(&self, tick: Tick) -> Vec<Sealed> {
+        self.ticks.iter().filter(|sealed| sealed.tick > tick).cloned().collect()
+    }
+
+    /// By source: where reading began.
+    pub fn starts(&self, sources: usize) -> Vec<Vec<(i32, i64)>> {
+        let of = |source: usize| self.ticks.iter().filter_map(|sealed| sealed.sources.get(source)).flat_map(|of| of.start.iter().copied()).collect();
+        (0..sources).map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+"""Contradictions that must stop a start, or a run, by their names. Started by tests/real/transactions after its check."""
+import os, shutil, signal, subprocess, sys, time
+
+here, state = sys.argv[1], os.environ["STATE"]
+TOPIC = "tieout-progress-transactions"
+faults = 0
+
+
+def start(data_dir, log, port_by_one=0):
+    host, port = os.environ["TIEOUT_LISTEN"].rsplit(":", 1)
+    env = dict(os.environ, TIEOUT_STATE=data_dir, TIEOUT_LISTEN=f"{host}:{int(port) + port_by_one}")
+    command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(log, "w"))
+
+
+def topics(*args):
+    command = [f"{here}/stand", "kafka", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"], *args]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def stops(what, child, log, code):
+    global faults
+    try:
+        status = child.wait(90)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        status = "still running"
+    said = open(log).read()
+    ok = status == 78 and code in said
+    faults += not ok
+    print(f"{what}: {code}" if ok else f"FAULT {what}: ended with {status}, and did not say {code}:\n{said[-800:]}")
+
+
+def grow():
+    with open(f"{os.environ['TIEOUT_DATA']}/plan.ndjson", "a") as file:
+        for n in range(20):
+            file.write('{"key":{"id":%d},"value":{"id":%d,"amount":%d,"state":"open"}}\n' % (n, n, int(time.time() * 1000)))
+
+
+own, other = os.environ["TIEOUT_STATE"], f"{state}/other"
+# A predecessor that was only asleep.
+sleeper = start(own, f"{state}/sleeper.log")
+time.sleep(4)
+sleeper.send_signal(signal.SIGSTOP)
+shutil.copytree(own, other)
+successor = start(other, f"{state}/successor.log", 1)
+time.sleep(4)
+grow()
+time.sleep(2)
+sleeper.send_signal(signal.SIGCONT)
+stops("a zombie", sleeper, f"{state}/sleeper.log", "SINK_FENCED")
+if successor.poll() is not None:
+    faults += 1
+    print(f"FAULT the successor ended with {successor.returncode}:\n{open(f'{state}/successor.log').read()[-800:]}")
+else:
+    successor.send_signal(signal.SIGINT)
+    code = successor.wait(60)
+    faults += code != 0
+    print(f"its successor went on, and ended with {code}")
+# Another run, until the beginning of the progress records is gone.
+child = start(other, f"{state}/again.log")
+time.sleep(5)
+child.send_signal(signal.SIGINT)
+faults += child.wait(60) != 0
+# Another disk, and only the end of the progress records.
+stops("no checkpoint", start(f"{state}/empty", f"{state}/gap.log"), f"{state}/gap.log", "PROGRESS_GAP")
+topics("--alter", "--topic", TOPIC, "--partitions", "2")
+stops("two partitions", start(other, f"{state}/partitions.log"), f"{state}/partitions.log", "PROGRESS_PARTITIONS")
+topics("--delete", "--topic", TOPIC)
+time.sleep(2)
+stops("no progress topic", start(other, f"{state}/lost.log"), f"{state}/lost.log", "PROGRESS_LOST")
+sys.exit(faults > 0)
