@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use super::{
     CheckpointError, Folder, Manifest, entries,
@@ -108,7 +108,7 @@ impl Taker {
         chain.ending = true;
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
-        match chain.take(&crossbeam_channel::never(), &saved, |command| workers.all(&command)) {
+        match chain.take(&never(), &saved, |command| workers.all(&command)) {
             Ok(()) => Ok(()),
             // The outputs are behind, and say why.
             Err(Given::Up) => Ok(()),
