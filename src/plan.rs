@@ -83,7 +83,7 @@ pub struct Source {
 /// What of a connection a source reads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogSpec {
-    /// Files of a folder, read one after the other as one log; the last one is followed as it grows.
+    /// Files of a folder, read one after the other as one log; they are followed as they grow, which is mostly the last one.
     Files(Vec<PathBuf>),
     /// A topic; `heartbeat` is the topic that moves its source time while the table is quiet.
     Topic { topic: String, start: Start, heartbeat: Heartbeat },

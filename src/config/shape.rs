@@ -207,7 +207,7 @@ static SOURCE: Object = Object {
     doc: "A table that a log of changes describes.",
     keys: &[
         key("connection", Text, "The connection that it is read from.").required(),
-        key("files", TEXTS, "Files of the connection's folder, read one after the other; the last one is followed as it grows.")
+        key("files", TEXTS, "Files of the connection's folder, read one after the other; they are followed as they grow, which is mostly the last one.")
             .example("[orders.snapshot.ndjson, orders.changes.ndjson]"),
         key("topic", Text, "The Kafka topic; all its partitions are read.").example("crm.public.sales_order"),
         key("table", Text, "The table of the simulation (of a `demo` connection)."),

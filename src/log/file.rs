@@ -1,4 +1,5 @@
-//! Files of a folder as one log: read one after the other, the last one followed as it grows.
+//! Files of a folder as one log: read one after the other, the last one followed as it grows. One before it that grows after
+//! all is read on, too.
 //!
 //! A partition is the place of the file in the source's list, a position the byte at which a line starts. A file that
 //! shrinks below what was read is a named stop: its lines can't be told from those that were there.
@@ -34,7 +35,7 @@ pub fn open(source: SourceId, name: &str, dir: &Path, files: &[PathBuf], from: &
     let starts: Vec<u64> = (0..files.len()).map(start).collect();
     let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
-        let mut reader = Reader { feed, source_time, until, starts, ends: Vec::new(), failure: None };
+        let mut reader = Reader { feed, source_time, until, tails: vec![0; files.len()], next: starts, ends: Vec::new(), failure: None };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)
     })
@@ -44,8 +45,10 @@ struct Reader<'a> {
     feed: &'a Feed,
     source_time: SourceTime,
     until: Until,
-    /// Where reading begins in each file.
-    starts: Vec<u64>,
+    /// The next position in each file.
+    next: Vec<u64>,
+    /// The length of each file when its end was found to be half a line.
+    tails: Vec<u64>,
     /// The length of each file when the reader started.
     ends: Vec<u64>,
     failure: Option<LogError>,
@@ -60,7 +63,7 @@ impl Reader<'_> {
             return;
         }
         self.ends = files.iter().map(|f| f.metadata().map_or(0, |m| m.len())).collect();
-        let places: Vec<(u64, u64)> = self.starts.iter().copied().zip(self.ends.iter().copied()).collect();
+        let places: Vec<(u64, u64)> = self.next.iter().copied().zip(self.ends.iter().copied()).collect();
         self.feed.update(|view| {
             view.asked_ms = Some(wall_ms());
             view.behind_bytes = places.iter().map(|(start, end)| end.saturating_sub(*start)).sum();
@@ -69,7 +72,7 @@ impl Reader<'_> {
             view.backlog_done = view.behind_bytes == 0;
         });
         for (place, path) in files.iter().enumerate() {
-            match self.read_file(place, path, place + 1 == files.len()) {
+            match self.read_file(place, path, &files[..place], place + 1 == files.len()) {
                 Ok(true) => {}
                 Ok(false) | Err(None) => return,
                 Err(Some(error)) => {
@@ -81,7 +84,7 @@ impl Reader<'_> {
     }
 
     /// Reads one file; `Ok(false)` when the reader should stop, `Err(None)` as well.
-    fn read_file(&mut self, place: usize, path: &Path, last: bool) -> Result<bool, Option<LogError>> {
+    fn read_file(&mut self, place: usize, path: &Path, before: &[PathBuf], last: bool) -> Result<bool, Option<LogError>> {
         let mut file = loop {
             match File::open(path) {
                 Ok(file) => break file,
@@ -95,9 +98,9 @@ impl Reader<'_> {
             }
         };
         self.feed.update(|view| view.trouble = None);
-        let limit = (self.until == Until::End).then_some(self.ends[place].max(self.starts[place]));
+        let limit = (self.until == Until::End).then_some(self.ends[place].max(self.next[place]));
         let mut looked = Instant::now();
-        let (mut position, mut buffer, mut busy) = (self.starts[place], Vec::<u8>::new(), Instant::now());
+        let (mut position, mut buffer, mut busy) = (self.next[place], Vec::<u8>::new(), Instant::now());
         file.seek(SeekFrom::Start(position)).map_err(|e| Some(unreadable(path, &e)))?;
         loop {
             let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
@@ -138,9 +141,9 @@ impl Reader<'_> {
                 }));
             }
             if limit.is_some_and(|l| read >= l) || (!last && length == read) {
-                // The last line may lack its line feed.
+                // The last line may lack its line feed; of a file that is followed it may also be half of what is being written.
                 let rest = std::mem::take(&mut buffer);
-                if !rest.is_empty() {
+                if !rest.is_empty() && (self.until == Until::End || serde_json::from_slice::<serde::de::IgnoredAny>(&rest).is_ok()) {
                     self.send(place, &mut position, rest, &file)?;
                 }
                 return Ok(true);
@@ -151,6 +154,9 @@ impl Reader<'_> {
             if self.until == Until::Forever && looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.same_file(path, &file)?;
+            }
+            if self.read_grown(before)? {
+                continue;
             }
             self.feed.update(|view| {
                 view.asked_ms = Some(wall_ms());
@@ -164,11 +170,40 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads on the files before the one that is followed, where they grew; whether some did.
+    fn read_grown(&mut self, before: &[PathBuf]) -> Result<bool, Option<LogError>> {
+        let mut grown = false;
+        for (place, path) in before.iter().enumerate() {
+            let (Ok(length), mut position) = (path.metadata().map(|m| m.len()), self.next[place]) else { continue };
+            if length <= position || length == self.tails[place] {
+                continue;
+            }
+            let mut file = File::open(path).map_err(|e| Some(unreadable(path, &e)))?;
+            file.seek(SeekFrom::Start(position)).map_err(|e| Some(unreadable(path, &e)))?;
+            let mut bytes = Vec::new();
+            (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut bytes).map_err(|e| Some(unreadable(path, &e)))?;
+            while memchr::memchr(b'\n', &bytes).is_none() && bytes.len() < LINE_BYTES_MAX {
+                if (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut bytes).map_err(|e| Some(unreadable(path, &e)))? == 0 {
+                    break;
+                }
+            }
+            let Some(end) = memchr::memrchr(b'\n', &bytes) else {
+                self.tails[place] = length;
+                continue;
+            };
+            bytes.truncate(end + 1);
+            self.send(place, &mut position, bytes, &file)?;
+            grown = true;
+        }
+        Ok(grown)
+    }
+
     fn send(&mut self, place: usize, position: &mut u64, bytes: Vec<u8>, file: &File) -> Result<(), Option<LogError>> {
         let first = &bytes[..memchr::memchr(b'\n', &bytes).unwrap_or(bytes.len())];
         let source_time = (self.source_time)(Message { value: Some(first), offset: *position as i64, ..Message::default() });
         let (len, offset) = (bytes.len() as u64, *position as i64);
         *position += len;
+        self.next[place] = *position;
         let next = *position as i64;
         let chunk = Chunk { source: self.feed.source, partition: place as i32, payload: Payload::Lines { bytes, offset }, source_time, next };
         self.feed.send(chunk).map_err(|Stopped| None)?;

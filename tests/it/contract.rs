@@ -113,5 +113,17 @@ fn a_file_that_grows_is_followed() {
     let row = running.get("/api/v1/targets/expected_order/rows/SO-1");
     assert_eq!(row["row"]["status"], "confirmed");
     assert!(row["as_of"].is_u64());
+    // Also a file before the last one, and half a line is waited for.
+    let more = deal.replace("\"id\":1", "\"id\":2");
+    let append = |text: &str| {
+        use std::io::Write;
+        let mut file = fs::OpenOptions::new().append(true).open(data.path().join("src.snapshot.ndjson")).expect("a file");
+        file.write_all(text.as_bytes()).expect("it can be written");
+    };
+    append(&more[..40]);
+    std::thread::park_timeout(std::time::Duration::from_millis(100));
+    append(&format!("{}\n", &more[40..]));
+    running.until(path, |answer| answer["differences"][0]["key"] == "SO-2");
+    assert_eq!(running.get("/api/v1/rejects")["total"], 0);
     running.stop();
 }

@@ -6,6 +6,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `context` | what DataFusion's planner asks for: tables, functions, options |
+//! | `binding` | what `IS DISTINCT FROM` binds, where the parser is wrong |
 //! | `check`, `problems`, `place` | refusals, DataFusion's complaints in our words, places in the text |
 //! | `types` | packed fields to Arrow arrays and back |
 //! | `compute`, `checked` | one expression over a batch; arithmetic that fails instead of wrapping |
@@ -17,6 +18,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{format::Span, plan::TableRef, row::Column};
 
+mod binding;
 mod check;
 mod checked;
 pub mod compute;

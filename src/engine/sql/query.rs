@@ -20,7 +20,7 @@ use datafusion_sql::{
 };
 
 use super::{
-    CatalogTable, SqlPlan, SqlProblem,
+    CatalogTable, SqlPlan, SqlProblem, binding,
     check::{self, Kind},
     context::{Context, SHARED, parser_options},
     lower::Lowering,
@@ -49,6 +49,8 @@ fn plan_query(sql: &str, catalog: &[CatalogTable]) -> Result<SqlPlan, Vec<SqlPro
             return Err(vec![problem(at, "a target is one query, and here are several", Some("put each into a target of its own".into()))]);
         }
     };
+    binding::rebind(&mut query);
+    // Shown with its brackets as they are meant.
     let meaning = query.to_string();
     let mut refusals = check::check(sql, Kind::Query, &query);
     refusals.extend(unknown_tables(sql, &query, catalog));

@@ -19,7 +19,7 @@ use datafusion_sql::{
 };
 
 use super::{
-    CatalogTable, Evaluated, SqlProblem,
+    CatalogTable, Evaluated, SqlProblem, binding,
     check::{self, Kind},
     compute::Compiled,
     context::{Context, SHARED, parser_options, schema_of},
@@ -90,6 +90,7 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
         let hint = problems::of_slip(text, &at);
         return Err(vec![problem(at, format!("the expression should end before `{}`", rest.token), Some(hint))]);
     }
+    binding::rebind(&mut parsed);
     let refusals = check::check(text, Kind::Expression, &parsed);
     if !refusals.is_empty() {
         return Err(refusals);

@@ -111,7 +111,8 @@ fn leaf() -> impl Strategy<Value = String> {
             "null", "true", "false", "\"\"", "\"12.50\"", "\"-0.1\"", "\"1.234\"", "\"99999.99\"", "\"2026-03-29\"", "\"2026-02-30\"", "\"x\"", "\"a \\\"b\\\" \\u00e9 \\ud83d\\ude00\"", "1e2",
             "-0", "0.0", "\"NaN\"", "\"__debezium_unavailable_value\"", "\"{}\"", "\"{\"", "\"exactly 28 characters of text\"", "\"0123456789abcdef\"", "\"0123456789abcdefg\"",
         ]).prop_map(String::from),
-        1 => crate::format::scan::tests::json(),
+        // Of long numbers serde_json without `float_roundtrip` may read the last bit wrong; ours is read exactly.
+        1 => crate::format::scan::tests::json().prop_filter("a number that both read alike", |text| text.len() < 12 || text.parse::<f64>().is_err()),
     ]
 }
 
