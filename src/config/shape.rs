@@ -285,7 +285,7 @@ static WIRE: Object = Object {
                 ("base64", "base64 (`binary.handling.mode` `bytes` or `base64`)"),
                 ("hex", "hexadecimal digits (`hex`); bit strings are in base64 all the same, and need a source that reads them as `varchar`"),
             ]),
-            "What stands for bytes, also where messages carry a schema, which does not tell.",
+            "What stands for bytes in `debezium-json`, also where messages carry a schema, which does not tell. In `upsert-json` and `json` it is always hexadecimal digits.",
         )
         .default("base64"),
     ],
