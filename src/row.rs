@@ -426,6 +426,17 @@ pub fn widens(from: Type, to: Type) -> bool {
     }
 }
 
+/// Can some values of type `from` be packed as one of type `to`? Then [`convert`] says which.
+pub fn converts(from: Type, to: Type) -> bool {
+    use Type::*;
+    match (from, to) {
+        (Int(_), Int(_) | Decimal(..) | Double) | (Decimal(..), Decimal(..) | Double) | (Time(_), Time(_)) | (Date, Timestamp(..)) => true,
+        (Timestamp(_, z), Timestamp(_, y)) => z == y,
+        (_, Varchar(_) | Json | Array) => true,
+        (a, b) => holds(a, b),
+    }
+}
+
 /// Packs a value of type `from` again as one of type `to`, exactly or not at all.
 ///
 /// # Errors

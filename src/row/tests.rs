@@ -134,6 +134,14 @@ fn what_a_wider_type_is_holds_every_value() {
         Type::Date => Value::Date(1),
         other => unreachable!("{other}"),
     };
+    let least = |ty: Type| match most(ty) {
+        Value::Int(_) => Value::Int(0),
+        Value::Decimal(_) => Value::Decimal(0),
+        Value::Text(_) => Value::Text(String::new()),
+        Value::Time(_) => Value::Time(0),
+        Value::Timestamp(_) => Value::Timestamp(0),
+        other => other,
+    };
     for from in types {
         for to in types {
             let (mut field, mut out) = (Vec::new(), Vec::new());
@@ -141,6 +149,11 @@ fn what_a_wider_type_is_holds_every_value() {
             let fits = convert(from, to, &field, &mut out);
             assert!(!widens(from, to) || fits.is_ok(), "{from} to {to}: {fits:?}");
             assert!(!holds(from, to) || out == field, "{from} to {to}");
+            // What is refused beforehand never goes, and what goes for some value is not refused.
+            let (mut zero, mut out) = (Vec::new(), Vec::new());
+            pack_value(&mut zero, &least(from));
+            let some = convert(from, to, &zero, &mut out).is_ok() || fits.is_ok();
+            assert!(converts(from, to) == some || to == Type::Varchar(3), "{from} to {to}");
         }
     }
 }

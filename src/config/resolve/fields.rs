@@ -5,7 +5,7 @@ use crate::{
     config::{codes::Code, names, yaml::At},
     engine::sql::{self, Scalar},
     plan::{CaseInput, FieldRule, FieldValue, NullPolicy, Otherwise},
-    row::{Column, Type, Value},
+    row::{self, Column, Type, Value},
 };
 
 /// A column's name, or something to be planned.
@@ -29,7 +29,17 @@ impl Resolver<'_> {
             return None;
         }
         let (ty, value) = match self.read(value, input, what, declared)? {
-            Read::Column(id) => (declared.unwrap_or(input[id].ty), FieldValue::Column(id)),
+            Read::Column(id) => {
+                let (from, to) = (input[id].ty, declared.unwrap_or(input[id].ty));
+                if let Some(at) = field.get("type").filter(|_| !row::converts(from, to)) {
+                    let column = &input[id].name;
+                    self.report
+                        .error(Code::BadMapping, &at.place(), format!("no value of `{column}`, which is {from}, is {to} as it stands"))
+                        .hint(format!("say how it becomes one, for example `value: cast({column} AS {to})`"));
+                    return None;
+                }
+                (to, FieldValue::Column(id))
+            }
             Read::Expression(scalar) => (declared.unwrap_or(scalar.ty()), FieldValue::Expression(scalar)),
         };
         let plain = matches!(value, FieldValue::Column(_));
