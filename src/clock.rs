@@ -101,6 +101,25 @@ impl Lane {
         }
     }
 
+    /// The next position of a partition, of what has been handed out.
+    fn position(&self, partition: i32) -> Option<i64> {
+        self.positions.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next)
+    }
+
+    fn set_position(&mut self, partition: i32, next: i64) {
+        match self.positions.iter_mut().find(|(p, _)| *p == partition) {
+            Some(place) => place.1 = next,
+            None => self.positions.push((partition, next)),
+        }
+    }
+
+    /// Hands a chunk out.
+    fn pass(&mut self, chunk: Chunk, workers: &Workers) {
+        self.set_position(chunk.partition, chunk.next);
+        workers.chunk(chunk, self.seq);
+        self.seq += 1;
+    }
+
     fn done(&self) -> bool {
         self.ended || (self.drained && self.view.backlog_done)
     }
@@ -263,15 +282,10 @@ impl<'a> Clock<'a> {
         if let Payload::Heartbeat(time) = chunk.payload {
             lane.heartbeat = lane.heartbeat.max(Some(time));
         }
-        match lane.positions.iter_mut().find(|(partition, _)| *partition == chunk.partition) {
-            Some((_, next)) => *next = chunk.next,
-            None => {
-                lane.starts.push((chunk.partition, replay::first(&chunk)));
-                lane.positions.push((chunk.partition, chunk.next));
-            }
+        if lane.position(chunk.partition).is_none() {
+            lane.starts.push((chunk.partition, replay::first(&chunk)));
         }
-        self.workers.chunk(chunk, lane.seq);
-        lane.seq += 1;
+        lane.pass(chunk, self.workers);
     }
 
     fn seal_if_due(&mut self) {

@@ -51,7 +51,7 @@ const RECENT_CHANGES_MAX: usize = 100_000;
 const RECENT_TICKS_MAX: usize = 10_000;
 
 /// What a closed tick changed, for sinks. `changes` is shared with subscribers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TickOutput {
     pub tick: Tick,
     /// The wall clock when the tick was sealed, in milliseconds since the epoch.

@@ -140,9 +140,9 @@ impl Scenario {
                 }
             }
         }
-        let saved = serde_json::to_string(&self.ledger.save()).expect("plain data");
-        let differences = self.ledger.save().differences;
-        let save = LedgerSave { differences, ..serde_json::from_str(&saved).expect("what was written is read") };
+        let save = self.ledger.save();
+        let saved = serde_json::to_string(&save).expect("plain data");
+        let save = LedgerSave { differences: save.differences, ..serde_json::from_str(&saved).expect("what was written is read") };
         let plan = Arc::new(Plan { workers, ..Plan::clone(&self.plan) });
         let (to_reports, reports) = unbounded();
         let before = std::mem::replace(&mut self.workers, Workers::start(Arc::clone(&plan), to_reports));
@@ -154,11 +154,9 @@ impl Scenario {
         for (table, entries) in &self.kept.entries {
             self.workers.restore(*table, entries.clone());
         }
-        let sources = save.sources.iter().map(|s| SealedSource { positions: s.positions.clone(), ..SealedSource::default() }).collect();
-        self.workers.all(&Command::Seal { tick: self.tick, hold: true });
-        self.workers.all(&Command::Restored);
+        self.workers.restored(save.tick);
         let reports = (0..workers).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
-        self.ledger.apply(Sealed { tick: self.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() }, reports);
+        self.ledger.apply(save.sealed(), reports);
         self.seal()
     }
 

@@ -74,11 +74,11 @@ impl Writer {
     }
 }
 
-/// Reads a file block by block, each verified.
+/// Reads the blocks of one kind, each verified; the others are passed over.
 ///
 /// # Errors
 /// Where it is not what was written, or can't be read.
-pub fn read(path: &Path, mut each: impl FnMut(Kind, usize, Vec<u8>)) -> Result<(), CheckpointError> {
+pub fn read(path: &Path, wanted: Kind, mut each: impl FnMut(usize, Vec<u8>)) -> Result<(), CheckpointError> {
     let damaged = |why: &dyn std::fmt::Display| CheckpointError::damaged(path, why);
     let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(|e| damaged(&e))?);
     let mut magic = [0; 8];
@@ -103,13 +103,18 @@ pub fn read(path: &Path, mut each: impl FnMut(Kind, usize, Vec<u8>)) -> Result<(
         if len > BLOCK_BYTES_MAX {
             return Err(damaged(&format!("the block at byte {at} is too long")));
         }
+        if kind != wanted {
+            file.seek_relative(len as i64).map_err(|e| damaged(&e))?;
+            at += HEAD + len;
+            continue;
+        }
         let mut bytes = vec![0; len];
         file.read_exact(&mut bytes).map_err(|e| damaged(&e))?;
         if xxh3_64(&bytes).to_le_bytes() != head[9..] {
             return Err(damaged(&format!("the block at byte {at} does not have its checksum")));
         }
         at += HEAD + len;
-        each(kind, block, bytes);
+        each(block, bytes);
     }
 }
 

@@ -26,6 +26,18 @@ pub struct Found {
     pub manifest: Result<Manifest, CheckpointError>,
 }
 
+impl Found {
+    /// The manifest, if all that it names is what was written. Reads all of it.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn sound(self, folder: &Path) -> Result<Manifest, CheckpointError> {
+        let manifest = self.manifest?;
+        verify(folder, &manifest)?;
+        Ok(manifest)
+    }
+}
+
 impl Folder {
     /// Opens the folder of a data directory, and creates it.
     ///
@@ -130,16 +142,4 @@ pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError>
         }
     }
     Ok(())
-}
-
-/// The newest checkpoint that is sound, and what is wrong with newer ones.
-pub fn newest(folder: &Path) -> (Option<Manifest>, Vec<CheckpointError>) {
-    let mut damaged = Vec::new();
-    for found in list(folder) {
-        match found.manifest.and_then(|manifest| verify(folder, &manifest).map(|()| manifest)) {
-            Ok(manifest) => return (Some(manifest), damaged),
-            Err(error) => damaged.push(error),
-        }
-    }
-    (None, damaged)
 }

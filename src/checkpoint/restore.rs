@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::{CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Command, Sealed, SealedSource, worker::Workers},
+    engine::{Sealed, worker::Workers},
     ledger::Ledger,
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
@@ -29,9 +29,8 @@ impl Restore {
     /// # Errors
     /// `CHECKPOINT_LOG_CHANGED`: a log is not the one that was read; its positions mean nothing any more.
     pub fn read(plan: &Plan, path: &Path, manifest: Manifest) -> Result<Restore, CheckpointError> {
-        for (source, shape) in plan.sources.iter().zip(&manifest.sources) {
-            let now =
-                beginnings(plan, source, &manifest.ledger.sources[plan.sources.iter().position(|s| s.name == source.name).expect("one of them")].positions);
+        for ((source, shape), state) in plan.sources.iter().zip(&manifest.sources).zip(&manifest.ledger.sources) {
+            let now = beginnings(plan, source, &state.positions);
             for (partition, was) in &shape.beginnings {
                 let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
                 if is != was {
@@ -48,32 +47,15 @@ impl Restore {
         }
         let mut differences = vec![Vec::new(); plan.comparisons.len()];
         if let Some(own) = manifest.entries.last() {
-            entries::read(&path.join(&own.name), |kind, number, bytes| {
-                if kind == entries::Kind::Differences
-                    && let Some(of) = differences.get_mut(number)
-                {
+            entries::read(&path.join(&own.name), entries::Kind::Differences, |number, bytes| {
+                if let Some(of) = differences.get_mut(number) {
                     of.extend_from_slice(&bytes);
                 }
             })?;
         }
         Ok(Restore { manifest, differences })
     }
-}
 
-/// By partition: a fingerprint of the beginning of a file, up to what was read of it.
-pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, i64)]) -> Vec<(i32, String)> {
-    let (LogSpec::Files(files), ConnectionKind::File { dir }) = (&source.log, &plan.connections[source.connection].kind) else { return Vec::new() };
-    let fingerprint = |(partition, position): &(i32, i64)| {
-        let path = dir.join(files.get(*partition as usize)?);
-        let mut head = Vec::new();
-        let limit = (*position).clamp(0, 4096) as u64;
-        std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path).ok()?, limit), &mut head).ok()?;
-        Some((*partition, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&head))))
-    };
-    positions.iter().filter_map(fingerprint).collect()
-}
-
-impl Restore {
     /// Where reading goes on, by source.
     pub fn at(&self) -> Vec<At> {
         self.manifest.ledger.sources.iter().map(|source| At { positions: source.positions.clone(), identity: source.identity.clone() }).collect()
@@ -99,20 +81,29 @@ impl Restore {
     /// A file changed since it was verified.
     pub fn give_back(&self, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
         for file in &self.manifest.entries {
-            entries::read(&path.join(&file.name), |kind, number, bytes| {
-                if kind == entries::Kind::Table {
-                    while workers.pending() >= BLOCKS_PER_WORKER * workers.count() as u64 && workers.is_alive() {
-                        std::thread::sleep(Duration::from_micros(100));
-                    }
-                    workers.restore(number, bytes);
+            entries::read(&path.join(&file.name), entries::Kind::Table, |number, bytes| {
+                while workers.pending() >= BLOCKS_PER_WORKER * workers.count() as u64 && workers.is_alive() {
+                    std::thread::sleep(Duration::from_micros(100));
                 }
+                workers.restore(number, bytes);
             })?;
         }
         let save = &self.manifest.ledger;
-        let sources = save.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
-        let _ = sealed.send(Sealed { tick: save.tick, wall_ms: save.wall_ms, sources, restored: true, ..Sealed::default() });
-        workers.all(&Command::Seal { tick: save.tick, hold: true });
-        workers.all(&Command::Restored);
+        let _ = sealed.send(save.sealed());
+        workers.restored(save.tick);
         Ok(())
     }
+}
+
+/// By partition: a fingerprint of the beginning of a file, up to what was read of it.
+pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, i64)]) -> Vec<(i32, String)> {
+    let (LogSpec::Files(files), ConnectionKind::File { dir }) = (&source.log, &plan.connections[source.connection].kind) else { return Vec::new() };
+    let fingerprint = |(partition, position): &(i32, i64)| {
+        let path = dir.join(files.get(*partition as usize)?);
+        let mut head = Vec::new();
+        let limit = (*position).clamp(0, 4096) as u64;
+        std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path).ok()?, limit), &mut head).ok()?;
+        Some((*partition, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&head))))
+    };
+    positions.iter().filter_map(fingerprint).collect()
 }

@@ -69,17 +69,15 @@ impl Taker {
             .spawn(move || {
                 let mut due = Instant::now() + chain.plan.checkpoint.interval;
                 while stopped.recv_timeout(due.saturating_duration_since(Instant::now())).is_err_and(|e| e.is_timeout()) {
-                    due = Instant::now() + chain.plan.checkpoint.interval;
-                    if !ledger.read().may_save() {
-                        continue;
-                    }
-                    match chain.take(&stopped, &saved, |command| {
-                        let asked = match command {
+                    // A clock that has left takes no questions; then the run ends, and says so.
+                    let tell = |command| {
+                        let _ = match command {
                             Command::Save { all, to } => ask.send(Ask::Save { all, to }),
                             _ => ask.send(Ask::Cut),
                         };
-                        let _ = asked;
-                    }) {
+                    };
+                    let may = ledger.read().may_save();
+                    match if may { chain.take(&stopped, &saved, tell) } else { Ok(()) } {
                         Ok(()) => {}
                         Err(Given::Up) => break,
                         Err(Given::Failed(error)) => telemetry::CheckpointFailed { error: &error }.emit(),
@@ -109,9 +107,8 @@ impl Taker {
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
         match chain.take(&never(), &saved, |command| workers.all(&command)) {
-            Ok(()) => Ok(()),
-            // The outputs are behind, and say why.
-            Err(Given::Up) => Ok(()),
+            // Given up: the outputs are behind, and say why.
+            Ok(()) | Err(Given::Up) => Ok(()),
             Err(Given::Failed(error)) => Err(error),
         }
     }
@@ -124,15 +121,12 @@ impl Chain {
         let outweighed = self.files.first().is_some_and(|first| self.files[1..].iter().map(|f| f.bytes).sum::<u64>() > first.bytes);
         let mut files = if outweighed { Vec::new() } else { std::mem::take(&mut self.files) };
         let path = self.folder.new_entries(self.next);
-        let result = self.fill(&path, files.is_empty(), stopped, saved, tell);
-        let (save, bytes, checksum) = match result {
-            Ok(filled) => filled,
-            Err(given) => {
-                self.files.clear();
-                let _ = std::fs::remove_file(&path);
-                return Err(given);
-            }
-        };
+        let filled = self.fill(&path, files.is_empty(), stopped, saved, tell);
+        let written = filled.and_then(|filled| self.outputs_written(filled.0.tick, stopped).map(|progress| (filled, progress)).ok_or(Given::Up));
+        let ((save, bytes, checksum), progress) = written.inspect_err(|_| {
+            self.files.clear();
+            let _ = std::fs::remove_file(&path);
+        })?;
         let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
         files.push(EntriesFile { name, bytes, checksum: format!("{checksum:032x}") });
         let mut sources = manifest::sources(&self.plan);
@@ -147,15 +141,9 @@ impl Chain {
             sources,
             comparisons: manifest::comparisons(&self.plan),
             ledger: save,
-            progress: std::collections::BTreeMap::new(),
+            progress,
             entries: files.clone(),
         };
-        let Some(progress) = self.outputs_written(manifest.tick, stopped) else {
-            self.files.clear();
-            let _ = std::fs::remove_file(&path);
-            return Err(Given::Up);
-        };
-        let manifest = Manifest { progress, ..manifest };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();

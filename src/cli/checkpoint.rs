@@ -66,13 +66,13 @@ pub fn checkpoint(args: &Checkpoint, out: &mut impl Write) -> Result<(), Fail> {
     let mut rows = Vec::new();
     let mut damages = Vec::new();
     for found in folder::list(&folder) {
-        let checked = found.manifest.and_then(|manifest| if verify { folder::verify(&folder, &manifest).map(|()| manifest) } else { Ok(manifest) });
-        match checked {
+        let tick = found.tick;
+        match if verify { found.sound(&folder) } else { found.manifest } {
             Ok(manifest) => {
                 let bytes: u64 = manifest.entries.iter().map(|file| file.bytes).sum();
                 let messages: u64 = manifest.ledger.sources.iter().map(|source| source.read).sum();
                 rows.push(vec![
-                    found.tick.to_string(),
+                    tick.to_string(),
                     source_time_text(manifest.ledger.wall_ms),
                     manifest.entries.len().to_string(),
                     bytes.to_string(),
@@ -84,7 +84,7 @@ pub fn checkpoint(args: &Checkpoint, out: &mut impl Write) -> Result<(), Fail> {
             Err(error) => {
                 sound = false;
                 let nothing = || "-".to_string();
-                rows.push(vec![found.tick.to_string(), nothing(), nothing(), nothing(), nothing(), nothing(), "DAMAGED".into()]);
+                rows.push(vec![tick.to_string(), nothing(), nothing(), nothing(), nothing(), nothing(), "DAMAGED".into()]);
                 damages.push(error.message);
             }
         }

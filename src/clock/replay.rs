@@ -44,8 +44,7 @@ impl Clock<'_> {
             // A heartbeat that was put aside is of now; it may wait for the end.
             lane.aside.extend(lane.head.take());
             if let Some(time) = lane.heartbeat.take() {
-                let next = lane.position(0).unwrap_or(0);
-                lane.aside.push_back(Chunk { source: lane.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next });
+                lane.aside.push_back(lane.beat(time));
             }
         }
         tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
@@ -76,10 +75,7 @@ impl Clock<'_> {
                     Step::There => {}
                     Step::Waits => there = false,
                     Step::Chunk(chunk) => {
-                        let lane = &mut self.lanes[source];
-                        lane.set_position(chunk.partition, chunk.next);
-                        self.workers.chunk(chunk, lane.seq);
-                        lane.seq += 1;
+                        self.lanes[source].pass(chunk, self.workers);
                         (there, moved) = (false, true);
                     }
                 }
@@ -103,12 +99,12 @@ impl Clock<'_> {
 
     fn seal_again(&mut self, mut sealed: Sealed) {
         for (lane, of) in self.lanes.iter_mut().zip(&mut sealed.sources) {
+            lane.positions.clone_from(&of.positions);
             if let Some(time) = of.heartbeat {
-                let next = of.positions.iter().find(|(partition, _)| *partition == 0).map_or(0, |(_, next)| *next);
-                self.workers.chunk(Chunk { source: lane.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next }, lane.seq);
+                // It stands where the partition does, so that positions stay as listed.
+                self.workers.chunk(lane.beat(time), lane.seq);
                 lane.seq += 1;
             }
-            lane.positions.clone_from(&of.positions);
             of.identity.clone_from(&lane.view.identity);
         }
         let tick = sealed.tick;
@@ -120,15 +116,10 @@ impl Clock<'_> {
 }
 
 impl Lane {
-    fn position(&self, partition: i32) -> Option<i64> {
-        self.positions.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next)
-    }
-
-    fn set_position(&mut self, partition: i32, next: i64) {
-        match self.positions.iter_mut().find(|(p, _)| *p == partition) {
-            Some(place) => place.1 = next,
-            None => self.positions.push((partition, next)),
-        }
+    /// A heartbeat, at the position that its partition has.
+    fn beat(&self, time: i64) -> Chunk {
+        let next = self.position(0).unwrap_or(0);
+        Chunk { source: self.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next }
     }
 
     /// The next chunk below the positions, if there is one yet.

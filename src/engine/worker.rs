@@ -85,6 +85,12 @@ impl Workers {
         self.all(&Command::Restore { table, entries: Arc::new(entries) });
     }
 
+    /// All that a checkpoint has was handed out, at this tick: it is sealed, and what it has is what the checkpoint has.
+    pub fn restored(&self, tick: Tick) {
+        self.all(&Command::Seal { tick, hold: true });
+        self.all(&Command::Restored);
+    }
+
     /// Tells every worker the same.
     pub fn all(&self, command: &Command) {
         for worker in 0..self.senders.len() {

@@ -186,13 +186,7 @@ pub fn base64(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
 /// # Errors
 /// They are none.
 pub fn hex(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or(Fault::Mismatch);
-    if text.len() % 2 == 1 {
-        return Err(Fault::Mismatch);
-    }
-    for pair in text.chunks_exact(2) {
-        out.push(digit(pair[0])? << 4 | digit(pair[1])?);
-    }
+    out.extend(row::unhex(text).ok_or(Fault::Mismatch)?);
     Ok(())
 }
 

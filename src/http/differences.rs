@@ -20,6 +20,7 @@ use crate::{
     },
     ledger::{self, DIFFERENCE_COLUMNS, Difference, Kind, State as DifferenceState, show},
     plan::Comparison,
+    row,
 };
 
 /// Differences on a page of JSON, unless `limit` says otherwise; NDJSON and CSV have no limit of their own.
@@ -132,13 +133,11 @@ impl Format {
 
 /// A key as a cursor, and back.
 pub fn cursor_of(key: &[u8]) -> String {
-    key.iter().map(|b| format!("{b:02x}")).collect()
+    row::hex(key)
 }
 
 fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
-    let digits = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok());
-    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(|pair| digits(pair).filter(|_| pair.len() == 2)).collect();
-    bytes.ok_or_else(|| Problem::parameter(format!("`{text}` is no cursor"), "pass `next` of the page before as it was given"))
+    row::unhex(text.as_bytes()).ok_or_else(|| Problem::parameter(format!("`{text}` is no cursor"), "pass `next` of the page before as it was given"))
 }
 
 /// The differences of a comparison, in the order of keys.

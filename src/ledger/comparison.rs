@@ -273,7 +273,7 @@ impl LiveComparison {
     }
 
     /// The tables have given back what they had: how many differences that stood they did not.
-    pub fn resumed(&mut self) -> usize {
+    pub fn given_back(&mut self) -> usize {
         self.touched.clear();
         std::mem::take(&mut self.stood).len()
     }
@@ -464,11 +464,11 @@ impl LiveComparison {
         if !turned {
             return;
         }
-        let mut counts = Counts::default();
+        let (tells, mut counts) = (self.tells(), Counts::default());
         for (key, entry) in &mut self.entries {
             let state = if self.stale.is_some() { State::Undetermined } else { entry.phase.state() };
             if state != entry.difference.state {
-                if self.hydrated || self.resumed {
+                if tells {
                     self.touched.entry(key.clone()).or_insert_with(|| Some(entry.difference.clone()));
                 }
                 entry.difference = Arc::new(Difference { state, ..Difference::clone(&entry.difference) });

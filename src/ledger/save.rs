@@ -11,9 +11,9 @@ use super::{
     source::SourceState,
 };
 use crate::{
-    engine::{Reject, Tick, render::layout, table::change},
+    engine::{Reject, Sealed, SealedSource, Tick, render::layout, table::change},
     plan::{ComparisonId, Plan},
-    row::{push_varint64, read_varint64},
+    row::{self, push_varint64, read_varint64},
 };
 
 /// See the module.
@@ -30,6 +30,14 @@ pub struct LedgerSave {
     /// By comparison in the plan's order, packed; kept beside, since there may be many.
     #[serde(skip)]
     pub differences: Vec<Vec<u8>>,
+}
+
+impl LedgerSave {
+    /// The tick that has what the tables give back, and nothing else.
+    pub fn sealed(&self) -> Sealed {
+        let sources = self.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
+        Sealed { tick: self.tick, wall_ms: self.wall_ms, sources, restored: true, ..Sealed::default() }
+    }
 }
 
 impl Ledger {
@@ -53,7 +61,7 @@ impl Ledger {
             wall_ms: self.wall_ms,
             hydrated: self.hydrated,
             sources: self.sources.clone(),
-            rejects: loose.map(|(reject, weight)| (hex(&change::pack_reject(reject)), *weight)).collect(),
+            rejects: loose.map(|(reject, weight)| (row::hex(&change::pack_reject(reject)), *weight)).collect(),
             differences: self.comparisons.iter().map(|live| pack(&live.stood())).collect(),
         }
     }
@@ -71,7 +79,7 @@ impl Ledger {
         ledger.resumed = save.hydrated;
         ledger.sources.clone_from(&save.sources);
         for (text, weight) in &save.rejects {
-            let reject = unhex(text).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
+            let reject = row::unhex(text.as_bytes()).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
             ledger.rejects.insert(Reject { keyed: false, ..reject }, *weight);
         }
         for (id, packed) in save.differences.iter().enumerate() {
@@ -83,7 +91,7 @@ impl Ledger {
 
     /// Comparisons with differences that stood when the checkpoint was taken, and that the tables did not give back.
     pub(super) fn not_given_back(&mut self) -> Vec<(ComparisonId, usize)> {
-        self.comparisons.iter_mut().map(LiveComparison::resumed).enumerate().filter(|(_, lost)| *lost > 0).collect()
+        self.comparisons.iter_mut().map(LiveComparison::given_back).enumerate().filter(|(_, lost)| *lost > 0).collect()
     }
 }
 
@@ -122,12 +130,4 @@ fn unpack(packed: &[u8]) -> Option<BTreeMap<Arc<[u8]>, Stood>> {
         found.insert(Arc::from(key), Stood { since: super::Since { tick, source_time }, base, passed });
     }
     Some(found)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

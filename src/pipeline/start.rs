@@ -54,8 +54,7 @@ pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -
     // The newest sound one that fits; one of another plan ends the search.
     let (mut chosen, mut unfit) = (None::<Manifest>, None);
     for candidate in &found {
-        let sound = candidate.manifest.clone().and_then(|manifest| folder::verify(path.expect("it was listed"), &manifest).map(|()| manifest));
-        let manifest = match sound {
+        let manifest = match candidate.clone().sound(path.expect("it was listed")) {
             Ok(manifest) => manifest,
             Err(error) => {
                 tracing::error!("{error}");

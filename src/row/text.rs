@@ -25,10 +25,7 @@ pub fn text_of(ty: Type, value: &Value) -> String {
         ),
         Value::Double(n) => double_text(*n),
         Value::Text(t) => t.clone(),
-        Value::Bytes(b) => b.iter().fold(String::new(), |mut t, b| {
-            let _ = write!(t, "{b:02x}");
-            t
-        }),
+        Value::Bytes(b) => hex(b),
         Value::Date(days) => date_text(*days),
         Value::Time(us) => time_text(*us, ty),
         Value::Timestamp(us) => {
@@ -104,6 +101,21 @@ pub fn timestamp_text(us: i64, precision: u8, zone: bool) -> String {
 /// A source time (milliseconds) as people read it: `2026-03-04T05:06:07.008Z`.
 pub fn source_time_text(ms: i64) -> String {
     DateTime::from_timestamp_millis(ms).map_or_else(|| format!("epoch{ms:+}ms"), |t| t.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}
+
+/// Bytes as pairs of hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What [`hex`] wrote; `None`: it is something else.
+pub fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let pairs = text.chunks_exact(2);
+    pairs.remainder().is_empty().then(|| pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect())?
 }
 
 fn uuid_text(u: &[u8; 16]) -> String {

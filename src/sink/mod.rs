@@ -25,6 +25,7 @@ use crate::{
     engine::Tick,
     ledger::TickOutput,
     plan::{ConnectionKind, Plan},
+    row,
 };
 
 pub mod encode;
@@ -58,7 +59,7 @@ pub struct SinkRecord {
 impl SinkRecord {
     /// The id in hex, as headers and files have it.
     pub fn id_text(&self) -> String {
-        self.id.iter().map(|byte| format!("{byte:02x}")).collect()
+        row::hex(&self.id)
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::{
 use super::*;
 use crate::{
     engine::{RowChange, RowState},
-    ledger::{TickChanges, fixture},
+    ledger::fixture,
     plan::{Format, Output, OutputOf},
     row::{Type, Value, pack_key, pack_row, pack_value},
 };
@@ -53,15 +53,9 @@ pub(super) fn tick(tick: Tick, hydrated: bool, rows: Vec<RowChange>) -> Arc<Tick
         tick,
         wall_ms: 1_000 + tick as i64,
         hydrated,
-        changes: Arc::new(TickChanges::default()),
         rows: rows.into_iter().map(|change| (0, change)).collect(),
-        rejects: Vec::new(),
-        sources: Vec::new(),
-        failure: None,
-        seconds: 0.0,
-        restored: false,
-        save: None,
         sealed: vec![crate::engine::SealedSource { positions: vec![(0, tick as i64)], ..Default::default() }],
+        ..TickOutput::default()
     })
 }
 

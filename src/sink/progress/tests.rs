@@ -1,7 +1,6 @@
 //! Progress records: what is written is read, and a chain that lacks something is noticed.
 
 use super::*;
-use crate::ledger::TickChanges;
 
 fn output(tick: Tick, positions: &[(i32, i64)], hydrated: bool) -> TickOutput {
     let source = SealedSource { positions: positions.to_vec(), caught_up: tick.is_multiple_of(2), ..SealedSource::default() };
@@ -9,15 +8,8 @@ fn output(tick: Tick, positions: &[(i32, i64)], hydrated: bool) -> TickOutput {
         tick,
         wall_ms: tick as i64 * 10,
         hydrated,
-        changes: std::sync::Arc::new(TickChanges::default()),
-        rows: Vec::new(),
-        rejects: Vec::new(),
-        sources: Vec::new(),
-        failure: None,
-        seconds: 0.0,
-        restored: false,
-        save: None,
         sealed: vec![source, SealedSource { heartbeat: (tick == 3).then_some(33), start: vec![(0, 5)], ..SealedSource::default() }],
+        ..TickOutput::default()
     }
 }
 
