@@ -55,8 +55,16 @@ struct Ran<'a> {
 pub fn test(args: &Test, out: &mut impl Write) -> Result<(), Fail> {
     let mut plan = args.files.load(Need::Mappings)?;
     plan.workers = args.workers.clamp(1, 64);
+    let chosen: Vec<&TestCase> = plan.tests.iter().filter(|t| args.filter.as_ref().is_none_or(|f| t.name.contains(f.as_str()))).collect();
+    if let (Some(filter), []) = (&args.filter, &chosen[..]) {
+        let names: Vec<String> = plan.tests.iter().map(|t| format!("\n  {}", t.name)).collect();
+        return Err(Fail::Usage(format!(
+            "no test has `{filter}` in its name; the tests are:{}",
+            if names.is_empty() { " none".into() } else { names.concat() }
+        )));
+    }
     let mut results = Vec::new();
-    for test in plan.tests.iter().filter(|t| args.filter.as_ref().is_none_or(|f| t.name.contains(f.as_str()))) {
+    for test in chosen {
         let began = Instant::now();
         let unmet = scenario::run_test(&plan, test);
         let seconds = began.elapsed().as_secs_f64();

@@ -285,9 +285,8 @@ static WIRE: Object = Object {
                 ("base64", "base64 (`binary.handling.mode` `bytes` or `base64`)"),
                 ("hex", "hexadecimal digits (`hex`); bit strings are in base64 all the same, and need a source that reads them as `varchar`"),
             ]),
-            "What stands for bytes in `debezium-json`, also where messages carry a schema, which does not tell. In `upsert-json` and `json` it is always hexadecimal digits.",
-        )
-        .default("base64"),
+            "What stands for bytes, also where messages carry a schema, which does not tell. Without it: base64 in `debezium-json`; in `upsert-json` and `json` hexadecimal digits, as tieout writes them.",
+        ),
     ],
     rules: &[],
 };

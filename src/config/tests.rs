@@ -206,3 +206,21 @@ fn codes_are_listed_once() {
     assert_eq!(names.len(), codes::CODES.len());
     assert_eq!(codes::Code::Unused as usize + 1, codes::CODES.len(), "every code is in the list");
 }
+
+#[test]
+fn bytes_are_spelled_as_wire_says_and_else_as_the_format_does() {
+    for (format, wire, hex) in [
+        ("debezium-json", "", false),
+        ("debezium-json", "wire: { binary: hex }", true),
+        ("upsert-json", "", true),
+        ("upsert-json", "wire: { times: connect }", true),
+        ("upsert-json", "wire: { binary: base64 }", false),
+        ("json", "", true),
+        ("json", "wire: { binary: base64 }", false),
+    ] {
+        let flow = format!(
+            "dataflow: d\nsources:\n  s:\n    connection: bus\n    topic: t\n    format: {format}\n    key: [id]\n    columns: {{ id: int, raw: bytes }}\n    {wire}\n"
+        );
+        assert_eq!(load_one(&flow).sources[0].wire.hex, hex, "{format} {wire}");
+    }
+}

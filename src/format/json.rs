@@ -20,7 +20,7 @@ pub struct Json {
 
 impl Json {
     pub fn new(source: &Source, wanted: &[bool]) -> Self {
-        let columns = Columns::with_hex(source, wanted);
+        let columns = Columns::new(source, wanted);
         Json { shape: columns.shape(), row: columns.tokens(), columns }
     }
 }

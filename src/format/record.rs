@@ -65,17 +65,6 @@ impl Columns {
         }
     }
 
-    /// As [`Columns::new`], for formats in which bytes are written in hexadecimal digits.
-    pub fn with_hex(source: &Source, wanted: &[bool]) -> Self {
-        let mut columns = Columns::new(source, wanted);
-        for (spelling, column) in columns.spellings.iter_mut().zip(&columns.columns) {
-            if column.ty == Type::Bytes {
-                *spelling = Spelling::Hex;
-            }
-        }
-        columns
-    }
-
     /// The shape of an object that has the read columns as fields.
     pub fn shape(&self) -> Shape {
         Shape::new(self.wanted.iter().map(|(c, _)| (self.columns[*c].name.as_str(), *c)), self.columns.len())

@@ -33,7 +33,7 @@ pub fn source(format: &str, columns: &str, key: &str) -> Source {
         format: Format::ALL.iter().find(|(name, _)| *name == format).expect("a format").1,
         columns,
         key,
-        wire: Wire::default(),
+        wire: Wire { hex: format != "debezium-json", ..Wire::default() },
         comment: None,
     }
 }

@@ -176,6 +176,10 @@ pub fn base64(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
             bits = bits << 6 | u32::from(six);
         }
         let bytes = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        // Bits that stand for nothing are zero: else several texts would be one value.
+        if bytes[group.len()..].iter().any(|rest| *rest != 0) {
+            return Err(Fault::Mismatch);
+        }
         out.extend_from_slice(&bytes[1..group.len()]);
     }
     Ok(())

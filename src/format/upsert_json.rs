@@ -1,7 +1,7 @@
 //! `upsert-json`: the message key is a JSON object of the key columns, the value one of the row; a null value deletes.
 //!
 //! In a file a line is `{"key": {…}, "value": {…} | null}`, with an optional `"ts_ms"` beside them. Key columns may also
-//! stand in the value; what the key says goes first. Bytes are in hexadecimal digits, as tieout writes them.
+//! stand in the value; what the key says goes first. Bytes are in hexadecimal digits, as tieout writes them, or as `wire` says.
 
 use super::{
     Batch, Decoder, Message, Op,
@@ -32,7 +32,7 @@ pub struct UpsertJson {
 
 impl UpsertJson {
     pub fn new(source: &Source, wanted: &[bool]) -> Self {
-        let columns = Columns::with_hex(source, wanted);
+        let columns = Columns::new(source, wanted);
         UpsertJson {
             lines: !matches!(source.log, LogSpec::Topic { .. }),
             shape: Shape::new([("key", KEY), ("value", VALUE), ("ts_ms", TS_MS)], OTHER),

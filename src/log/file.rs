@@ -136,7 +136,7 @@ impl Reader<'_> {
                 return Err(Some(LogError {
                     code: "FILE_TRUNCATED",
                     message: format!("{} has {length} bytes, and {read} of it are read already", path.display()),
-                    remedy: "append to files of changes, and start again with a new file when one was rewritten".into(),
+                    remedy: "append to files of changes; when one was rewritten, start with `run --fresh`, which forgets what was read and reads it all".into(),
                     retry: false,
                 }));
             }

@@ -82,6 +82,11 @@ impl Resolver<'_> {
                     let properties = body.get("properties").into_iter().flat_map(At::entries);
                     let properties: BTreeMap<String, String> =
                         properties.map(|(key, value)| (key.key().to_string(), value.text().unwrap_or_default().to_string())).collect();
+                    if let Some(at) = body.get("brokers").filter(|at| at.text().is_some_and(|list| !list.split(',').all(is_broker))) {
+                        self.report
+                            .error(Code::BadValue, &at.place(), format!("`{}` is no list of brokers", text("brokers")))
+                            .hint("`host:port`, several separated by commas, for example `localhost:9092`");
+                    }
                     ConnectionKind::Kafka { brokers: text("brokers").to_string(), properties }
                 }
                 // An unknown kind has been reported.
@@ -92,4 +97,17 @@ impl Resolver<'_> {
             self.plan.connections.push(Connection { name: name.key().to_string(), kind });
         }
     }
+}
+
+/// `host` or `host:port`, perhaps after `PROTOCOL://`.
+fn is_broker(text: &str) -> bool {
+    let text = text.trim();
+    let address = text.split_once("://").map_or(text, |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        // An IPv6 address stands in brackets when a port follows it.
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let port_holds = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/') && port_holds
 }

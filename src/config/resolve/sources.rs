@@ -17,18 +17,17 @@ impl Resolver<'_> {
         let mut columns = Vec::new();
         for (column, ty) in body.get("columns").into_iter().flat_map(At::entries) {
             let text = if ty.is_map() { ty.get_text("type") } else { ty.text() };
-            match text.and_then(|text| Type::parse(text).ok()) {
-                Some(ty) => columns.push(Column { name: column.key().to_string(), ty }),
-                None => known = false,
-            }
+            let ty = text.and_then(|text| Type::parse(text).ok());
+            known &= ty.is_some();
+            // Its name is known, whatever its type should be.
+            columns.push(Column { name: column.key().to_string(), ty: ty.unwrap_or(Type::Varchar(0)) });
             if column.key().is_empty() {
                 self.report.error(Code::BadName, &column.place(), "a column without a name");
             }
         }
         let what = format!("the source `{name}`");
         let key = match body.get("key") {
-            // With a column that could not be read, a key column that is not found says nothing.
-            Some(list) if known => self.key(list, &columns, &what),
+            Some(list) if body.get("columns").is_some_and(At::is_map) => self.key(list, &columns, &what),
             _ => Vec::new(),
         };
         if let Some(format) = format
@@ -52,7 +51,7 @@ impl Resolver<'_> {
             format: format.unwrap_or(Format::Json),
             columns,
             key,
-            wire: wire(body),
+            wire: wire(body, format),
             comment: body.get_text("comment").map(str::to_string),
         });
     }
@@ -124,7 +123,7 @@ impl Resolver<'_> {
     }
 }
 
-fn wire(body: At) -> Wire {
+fn wire(body: At, format: Option<Format>) -> Wire {
     let text = |key: &str| body.get("wire").and_then(|wire| wire.get_text(key));
     Wire {
         decimals: if text("decimals") == Some("precise") { WireDecimals::Precise } else { WireDecimals::Text },
@@ -135,6 +134,10 @@ fn wire(body: At) -> Wire {
             Some("nanoseconds") => WireTimes::Nanoseconds,
             _ => WireTimes::Adaptive,
         },
-        hex: text("binary") == Some("hex"),
+        hex: match text("binary") {
+            // tieout's own formats write digits, and so they read them.
+            None => format != Some(Format::DebeziumJson),
+            Some(word) => word == "hex",
+        },
     }
 }

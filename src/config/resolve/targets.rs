@@ -25,15 +25,16 @@ impl Resolver<'_> {
                 }
                 None => (None, Vec::new(), Vec::new()),
             },
-            None => match self.field_mapping(body, circular) {
-                Some((mapping, columns, notes)) => (Some(Mapping::Fields(mapping)), columns, notes),
-                None => (None, Vec::new(), Vec::new()),
-            },
+            None => {
+                let (mapping, columns, notes) = self.field_mapping(body, circular);
+                (mapping.map(Mapping::Fields), columns, notes)
+            }
         };
         let known = mapping.is_some() && self.report.errors() == before;
         let what = format!("the target `{name}`");
         let key = match body.get("key") {
-            Some(list) if known => self.key(list, &columns, &what),
+            // The names of fields are known, whatever else is wrong.
+            Some(list) if known || body.get("fields").is_some_and(At::is_map) => self.key(list, &columns, &what),
             _ => Vec::new(),
         };
         if let Some(list) = body.get("key").filter(|list| list.is_list() && list.items().next().is_none()) {
@@ -103,11 +104,15 @@ impl Resolver<'_> {
         }
     }
 
-    fn field_mapping(&mut self, body: At, circular: bool) -> Option<(FieldMapping, Vec<Column>, Vec<Note>)> {
-        let from = self.table(body.get("from")?)?;
-        if circular || !self.is_known(from) {
-            return None;
-        }
+    /// The mapping, if nothing is wrong with it, and its columns; one whose rule is wrong has its name at least.
+    fn field_mapping(&mut self, body: At, circular: bool) -> (Option<FieldMapping>, Vec<Column>, Vec<Note>) {
+        let from = body.get("from").and_then(|from| self.table(from)).filter(|from| !circular && self.is_known(*from));
+        let Some(from) = from else {
+            let names = body.get("fields").into_iter().flat_map(At::entries);
+            let columns: Vec<Column> = names.map(|(name, _)| Column { name: name.key().to_string(), ty: Type::Varchar(0) }).collect();
+            self.required(body, &columns);
+            return (None, columns, Vec::new());
+        };
         let input = self.plan.columns(from).to_vec();
         let what = table_text(from, self.plan.table_name(from));
         let filter = body.get("where").and_then(|at| {
@@ -119,22 +124,21 @@ impl Resolver<'_> {
             }
             Some(scalar)
         });
-        let fields = body.get("fields")?;
         let (mut columns, mut rules, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, field) in fields.entries() {
-            if let Some((ty, rule)) = self.field(name, field, &input, &what) {
-                columns.push(Column { name: name.key().to_string(), ty });
-                rules.push(rule);
-                let tags = field.get("tags").into_iter().flat_map(At::items).filter_map(At::text).map(str::to_string).collect();
-                notes.push(Note { comment: field.get_text("comment").map(str::to_string), tags });
-            }
+        for (name, field) in body.get("fields").into_iter().flat_map(At::entries) {
+            let rule = self.field(name, field, &input, &what);
+            columns.push(Column { name: name.key().to_string(), ty: rule.as_ref().map_or(Type::Varchar(0), |(ty, _)| *ty) });
+            rules.extend(rule.map(|(_, rule)| rule));
+            let tags = field.get("tags").into_iter().flat_map(At::items).filter_map(At::text).map(str::to_string).collect();
+            notes.push(Note { comment: field.get_text("comment").map(str::to_string), tags });
         }
-        let whole = columns.len() == fields.entries().count();
-        let require = match body.get("require") {
-            Some(list) if whole => self.columns_of(list, &columns, "the target").0,
-            _ => Vec::new(),
-        };
-        whole.then_some((FieldMapping { from, filter, fields: rules, require }, columns, notes))
+        let require = self.required(body, &columns);
+        let whole = !columns.is_empty() && rules.len() == columns.len();
+        (whole.then_some(FieldMapping { from, filter, fields: rules, require }), columns, notes)
+    }
+
+    fn required(&mut self, body: At, columns: &[Column]) -> Vec<usize> {
+        body.get("require").map(|list| self.columns_of(list, columns, "the target").0).unwrap_or_default()
     }
 
     /// The hash of the mapping's meaning: the same for another layout, other comments or another order of keys; another for another

@@ -62,7 +62,10 @@ impl Compiled {
             .data()?;
         let fields: Vec<ArrowField> = inputs.iter().map(|i| ArrowField::new(schema.field(*i).name(), schema.field(*i).data_type().clone(), true)).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let ty = planned.data_type(&schema)?;
+        let ty = match fit {
+            Fit::Exact(ty) => types::arrow_type(ty),
+            _ => planned.data_type(&schema)?,
+        };
         Ok(Compiled { expr: planned, schema, inputs, ty, fit, text })
     }
 
@@ -95,7 +98,10 @@ impl Compiled {
     pub fn array(&self, batch: &RecordBatch) -> std::result::Result<ArrayRef, String> {
         // Some function may panic on values which nobody thought of; that is one row's trouble, not the worker's.
         match catch_unwind(AssertUnwindSafe(|| self.expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())))) {
-            Ok(Ok(array)) => Ok(array),
+            Ok(Ok(array)) => match self.fit {
+                Fit::Exact(ty) => types::exact(&array, ty),
+                _ => Ok(array),
+            },
             Ok(Err(error)) => Err(reason(&error)),
             Err(_) => Err("the function failed on this value".into()),
         }

@@ -1,6 +1,9 @@
 //! DataFusion's complaints as problems with places and suggestions.
 
-use std::{any::Any, ops::Range};
+use std::{
+    any::Any,
+    ops::{ControlFlow, Range},
+};
 
 use datafusion_common::{
     DataFusionError, ScalarValue, SchemaError,
@@ -9,7 +12,9 @@ use datafusion_common::{
 };
 use datafusion_expr::Expr;
 use datafusion_sql::sqlparser::{
-    parser::ParserError,
+    ast::{self, Spanned, Visit, Visitor},
+    dialect::GenericDialect,
+    parser::{Parser, ParserError},
     tokenizer::{Location, Span},
 };
 
@@ -231,18 +236,72 @@ fn of_message_text(text: &str, said: &str) -> SqlProblem {
         };
         return problem(of_word(text, name), message, Some("cast the value".into()));
     }
+    if short.starts_with("Substring without for/from") {
+        return problem(of_word(text, "substr"), "`substr` does not say from where", Some("`substr(text, from)` or `substr(text, from, length)`".into()));
+    }
+    if let Some(predicate) = between(short, "non-boolean predicate '", "'") {
+        let ty = short.rsplit(' ').next().unwrap_or_default();
+        let word = predicate.rsplit('.').next().unwrap_or(predicate);
+        let at = of_condition(text, word).unwrap_or_else(|| of_word(text, word));
+        return problem(at, format!("a condition must be true or false, and this is of type {ty}"), Some("compare it with something".into()));
+    }
     // A function that does not take these arguments: the place is its name.
     let at = between(short, "call to '", "'")
         .or_else(|| between(short, "Function '", "'"))
         .or_else(|| between(short, "function '", "'"))
-        .map_or_else(|| whole(text), |name| of_word(text, name));
+        .map_or_else(|| of_operation(text, short).unwrap_or_else(|| whole(text)), |name| of_word(text, name));
     let short = short.split(" No function matches the given name").next().unwrap_or(short);
-    let hint = if short.contains("coerce") {
+    let hint = if short.contains("coerce") || short.contains("infer common") {
         "values of these types do not go together: convert one with `cast(… AS …)`"
     } else {
         "write it in another way; docs/dataflows.md lists what SQL is kept"
     };
     problem(at, lower_first(short), Some(hint.into()))
+}
+
+/// The operation that is spoken of as `… operation TYPE OPERATOR TYPE`, if the text has only one with that operator.
+fn of_operation(text: &str, said: &str) -> Option<Range<usize>> {
+    struct Operations<'a> {
+        said: &'a str,
+        found: Vec<Span>,
+    }
+    impl Visitor for Operations<'_> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::BinaryOp { op, .. } = expr
+                && self.said.contains(&format!(" {op} "))
+            {
+                self.found.push(expr.span());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let (_, said) = said.split_once("operation ")?;
+    let mut operations = Operations { said, found: Vec::new() };
+    // A query, or else the expression of a field.
+    let _ = match Parser::parse_sql(&GenericDialect {}, text) {
+        Ok(parsed) => parsed.visit(&mut operations),
+        Err(_) => Parser::new(&GenericDialect {}).try_with_sql(text).and_then(|mut parser| parser.parse_expr()).ok()?.visit(&mut operations),
+    };
+    match operations.found[..] {
+        [one] => of_span(text, one),
+        _ => None,
+    }
+}
+
+/// The `WHERE` or `HAVING` that is nothing but the column `word`.
+fn of_condition(text: &str, word: &str) -> Option<Range<usize>> {
+    struct Conditions(Vec<Span>);
+    impl Visitor for Conditions {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
+            self.0.extend(select.selection.iter().chain(&select.having).map(Spanned::span));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut conditions = Conditions(Vec::new());
+    let _ = Parser::parse_sql(&GenericDialect {}, text).ok()?.visit(&mut conditions);
+    conditions.0.into_iter().filter_map(|span| of_span(text, span)).find(|at| text[at.clone()].rsplit('.').next() == Some(word))
 }
 
 /// Names of Arrow types as the types that people declare.

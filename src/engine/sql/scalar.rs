@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::{
-    array::ArrayRef,
-    compute::can_cast_types,
-    datatypes::{DataType, TimeUnit},
-};
+use arrow::{array::ArrayRef, compute::can_cast_types, datatypes::DataType};
 use datafusion_common::{
     DFSchema, ToDFSchema,
     tree_node::{TreeNode, TreeNodeRecursion},
@@ -125,8 +121,13 @@ fn plan_scalar(text: &str, columns: &[Column], want: Option<Type>) -> Result<Sca
     let expr = simplifier.simplify(expr).map_err(|e| fail(&e))?;
     // Values are packed as what they are, and read as what was planned.
     let simplified = expr.get_type(&schema).map_err(|e| fail(&e))?;
-    let expr = cast(expr, &simplified, types::arrow_type(ty));
+    let expr = if matches!(fit, Fit::Exact(_)) { expr } else { cast(expr, &simplified, types::arrow_type(ty)) };
     let compiled = Compiled::new(&expr, &schema, fit, text.trim().to_string()).map_err(|e| fail(&e))?;
+    if compiled.inputs.is_empty()
+        && let Err(why) = compiled.constant()
+    {
+        return Err(vec![problem(whole(text), why, Some(format!("no row could have this value; the column is of type `{ty}`")))]);
+    }
     Ok(Scalar { text: text.to_string(), ty, columns: named, injective, how: How::Compute(Arc::new(compiled)) })
 }
 
@@ -176,18 +177,11 @@ fn converted(text: &str, expr: Expr, found: &DataType, want: Option<Type>) -> Re
             Some(format!("convert it, e.g. `CAST(… AS {want})`, or declare the column with another type")),
         );
     }
-    let expr = match want {
-        // Digits that the declared precision lacks are cut off.
-        Type::Timestamp(3, zone) if !matches!(found, DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Second, _) | DataType::Date32) => {
-            let coarse = DataType::Timestamp(TimeUnit::Millisecond, zone.then(|| "UTC".into()));
-            cast(cast(expr, found, coarse.clone()), &coarse, to)
-        }
-        Type::Time(3) if matches!(found, DataType::Time64(_)) => {
-            let coarse = DataType::Time32(TimeUnit::Millisecond);
-            cast(cast(expr, found, coarse.clone()), &coarse, to)
-        }
-        _ => cast(expr, found, to),
-    };
+    // As of a plain column: what would be rounded does not fit.
+    if types::loses(found, want) {
+        return Ok((expr, want, Fit::Exact(want)));
+    }
+    let expr = cast(expr, found, to);
     let fit = match want {
         Type::Varchar(n) if n > 0 => Fit::Characters(n),
         Type::Uuid => Fit::Uuid,

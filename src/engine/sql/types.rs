@@ -12,12 +12,14 @@ use arrow::{
         StringBuilder, new_null_array,
     },
     buffer::{Buffer, OffsetBuffer, ScalarBuffer},
+    compute::{CastOptions, cast_with_options},
     datatypes::{
         ArrowNativeType, DataType, Date32Type, Date64Type, Decimal128Type, DecimalType, DurationMicrosecondType, DurationMillisecondType,
         DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
         Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
         TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
+    util::display::{ArrayFormatter, FormatOptions},
 };
 
 use crate::{
@@ -260,6 +262,50 @@ pub enum Fit {
     Characters(u32),
     /// Text that is a uuid; packed as one.
     Uuid,
+    /// A number or time that is one of this coarser type as it stands; packed as that.
+    Exact(Type),
+}
+
+/// The values as ones of `to`.
+///
+/// # Errors
+/// A value would be rounded, cut, or is out of range.
+pub fn exact(values: &ArrayRef, to: Type) -> Result<ArrayRef, String> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = |values: &ArrayRef, ty: &DataType| cast_with_options(values, ty, &options);
+    let refused = |at: usize| {
+        let value = ArrayFormatter::try_new(values, &FormatOptions::default()).map(|shown| shown.value(at).to_string()).unwrap_or_default();
+        format!("{value} is no {to} as it stands (`round` or `cast` say how it becomes one)")
+    };
+    let there = match to {
+        Type::Timestamp(_, zone) => cast(values, &DataType::Timestamp(TimeUnit::Millisecond, zone.then(|| "UTC".into()))),
+        Type::Time(_) => cast(values, &DataType::Time32(TimeUnit::Millisecond)),
+        _ => cast(values, &arrow_type(to)),
+    };
+    let there = there.map_err(|_| refused((0..values.len()).find(|i| values.is_valid(*i)).unwrap_or(0)))?;
+    let back = cast(&there, values.data_type()).map_err(|e| e.to_string())?;
+    // Zero has two signs as a double, and one as anything else.
+    let same = |i: usize| match values.as_primitive_opt::<Float64Type>() {
+        Some(doubles) => values.is_null(i) || doubles.value(i) == back.as_primitive::<Float64Type>().value(i),
+        None => values.slice(i, 1) == back.slice(i, 1),
+    };
+    match (0..values.len()).find(|i| !same(*i)) {
+        Some(at) => Err(refused(at)),
+        None => cast(&there, &arrow_type(to)).map_err(|e| e.to_string()),
+    }
+}
+
+/// Can a value of `from` be one of the coarser `to` only if it is rounded or cut?
+pub fn loses(from: &DataType, to: Type) -> bool {
+    let floating = matches!(from, DataType::Float16 | DataType::Float32 | DataType::Float64);
+    match (from, to) {
+        (DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale), Type::Decimal(_, kept)) => *scale > kept as i8,
+        (DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale), Type::Int(_)) => *scale > 0,
+        (_, Type::Decimal(..) | Type::Int(_)) => floating,
+        (DataType::Timestamp(unit, _), Type::Timestamp(precision, _)) => precision <= 3 && matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond),
+        (DataType::Time64(_), Type::Time(precision)) => precision <= 3,
+        _ => false,
+    }
 }
 
 /// Packs every value of `array` at the end of `out`; `put` gets the place of each, or why it does not fit.
@@ -290,7 +336,7 @@ pub fn pack_array(array: &ArrayRef, fit: Fit, out: &mut Vec<u8>, mut put: impl F
         ($texts:expr) => {{
             let texts = $texts;
             match fit {
-                Fit::Any => each!(|i| row::pack_bytes(out, texts.value(i).as_bytes())),
+                Fit::Any | Fit::Exact(_) => each!(|i| row::pack_bytes(out, texts.value(i).as_bytes())),
                 Fit::Characters(most) => {
                     for i in 0..n {
                         let start = out.len();

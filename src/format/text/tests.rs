@@ -65,7 +65,7 @@ fn base64_and_unscaled_values() {
     check("3q2+7wA=", Ok(&[0xde, 0xad, 0xbe, 0xef, 0]));
     check("AA==", Ok(&[0]));
     check("////", Ok(&[255, 255, 255]));
-    for bad in ["A", "AA", "AAA", "A===", "====", "AA=A", "A-_A", "deadbeef00", "AA\n="] {
+    for bad in ["A", "AA", "AAA", "A===", "====", "AA=A", "A-_A", "deadbeef00", "AA\n=", "AR==", "AAF="] {
         check(bad, Err(Fault::Mismatch));
     }
     assert_eq!(big_endian(&[0x27, 0x10]), Ok(10_000));

@@ -176,12 +176,25 @@ fn conversions_to_a_wanted_type() {
     assert_eq!(name("abcd"), "!'abcd' has 4 characters and does not fit varchar(3) in `name`");
     assert_eq!(run("id", Some(Type::Varchar(0)), &[&[("id", Value::Int(7))]]), ["7"]);
     assert_eq!(run("id", Some(Type::Int(8)), &[&[("id", Value::Int(300))]]), ["!cast of 300 to tinyint failed in `id`"]);
-    assert_eq!(run("amount", Some(Type::Decimal(10, 1)), &[&[("amount", Value::Decimal(125))]]), ["1.3"]);
+    let tenths = |text: &str, n: i128| run(text, Some(Type::Decimal(10, 1)), &[&[("amount", Value::Decimal(n))]]).remove(0);
+    assert_eq!(tenths("amount", 120), "1.2");
+    assert_eq!(tenths("amount", 125), "!1.25 is no decimal(10,1) as it stands (`round` or `cast` say how it becomes one) in `amount`");
+    assert_eq!(tenths("cast(amount AS decimal(10,1))", 125), "1.3");
+    assert_eq!(tenths("round(amount, 1)", 125), "1.3");
+    let whole = |v: f64| run("ratio", Some(Type::Int(8)), &[&[("ratio", Value::Double(v))], &[]]);
+    assert_eq!(whole(3.0), ["3", "NULL"]);
+    assert_eq!(whole(-0.0), ["0", "NULL"]);
+    assert_eq!(whole(3.5)[0], "!3.5 is no tinyint as it stands (`round` or `cast` say how it becomes one) in `ratio`");
+    assert_eq!(whole(300.0)[0], "!300.0 is no tinyint as it stands (`round` or `cast` say how it becomes one) in `ratio`");
     assert_eq!(
         run("name", Some(Type::Uuid), &[&[("name", text("11111111-1111-1111-1111-111111111111"))], &[("name", text("x"))]]),
         ["11111111-1111-1111-1111-111111111111", "!`x` is not a uuid in `name`"]
     );
-    assert_eq!(run("at", Some(Type::Timestamp(3, false)), &[&[("at", Value::Timestamp(1_234_567))]]), ["1970-01-01T00:00:01.234"]);
+    assert_eq!(run("at", Some(Type::Timestamp(3, false)), &[&[("at", Value::Timestamp(1_234_000))]]), ["1970-01-01T00:00:01.234"]);
+    assert_eq!(
+        run("at", Some(Type::Timestamp(3, false)), &[&[("at", Value::Timestamp(1_234_567))]]),
+        ["!1970-01-01T00:00:01.234567 is no timestamp(3) as it stands (`round` or `cast` say how it becomes one) in `at`"]
+    );
     assert_eq!(run("NULL", Some(Type::Int(64)), &[&[]]), ["NULL"]);
     assert_eq!(
         refused("id", Some(Type::Date)),
