@@ -21,3 +21,4 @@ pub mod row;
 pub mod scenario;
 pub mod sink;
 pub mod telemetry;
+pub mod watchdog;

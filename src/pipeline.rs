@@ -31,6 +31,7 @@ use crate::{
     plan::{ConnectionKind, Plan, TableRef},
     sink::{SinkError, Writers},
     telemetry,
+    watchdog::{Watchdog, Watched},
 };
 
 pub mod dry;
@@ -148,7 +149,8 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         None => Ledger::new(Arc::clone(&plan)),
     });
     let (ask, asks) = unbounded();
-    let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone())?) } else { None };
+    let watched = Watched::default();
+    let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone(), watched.clone())?) } else { None };
     let writers = if options.write == Write::Yes { Some(Writers::start(&plan, exact, &checkpoint::manifest::fingerprint(&plan))?) } else { None };
     let logs = (0..plan.sources.len())
         .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))
@@ -168,11 +170,12 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let written = writers.as_ref().map(Writers::written).unwrap_or_default();
     let taker = folder.map(|folder| {
         let path = folder.path().to_path_buf();
-        (path, Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone(), written))
+        (path, Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone(), written.clone()))
     });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
+    let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
     let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).resume(last, &at_checkpoint, again);
@@ -183,6 +186,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     }
     drop(to_ledger);
     let stopped = clock.run();
+    watchdog.stop();
     let mut complete = false;
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
@@ -347,7 +351,7 @@ struct Server {
 
 impl Server {
     /// Binds before anything else is started, so that a second process on the same port does no harm.
-    fn start(listen: SocketAddr, ledger: SharedLedger, ask: Sender<Ask>) -> Result<Server, Failure> {
+    fn start(listen: SocketAddr, ledger: SharedLedger, ask: Sender<Ask>, watched: Watched) -> Result<Server, Failure> {
         let refused = |error: std::io::Error| {
             let remedy = "`--listen ADDR` or `http.listen` names another address; port 0 takes a free one";
             let blame = if error.kind() == std::io::ErrorKind::AddrInUse { Blame::Surroundings } else { Blame::Configuration };
@@ -377,7 +381,7 @@ impl Server {
                     ask.send(Ask::Row { table, key, reply }).map_err(|_| "tieout is stopping".to_string())
                 };
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                http::serve(listener, http::App::new(ledger, rows), async {
+                http::serve(listener, http::App::new(ledger, rows, watched), async {
                     let _ = stopped.await;
                 })
                 .await

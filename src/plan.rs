@@ -25,6 +25,8 @@ pub struct Plan {
     pub workers: usize,
     /// How often a tick is sealed.
     pub tick: Duration,
+    /// How long something may stand still though it has something to do.
+    pub stuck_after: Duration,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     pub checkpoint: Checkpoints,

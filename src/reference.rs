@@ -53,6 +53,14 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("TOPIC_UNKNOWN", false, "there is no such topic; without `--once` tieout waits for it"),
 ];
 
+/// What stands still though it should move.
+pub const STUCK: &[(&str, &str)] = &[
+    ("PARTITION_STUCK", "the log has more of a partition than was read, and nothing of it came for longer than `stuck_after`"),
+    ("READER_STUCK", "a source's reader has neither read nor heard from its log for longer than `stuck_after`"),
+    ("SINK_STUCK", "closed ticks were not written for longer than `stuck_after`"),
+    ("TICK_STUCK", "no tick was closed for longer than `stuck_after`: the engine, or an output whose queue is full, holds it up"),
+];
+
 /// Codes of answers over HTTP that are problems (`application/problem+json`).
 pub const HTTP: &[(u16, &str, &str)] = &[
     (400, "bad_parameter", "a parameter of the query, or a name or key in the path, does not hold"),
@@ -91,6 +99,11 @@ pub fn codes() -> String {
     out += "\n## Stops\n\nWhat ends a run with a name, so that a log or a sink never goes wrong silently.\n\n| code | try again | meaning |\n| --- | --- | --- |\n";
     for (code, retry, meaning) in STOPS {
         let _ = writeln!(out, "| `{code}` | {} | {meaning} |", if *retry { "yes (75)" } else { "no (78)" });
+    }
+    out += "\n## What stands still\n\nNamed in `/readyz`, in the metric `tieout_stuck` and in the log, until it moves again. What has nothing to do is idle, not stuck.\n\n\
+        | code | meaning |\n| --- | --- |\n";
+    for (code, meaning) in STUCK {
+        let _ = writeln!(out, "| `{code}` | {meaning} |");
     }
     out += "\n## Problems over HTTP\n\n| status | code | meaning |\n| --- | --- | --- |\n";
     for (status, code, meaning) in HTTP {

@@ -16,6 +16,7 @@ use crate::{
     checkpoint::{CheckpointError, Manifest},
     ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
     plan::{Plan, TableRef},
+    watchdog::Stuck,
 };
 
 /// A metric, as the reference tells it.
@@ -77,6 +78,8 @@ metrics! {
         "Bytes of the log that are known and not read yet.";
     source_trouble: IntGaugeVec ["source"] "tieout_source_trouble"
         "1 while the source can't be read.";
+    stuck: IntGaugeVec ["code", "name"] "tieout_stuck"
+        "1 while a reader, a partition, an output or the engine has stood still for longer than `stuck_after` though it has something to do.";
     tick_seconds: HistogramVec [] "tieout_tick_seconds"
         "Seconds from the seal of a tick until every worker has closed it.";
     closed_tick: GaugeVec [] "tieout_closed_tick_timestamp_seconds"
@@ -266,6 +269,25 @@ impl SourceTurned<'_> {
         match self.trouble {
             Some(trouble) => tracing::warn!(source = self.source, trouble, "source can't be read"),
             None => tracing::info!(source = self.source, "source is read again"),
+        }
+    }
+}
+
+/// Something has stood still for too long (`now`), or moves again.
+pub struct StuckTurned<'a> {
+    pub stuck: &'a Stuck,
+    pub now: bool,
+}
+
+impl StuckTurned<'_> {
+    pub fn emit(self) {
+        let Stuck { code, name, text } = self.stuck;
+        if self.now {
+            metrics().stuck.with_label_values(&[code, name.as_str()]).set(1);
+            tracing::error!(code, name, "{text}");
+        } else {
+            let _ = metrics().stuck.remove_label_values(&[code, name.as_str()]);
+            tracing::info!(code, name, "moves again");
         }
     }
 }

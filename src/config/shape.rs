@@ -122,6 +122,13 @@ pub static CONFIG: Object = Object {
             "How often a tick is sealed: shorter shows changes sooner, longer costs less per change. From 1ms to 10s.",
         )
         .default("50ms"),
+        key(
+            "stuck_after",
+            Span { min_ms: 2_000, max_ms: DAY_MS },
+            "How long a reader, a partition, an output or the engine may stand still though it has something to do; after that it is \
+             named in `/readyz`, in metrics and in the log.",
+        )
+        .default("30s"),
         key("http", Object(&HTTP), "The HTTP API and the board."),
         key("checkpoint", Object(&CHECKPOINT), "The checkpoints that a restart goes on from, in `data_dir`."),
         key("connections", Map("connection", &Object(&CONNECTION)), "The systems that dataflows read and write, by name.").required(),

@@ -31,6 +31,7 @@ use crate::{
     ledger::SharedLedger,
     plan::{ComparisonId, Plan},
     telemetry,
+    watchdog::Watched,
 };
 
 pub mod answer;
@@ -51,12 +52,14 @@ pub struct App {
     pub plan: Arc<Plan>,
     pub ledger: SharedLedger,
     pub rows: Arc<dyn RowLookup>,
+    /// What stands still.
+    pub watched: Watched,
 }
 
 impl App {
-    pub fn new(ledger: SharedLedger, rows: impl RowLookup + 'static) -> App {
+    pub fn new(ledger: SharedLedger, rows: impl RowLookup + 'static, watched: Watched) -> App {
         let plan = ledger.read().plan().clone();
-        App { plan, ledger, rows: Arc::new(rows) }
+        App { plan, ledger, rows: Arc::new(rows), watched }
     }
 
     fn comparison(&self, name: &str) -> Result<ComparisonId, Problem> {

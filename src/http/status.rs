@@ -23,8 +23,6 @@ use crate::{
 
 /// Rejects in an answer, unless `limit` says otherwise.
 const REJECTS: usize = 1000;
-/// A tick that was closed longer ago than this means that something is stuck.
-const STUCK_MS: i64 = 30_000;
 
 /// All comparisons with their states and counts.
 #[utoipa::path(get, path = "/api/v1/comparisons", tag = "comparisons", responses((status = 200, body = ComparisonsAnswer)))]
@@ -140,10 +138,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
     if let Some(failure) = ledger.failure() {
         reasons.push(format!("a mapping asked to stop: {failure}"));
     }
-    let age_ms = now_ms() - ledger.wall_ms();
-    if ledger.as_of() > 0 && age_ms > STUCK_MS {
-        reasons.push(format!("stuck: the newest closed tick was sealed {} s ago", age_ms / 1000));
-    }
+    reasons.extend(app.watched.list().iter().map(ToString::to_string));
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ReadyAnswer { as_of: AsOf::of(&ledger), ready, reasons })).into_response()

@@ -15,6 +15,7 @@ use crate::{
     engine::{RowAnswer, RowState, Side},
     ledger::fixture::{Bench, CRM, ERP, row},
     row::{Value, pack_row},
+    watchdog::{Stuck, Watched},
 };
 
 /// A CRM and an ERP at 100 s and 200 s, and differences: 1 missing, 2 mismatched in amount, 3 unexpected, 20 in flight.
@@ -33,7 +34,7 @@ fn bench() -> Bench {
 }
 
 fn app(bench: &Bench) -> App {
-    App::new(bench.ledger.clone(), |_table, key: Vec<u8>, reply: crossbeam_channel::Sender<RowAnswer>| {
+    let rows = |_table, key: Vec<u8>, reply: crossbeam_channel::Sender<RowAnswer>| {
         let state = match key.as_slice() {
             [0x81, 1] => RowState::Row(pack_row(&[Value::Int(1), Value::Decimal(100), Value::Text("open".into())]).into()),
             [0x81, 9] => return Err("the workers are gone".into()),
@@ -42,7 +43,8 @@ fn app(bench: &Bench) -> App {
             _ => RowState::Absent,
         };
         reply.send(RowAnswer { as_of: 10, state }).map_err(|e| e.to_string())
-    })
+    };
+    App::new(bench.ledger.clone(), rows, Watched::default())
 }
 
 async fn get_with(app: &App, path: &str, headers: &[(&str, &str)]) -> Response {
@@ -245,6 +247,14 @@ async fn ready_when_hydrated_and_all_sources_are_read() {
     bench.close(11);
     let (status, answer) = get_json(&app, "/readyz").await;
     assert_eq!((status, &answer["reasons"]), (503, &json!(["source sales_order can't be read: the file is gone"])));
+    bench.sealed.sources[ERP].trouble = None;
+    bench.close(12);
+    let stuck = Stuck { code: "SINK_STUCK", name: "bus".into(), text: "what is closed was not written to bus for 40 s".into() };
+    app.watched.turn(vec![stuck]);
+    let (status, answer) = get_json(&app, "/readyz").await;
+    assert_eq!((status, &answer["reasons"]), (503, &json!(["SINK_STUCK: what is closed was not written to bus for 40 s"])));
+    app.watched.turn(Vec::new());
+    assert_eq!(get_json(&app, "/readyz").await.0, 200);
     let mut fresh = Bench::new();
     fresh.sealed.hydrated = false;
     fresh.sealed.wall_ms = answer::now_ms();

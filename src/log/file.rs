@@ -14,6 +14,7 @@ use std::{
 use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
 use crate::{
     engine::{Chunk, Payload, buffers::CHUNKS},
+    failpoint,
     format::Message,
     plan::SourceId,
 };
@@ -103,6 +104,7 @@ impl Reader<'_> {
         let (mut position, mut buffer, mut busy) = (self.next[place], Vec::<u8>::new(), Instant::now());
         file.seek(SeekFrom::Start(position)).map_err(|e| Some(unreadable(path, &e)))?;
         loop {
+            failpoint::reach("log-file");
             let want = limit.map_or(CHUNK_BYTES as u64, |l| (l - position - buffer.len() as u64).min(CHUNK_BYTES as u64));
             let had = buffer.len();
             // With room for a probe behind the last byte, so that reading does not grow the buffer beyond what it needs.

@@ -139,6 +139,9 @@ impl View {
 pub struct LogStatus {
     view: Mutex<View>,
     read_nanos: AtomicU64,
+    /// The channel to the clock is full.
+    waits: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl LogStatus {
@@ -150,6 +153,16 @@ impl LogStatus {
     /// Nanoseconds that the reader has read, or waited for its log; not those in which the engine was busy.
     pub fn read_nanos(&self) -> u64 {
         self.read_nanos.load(Ordering::Relaxed)
+    }
+
+    /// The reader has more than the clock takes now.
+    pub fn waits_for_the_engine(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// The reader has left.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn update(&self, change: impl FnOnce(&mut View)) {
@@ -255,11 +268,15 @@ impl Feed {
             match self.chunks.send_timeout(chunk, STOP_CHECK) {
                 Ok(()) => {
                     *since = Instant::now();
+                    self.status.waits.store(false, Ordering::Relaxed);
                     return Ok(());
                 }
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
                 Err(SendTimeoutError::Timeout(_)) if self.stopped() => return Err(Stopped),
-                Err(SendTimeoutError::Timeout(back)) => chunk = back,
+                Err(SendTimeoutError::Timeout(back)) => {
+                    self.status.waits.store(true, Ordering::Relaxed);
+                    chunk = back;
+                }
             }
         }
     }
@@ -293,6 +310,7 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
                     view.failed = Some(error.clone());
                 });
             }
+            feed.status.ended.store(true, Ordering::Relaxed);
             result
         })
         .expect("the operating system starts a thread");

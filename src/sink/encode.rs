@@ -58,11 +58,6 @@ impl Encoder {
         Encoder { plan, output, name, mapping, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
     }
 
-    /// The name of the table or comparison.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The records of a tick.
     pub fn encode(&mut self, tick: &TickOutput) -> SinkBatch {
         let plan = self.plan.clone();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Sink, SinkBatch, SinkError};
+use crate::failpoint;
 
 /// A file that is appended to.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ fn failure(path: &Path, error: &io::Error) -> SinkError {
 
 impl Sink for FileSink {
     fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        failpoint::reach("sink-file");
         let mut write = || {
             for record in &batch.records {
                 self.file.write_all(b"{\"key\":")?;

@@ -163,8 +163,9 @@ impl WriterStatus {
 
 #[derive(Debug)]
 struct Writer {
-    /// The Kafka connection that is written exactly once.
-    exact: Option<String>,
+    /// Of the output, or of the Kafka connection that is written exactly once.
+    name: String,
+    exact: bool,
     ticks: Sender<Arc<TickOutput>>,
     status: Arc<WriterStatus>,
     thread: JoinHandle<()>,
@@ -183,14 +184,15 @@ impl Writers {
     pub fn start(plan: &Arc<Plan>, exact: Vec<(exact::Exact, exact::From)>, of: &str) -> Result<Writers, SinkError> {
         let others = (0..plan.outputs.len()).filter(|output| exact.iter().all(|(of, _)| of.connection != plan.outputs[*output].connection));
         let sinks = others.map(|output| Ok((output, open(plan, output)?))).collect::<Result<Vec<_>, SinkError>>()?;
-        let mut writers: Vec<Writer> = sinks.into_iter().map(|(output, sink)| Writer::start(encode::Encoder::new(plan.clone(), output), sink)).collect();
+        let mut writers: Vec<Writer> =
+            sinks.into_iter().map(|(output, sink)| Writer::start(&plan.outputs[output].to, encode::Encoder::new(plan.clone(), output), sink)).collect();
         writers.extend(exact.into_iter().map(|(exact, from)| Writer::exact(plan, exact, from, of)));
         Ok(Writers(writers))
     }
 
     /// What tells how far everything is written, also after this has gone.
     pub fn written(&self) -> Written {
-        Written(self.0.iter().map(|writer| (writer.exact.clone(), writer.status.clone())).collect())
+        Written(self.0.iter().map(|writer| (writer.name.clone(), writer.exact, writer.status.clone())).collect())
     }
 
     /// Hands a closed tick to every writer; waits for slow ones.
@@ -228,20 +230,19 @@ impl Writers {
 }
 
 impl Writer {
-    fn start(mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
-        let name = encoder.name().to_string();
-        Writer::spawn(&name, None, |status| move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status))
+    fn start(name: &str, mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
+        Writer::spawn(name, false, |status| move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status))
     }
 
     fn exact(plan: &Arc<Plan>, exact: exact::Exact, from: exact::From, of: &str) -> Writer {
         let name = plan.connections[exact.connection].name.clone();
-        Writer::spawn(&name, Some(name.clone()), |status| {
+        Writer::spawn(&name, true, |status| {
             let mut writer = exact::ExactWriter::new(plan, exact, from, of, status);
             move |received: &Receiver<_>| writer.run(received)
         })
     }
 
-    fn spawn<B>(name: &str, exact: Option<String>, body: impl FnOnce(Arc<WriterStatus>) -> B) -> Writer
+    fn spawn<B>(name: &str, exact: bool, body: impl FnOnce(Arc<WriterStatus>) -> B) -> Writer
     where
         B: FnMut(&Receiver<Arc<TickOutput>>) -> Result<(), SinkError> + Send + 'static,
     {
@@ -257,29 +258,34 @@ impl Writer {
                 }
             })
             .expect("the operating system starts a thread");
-        Writer { exact, ticks, status, thread }
+        Writer { name: name.to_string(), exact, ticks, status, thread }
     }
 }
 
 /// How far everything is written, for checkpoints.
 #[derive(Clone, Debug, Default)]
-pub struct Written(Vec<(Option<String>, Arc<WriterStatus>)>);
+pub struct Written(Vec<(String, bool, Arc<WriterStatus>)>);
 
 impl Written {
     /// The tick up to which all outputs are written; `None`: a writer has failed. Without outputs that is every tick.
     pub fn tick(&self) -> Option<Tick> {
-        let failed = self.0.iter().any(|(_, status)| status.failed().is_some());
-        (!failed).then(|| self.0.iter().map(|(_, status)| status.tick()).min().unwrap_or(Tick::MAX))
+        let failed = self.all().any(|(_, status)| status.failed().is_some());
+        (!failed).then(|| self.all().map(|(_, status)| status.tick()).min().unwrap_or(Tick::MAX))
     }
 
     /// The oldest checkpoint is of this tick: progress records up to it are not needed.
     pub fn needed_from(&self, tick: Tick) {
-        self.0.iter().for_each(|(_, status)| status.needed.store(tick, Ordering::Relaxed));
+        self.all().for_each(|(_, status)| status.needed.store(tick, Ordering::Relaxed));
     }
 
     /// By Kafka connection that is written exactly once: the newest tick that is committed.
     pub fn progress(&self) -> std::collections::BTreeMap<String, Tick> {
-        self.0.iter().filter_map(|(name, status)| Some((name.clone()?, status.tick()))).collect()
+        self.0.iter().filter(|(_, exact, _)| *exact).map(|(name, _, status)| (name.clone(), status.tick())).collect()
+    }
+
+    /// The writers by name: of an output, or of a Kafka connection that is written exactly once.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &WriterStatus)> {
+        self.0.iter().map(|(name, _, status)| (name.as_str(), &**status))
     }
 }
 

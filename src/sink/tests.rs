@@ -69,7 +69,6 @@ const ROW_1A: &str = r#"{"id":1} {"id":1,"amount":"1.50","status":"a"}"#;
 #[test]
 fn rows_are_upserts_and_what_was_only_on_the_way_is_not_written() {
     let mut encoder = encode::Encoder::new(plan(Format::UpsertJson), 0);
-    assert_eq!(encoder.name(), "expected_order");
     let first = tick(1, false, vec![change(2, None, Some("x")), change(1, None, Some("z"))]);
     assert_eq!(lines(&encoder.encode(&first)), [""; 0]);
     let second = tick(2, true, vec![change(1, Some("z"), Some("a")), change(2, Some("x"), None)]);

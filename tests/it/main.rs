@@ -17,4 +17,5 @@ mod oracle;
 mod program;
 mod restart;
 mod seeds;
+mod stuck;
 mod tidy;

@@ -78,6 +78,17 @@ impl Running {
         }
     }
 
+    /// Whether it says a line with all of these words within the time.
+    pub fn says(&self, words: &[&str], within: Duration) -> bool {
+        let until = Instant::now() + within;
+        while let Ok(line) = self.hear.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if words.iter().all(|word| line.contains(word)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Asks it to stop as Ctrl-C does, and expects that it stops well.
     pub fn stop(mut self) {
         let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill is there");

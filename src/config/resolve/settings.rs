@@ -21,6 +21,7 @@ pub fn defaults() -> Plan {
         data_dir: PathBuf::from(of(&shape::CONFIG, "data_dir")),
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
+        stuck_after: span::parse(of(&shape::CONFIG, "stuck_after")).expect("the default is a time span"),
         listen: address(of(http, "listen")).expect("the default is an address"),
         checkpoint: Checkpoints {
             interval: span::parse(of(checkpoint, "interval")).expect("the default is a time span"),
@@ -64,6 +65,9 @@ impl Resolver<'_> {
         }
         if at.get("tick").is_some() {
             self.plan.tick = span_of(at, "config", "tick");
+        }
+        if at.get("stuck_after").is_some() {
+            self.plan.stuck_after = span_of(at, "config", "stuck_after");
         }
         if let Some(checkpoint) = at.get("checkpoint") {
             self.plan.checkpoint.interval = span_of(checkpoint, "checkpoint", "interval");

@@ -1,0 +1,327 @@
+//! What stands still though it should move: judged by positions and ticks, never by whether a thread lives.
+//!
+//! ```text
+//! views of logs, closed ticks, written ticks ─▶ Watch::look ─▶ Stuck: /readyz, metrics, a log line with a code
+//! ```
+//!
+//! | code | what stands still |
+//! | --- | --- |
+//! | `TICK_STUCK` | no tick is closed |
+//! | `READER_STUCK` | a source's reader neither reads nor hears from its log |
+//! | `PARTITION_STUCK` | the log has more of a partition than is in closed ticks, and nothing of it comes |
+//! | `SINK_STUCK` | closed ticks are not written |
+//!
+//! What has nothing to do is idle, not stuck; a reader that waits for the engine, as one does whose side is ahead while a backlog is
+//! read, waits rightly. A thing is stuck once it has stood still for the plan's `stuck_after`, and is seen to be within a quarter
+//! of that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::{engine::Tick, ledger::SharedLedger, log::LogStatus, plan::Plan, sink::Written, telemetry};
+
+/// Something that stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    pub code: &'static str,
+    /// The source (with its partition), or the output or connection.
+    pub name: String,
+    pub text: String,
+}
+
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+/// What stands still now. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Watched(Arc<Mutex<Vec<Stuck>>>);
+
+impl Watched {
+    pub fn list(&self) -> Vec<Stuck> {
+        self.0.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// Takes over what was found, and says what is new of it.
+    pub(crate) fn turn(&self, found: Vec<Stuck>) {
+        let mut list = self.0.lock().expect("nobody panics while holding it");
+        let same = |a: &Stuck, b: &Stuck| (a.code, &a.name) == (b.code, &b.name);
+        for old in list.iter().filter(|old| !found.iter().any(|new| same(old, new))) {
+            telemetry::StuckTurned { stuck: old, now: false }.emit();
+        }
+        for new in found.iter().filter(|new| !list.iter().any(|old| same(old, new))) {
+            telemetry::StuckTurned { stuck: new, now: true }.emit();
+        }
+        *list = found;
+    }
+}
+
+/// One look at everything.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// The newest closed tick; 0 before the first.
+    closed: Tick,
+    sources: Vec<SeenSource>,
+    writers: Vec<SeenWriter>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct SeenSource {
+    name: String,
+    /// When the reader last heard from its log.
+    asked_ms: Option<i64>,
+    /// Has ended, or waits for the engine.
+    excused: bool,
+    trouble: Option<String>,
+    /// By partition: the next position of closed ticks, of the reader, and the log's end.
+    partitions: Vec<(i32, i64, i64, Option<i64>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct SeenWriter {
+    name: String,
+    /// The newest tick that is written.
+    tick: Tick,
+    trouble: Option<String>,
+}
+
+/// Since when something has been as it is.
+#[derive(Debug)]
+struct Still<T> {
+    is: T,
+    since: Instant,
+}
+
+impl<T: PartialEq> Still<T> {
+    fn new(is: T, since: Instant) -> Still<T> {
+        Still { is, since }
+    }
+
+    /// For how long it has stood still; not at all if it may.
+    fn look(&mut self, is: T, may: bool, now: Instant) -> Duration {
+        if may || is != self.is {
+            *self = Still::new(is, now);
+        }
+        now - self.since
+    }
+}
+
+/// Compares one look with the one before.
+#[derive(Debug)]
+struct Watch {
+    bound: Duration,
+    tick: Still<Tick>,
+    readers: BTreeMap<String, Still<(Option<i64>, Vec<i64>)>>,
+    partitions: BTreeMap<(String, i32), Still<i64>>,
+    writers: BTreeMap<String, Still<Tick>>,
+}
+
+impl Watch {
+    fn new(bound: Duration, now: Instant) -> Watch {
+        Watch { bound, tick: Still::new(0, now), readers: BTreeMap::new(), partitions: BTreeMap::new(), writers: BTreeMap::new() }
+    }
+
+    fn look(&mut self, seen: &Seen, now: Instant) -> Vec<Stuck> {
+        let mut found = Vec::new();
+        let why = |trouble: &Option<String>| trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        // Before the first tick a checkpoint is read; that is hydrating.
+        let still = self.tick.look(seen.closed, seen.closed == 0, now);
+        let engine = still > self.bound;
+        if engine {
+            found.push(Stuck { code: "TICK_STUCK", name: "engine".into(), text: format!("no tick was closed for {} s", still.as_secs()) });
+        }
+        for source in &seen.sources {
+            let read: Vec<i64> = source.partitions.iter().map(|(_, _, read, _)| *read).collect();
+            let reader = self.readers.entry(source.name.clone()).or_insert_with(|| Still::new((None, Vec::new()), now));
+            let still = reader.look((source.asked_ms, read), source.excused, now);
+            if still > self.bound {
+                let text = format!("source {} has neither read nor heard from its log for {} s{}", source.name, still.as_secs(), why(&source.trouble));
+                found.push(Stuck { code: "READER_STUCK", name: source.name.clone(), text });
+                continue;
+            }
+            for (partition, done, _, end) in &source.partitions {
+                let place = self.partitions.entry((source.name.clone(), *partition)).or_insert_with(|| Still::new(*done, now));
+                let idle = end.is_none_or(|end| *done >= end);
+                let still = place.look(*done, idle || source.excused, now);
+                // As of ticks that are not closed nothing moves.
+                if still > self.bound && !engine {
+                    let more = end.unwrap_or(*done) - done;
+                    let name = format!("{}/{partition}", source.name);
+                    let text = format!(
+                        "partition {partition} of source {} is at {done}, {more} before its end, and has not moved for {} s{}",
+                        source.name,
+                        still.as_secs(),
+                        why(&source.trouble)
+                    );
+                    found.push(Stuck { code: "PARTITION_STUCK", name, text });
+                }
+            }
+        }
+        for writer in &seen.writers {
+            let place = self.writers.entry(writer.name.clone()).or_insert_with(|| Still::new(writer.tick, now));
+            let still = place.look(writer.tick, writer.tick >= seen.closed, now);
+            if still > self.bound {
+                let text = format!("what is closed was not written to {} for {} s{}", writer.name, still.as_secs(), why(&writer.trouble));
+                found.push(Stuck { code: "SINK_STUCK", name: writer.name.clone(), text });
+            }
+        }
+        found
+    }
+}
+
+/// The thread that looks.
+#[derive(Debug)]
+pub struct Watchdog {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Watchdog {
+    pub fn start(plan: &Arc<Plan>, ledger: SharedLedger, logs: Vec<Arc<LogStatus>>, written: Written, watched: Watched) -> Watchdog {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, plan) = (Arc::clone(&stop), Arc::clone(plan));
+        let thread = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+            let every = (plan.stuck_after / 8).min(Duration::from_secs(1));
+            let mut watch = Watch::new(plan.stuck_after, Instant::now());
+            while !stopped.load(Ordering::Relaxed) {
+                watched.turn(watch.look(&see(&plan, &ledger, &logs, &written), Instant::now()));
+                std::thread::park_timeout(every);
+            }
+        });
+        Watchdog { stop, thread: thread.expect("the operating system starts a thread") }
+    }
+
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
+}
+
+fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Written) -> Seen {
+    let (closed, positions) = {
+        let ledger = ledger.read();
+        (ledger.as_of(), ledger.sources().iter().map(|source| source.positions.clone()).collect::<Vec<_>>())
+    };
+    let sources = plan.sources.iter().zip(logs).zip(&positions).map(|((declared, log), closed)| {
+        let view = log.view();
+        let done = |partition: i32| closed.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next);
+        SeenSource {
+            name: declared.name.clone(),
+            asked_ms: view.asked_ms,
+            excused: log.ended() || log.waits_for_the_engine(),
+            trouble: view.trouble,
+            // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
+            partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),
+        }
+    });
+    let writers = written.all().map(|(name, status)| SeenWriter { name: name.to_string(), tick: status.tick(), trouble: status.trouble() });
+    Seen { closed, sources: sources.collect(), writers: writers.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(10);
+
+    /// Looks once a second; what is stuck at the end, and at which second that was first so.
+    fn stuck_after(seconds: u64, seen: impl Fn(u64) -> Seen) -> Vec<(u64, &'static str, String)> {
+        let begin = Instant::now();
+        let (mut watch, mut since, mut found) = (Watch::new(BOUND, begin), BTreeMap::new(), Vec::new());
+        for second in 0..=seconds {
+            found = watch.look(&seen(second), begin + Duration::from_secs(second));
+            for stuck in &found {
+                since.entry((stuck.code, stuck.name.clone())).or_insert(second);
+            }
+        }
+        found.into_iter().map(|s| (since[&(s.code, s.name.clone())], s.code, s.name)).collect()
+    }
+
+    /// All moves: a source with two partitions of which the second is read to its end, and a writer.
+    fn moving(second: u64) -> Seen {
+        let at = second as i64 * 100;
+        let source = SeenSource {
+            name: "orders".into(),
+            asked_ms: Some(at),
+            partitions: vec![(0, at, at + 10, Some(at + 50)), (1, 7, 7, Some(7))],
+            ..SeenSource::default()
+        };
+        Seen { closed: 1 + second, sources: vec![source], writers: vec![SeenWriter { name: "bus".into(), tick: second, trouble: None }] }
+    }
+
+    #[test]
+    fn what_moves_or_is_idle_is_not_stuck() {
+        assert_eq!(stuck_after(100, moving), []);
+        let idle = |second| {
+            let mut seen = moving(second);
+            seen.sources[0].partitions = vec![(0, 3, 3, Some(3)), (1, 7, 7, None)];
+            seen.writers[0].tick = seen.closed;
+            seen
+        };
+        assert_eq!(stuck_after(100, idle), []);
+    }
+
+    #[test]
+    fn before_the_first_tick_nothing_is_stuck_but_what_reads() {
+        let hydrating = |second| Seen { closed: 0, ..moving(second) };
+        assert_eq!(stuck_after(100, hydrating), []);
+    }
+
+    #[test]
+    fn each_thing_that_stands_still_is_named_after_the_bound() {
+        let from = |second: u64| second.min(20);
+        let engine = |second| Seen { closed: moving(from(second)).closed, ..moving(second) };
+        assert_eq!(stuck_after(60, engine), [(31, "TICK_STUCK", "engine".into())]);
+        let reader = |second| {
+            let mut seen = moving(second);
+            seen.sources = moving(from(second)).sources;
+            seen
+        };
+        assert_eq!(stuck_after(60, reader), [(31, "READER_STUCK", "orders".into())]);
+        let partition = |second| {
+            let mut seen = moving(second);
+            seen.sources[0].partitions[0] = (0, 2000, 2000, Some(2001));
+            seen
+        };
+        assert_eq!(stuck_after(60, partition), [(11, "PARTITION_STUCK", "orders/0".into())]);
+        let sink = |second| {
+            let mut seen = moving(second);
+            seen.writers[0].tick = from(second);
+            seen
+        };
+        assert_eq!(stuck_after(60, sink), [(31, "SINK_STUCK", "bus".into())]);
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_the_engine_is_not_stuck_and_gets_the_whole_bound_afterwards() {
+        let aligned = |second| {
+            let mut seen = moving(second);
+            seen.sources = moving(0).sources;
+            seen.sources[0].excused = second < 50;
+            seen
+        };
+        assert_eq!(stuck_after(58, aligned), []);
+        assert_eq!(stuck_after(70, aligned), [(60, "READER_STUCK", "orders".into())]);
+    }
+
+    #[test]
+    fn what_moves_again_is_forgotten() {
+        let held = |second: u64| {
+            let mut seen = moving(second);
+            seen.writers[0].tick = if second < 40 { 5 } else { second };
+            seen
+        };
+        assert_eq!(stuck_after(39, held).len(), 1);
+        assert_eq!(stuck_after(40, held), []);
+    }
+}
