@@ -189,6 +189,11 @@ impl Ledger {
             source.seal(sealed, wall_ms);
         }
         source::advance(&plan, &mut self.sources);
+        for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut) {
+            if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {
+                panic!("not everything that was read of partition {partition} of {} became something: {counts:?}", declared.name);
+            }
+        }
         rejects.retain(|_, weight| *weight != 0);
         let first_shown = sealed.hydrated && !self.hydrated;
         self.hydrated |= sealed.hydrated;

@@ -68,6 +68,10 @@ metrics! {
         "Records that no table wants: filtered out by a mapping, or of no meaning for the table.";
     records_rejected: IntCounterVec ["source"] "tieout_records_rejected_total"
         "Records that could not be decoded, mapped or validated, whether or not they were mended later.";
+    records_suppressed: IntCounterVec ["source"] "tieout_records_suppressed_total"
+        "Records that came again as they had come before, and were passed over.";
+    partition_records: IntCounterVec ["source", "partition", "fate"] "tieout_partition_records_total"
+        "Messages by partition and what became of them; `read` is the sum of `applied`, `filtered`, `rejected` and `suppressed`.";
     rejects: IntGaugeVec ["source"] "tieout_rejects"
         "Rejects that stand: no good record of their key has followed.";
     frontier_lag: GaugeVec ["source"] "tieout_frontier_lag_seconds"
@@ -199,10 +203,18 @@ impl Metrics {
         }
         for (id, source) in ledger.sources().iter().enumerate() {
             let name = [plan.sources[id].name.as_str()];
-            total(&self.records_read, &name, source.read);
-            total(&self.records_applied, &name, source.applied);
-            total(&self.records_filtered, &name, source.filtered);
-            total(&self.records_rejected, &name, source.rejected);
+            let counts = source.counts();
+            total(&self.records_read, &name, counts.read);
+            total(&self.records_applied, &name, counts.applied);
+            total(&self.records_filtered, &name, counts.filtered);
+            total(&self.records_rejected, &name, counts.rejected);
+            total(&self.records_suppressed, &name, counts.suppressed);
+            for (partition, counts) in &source.counts {
+                let partition = partition.to_string();
+                for (fate, count) in counts.named() {
+                    total(&self.partition_records, &[name[0], &partition, fate], count);
+                }
+            }
             self.rejects.with_label_values(&name).set(rejects[id]);
             self.source_behind.with_label_values(&name).set(source.behind_bytes as i64);
             self.source_trouble.with_label_values(&name).set(i64::from(source.trouble.is_some()));

@@ -31,7 +31,7 @@ enum What {
 }
 
 #[derive(Debug, Args)]
-struct Where {
+pub(super) struct Where {
     #[command(flatten)]
     files: Files,
     /// The folder of tieout's state, instead of the configuration's `data_dir`
@@ -40,7 +40,7 @@ struct Where {
 }
 
 impl Where {
-    fn folder(&self) -> Result<PathBuf, Fail> {
+    pub(super) fn folder(&self) -> Result<PathBuf, Fail> {
         let data_dir = match &self.data_dir {
             Some(dir) => dir.clone(),
             None => self.files.load(Need::Connections)?.data_dir,
@@ -70,7 +70,7 @@ pub fn checkpoint(args: &Checkpoint, out: &mut impl Write) -> Result<(), Fail> {
         match if verify { found.sound(&folder) } else { found.manifest } {
             Ok(manifest) => {
                 let bytes: u64 = manifest.entries.iter().map(|file| file.bytes).sum();
-                let messages: u64 = manifest.ledger.sources.iter().map(|source| source.read).sum();
+                let messages: u64 = manifest.ledger.sources.iter().map(|source| source.counts().read).sum();
                 rows.push(vec![
                     tick.to_string(),
                     source_time_text(manifest.ledger.wall_ms),

@@ -6,6 +6,7 @@
 //! | `run`, `demo` | the live view |
 //! | `check`, `test`, `graph`, `explain` | what dataflow files say, before anything runs |
 //! | `checkpoint` | what a restart could go on from |
+//! | `audit` | what became of what was read |
 //! | `ask` | `differences`, `rows`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
@@ -27,6 +28,7 @@ use crate::{
 };
 
 mod ask;
+mod audit;
 mod check;
 mod checkpoint;
 mod completions;
@@ -80,6 +82,7 @@ enum Command {
     Check(check::Check),
     Test(test::Test),
     Checkpoint(checkpoint::Checkpoint),
+    Audit(audit::Audit),
     Graph(graph::Graph),
     ExplainPlan(explain::ExplainPlan),
     Differences(ask::Differences),
@@ -229,6 +232,7 @@ fn dispatch(command: Command) -> Result<(), Fail> {
         Command::Demo(args) => demo::demo(&args, out),
         Command::Check(args) => check::check(&args, out),
         Command::Test(args) => test::test(&args, out),
+        Command::Audit(args) => audit::audit(&args, out),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args, out),
         Command::Graph(args) => graph::graph(&args, out),
         Command::ExplainPlan(args) => explain::explain_plan(&args, out),

@@ -82,7 +82,7 @@ fn reading(live: &Live, ledger: &Ledger, elapsed: Duration) -> String {
         behind += view.behind_bytes;
     }
     let total = read + behind;
-    let events: u64 = ledger.sources().iter().map(|s| s.read).sum();
+    let events: u64 = ledger.sources().iter().map(|s| s.counts().read).sum();
     let phase = if behind == 0 { "closing" } else { "reading" };
     let share = (read * 100).checked_div(total).unwrap_or(100);
     let rate = grouped((events as f64 / elapsed.as_secs_f64()) as u64);
@@ -97,7 +97,7 @@ fn standing(ledger: &Ledger) -> String {
         let of = |state| status.counts.of_state(state);
         format!("{}: {} confirmed, {} in flight", comparison.name, of(State::Confirmed), of(State::InFlight))
     });
-    let events: u64 = ledger.sources().iter().map(|s| s.read).sum();
+    let events: u64 = ledger.sources().iter().map(|s| s.counts().read).sum();
     format!("{}   {} events", parts.collect::<Vec<_>>().join("   "), grouped(events))
 }
 

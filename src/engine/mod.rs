@@ -22,6 +22,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::{ComparisonId, SourceId, TableRef, TargetId};
 
@@ -207,13 +208,57 @@ impl std::ops::AddAssign for StageTimes {
     }
 }
 
-/// The counts of one source in a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceReport {
+/// What became of the messages of one partition. Each counter is counted by itself, so that [`Counts::add_up`] can fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
     pub read: u64,
+    /// Changed, or confirmed, a row of a table.
     pub applied: u64,
+    /// No table wants it: filtered out by a mapping, or of no meaning for a table.
     pub filtered: u64,
+    /// Could not be decoded, mapped or validated.
     pub rejected: u64,
+    /// Came again as it had come before, and was passed over.
+    #[serde(default)]
+    pub suppressed: u64,
+}
+
+impl Counts {
+    /// The counters, with their names.
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [("read", self.read), ("applied", self.applied), ("filtered", self.filtered), ("rejected", self.rejected), ("suppressed", self.suppressed)]
+    }
+
+    /// Has everything that was read become something?
+    pub fn add_up(&self) -> bool {
+        self.read == self.applied + self.filtered + self.rejected + self.suppressed
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.read += other.read;
+        self.applied += other.applied;
+        self.filtered += other.filtered;
+        self.rejected += other.rejected;
+        self.suppressed += other.suppressed;
+    }
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(all: I) -> Counts {
+        all.fold(Counts::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
+}
+
+/// What one worker decoded of a source since its last report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceReport {
+    /// By partition.
+    pub counts: Vec<(i32, Counts)>,
     /// The greatest source time seen in this tick, `i64::MIN` if none.
     pub source_time: i64,
 }

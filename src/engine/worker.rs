@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Payload, Reject, Report, RowAnswer, RowChange, SavePart, SourceReport, StageTimes, TableReport, Tick, buffers,
+    Chunk, Command, Counts, Payload, Reject, Report, RowAnswer, RowChange, SavePart, SourceReport, StageTimes, TableReport, Tick, buffers,
     mapping::Fate,
     render::{self, Dataflow, layout::TableOf, table::Question},
     table::{
@@ -189,7 +189,7 @@ const SAVE_SLOTS: usize = 1024;
 const SAVE_BYTES: usize = 256 << 10;
 const SAVE_PARTS_MAX: usize = 32;
 
-const QUIET: SourceReport = SourceReport { read: 0, applied: 0, filtered: 0, rejected: 0, source_time: i64::MIN };
+const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN };
 
 impl Loop {
     fn new(plan: Arc<Plan>, flow: Dataflow, index: usize, workers: usize, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
@@ -246,10 +246,7 @@ impl Loop {
                         feed.handle.advance_to(tick + 1);
                         feed.handle.flush();
                     }
-                    let mut sources = std::mem::replace(&mut self.sources, vec![QUIET; self.plan.sources.len()]);
-                    for source in &mut sources {
-                        source.filtered = source.read - source.applied - source.rejected;
-                    }
+                    let sources = std::mem::replace(&mut self.sources, vec![QUIET; self.plan.sources.len()]);
                     self.sealed.push_back(SealedTick { tick, at: Instant::now(), sources, loose: std::mem::take(&mut self.loose) });
                     self.step(worker);
                 }
@@ -373,6 +370,14 @@ impl Loop {
         let began = Instant::now();
         let batch = &mut self.batch;
         batch.clear(self.plan.sources[chunk.source].columns.len());
+        let mut counts = Counts::default();
+        // A message that leaves no record is of no meaning for a table.
+        let mut decode = |message: Message, batch: &mut Batch| {
+            let before = batch.records.len();
+            decoder.decode(message, batch);
+            counts.read += 1;
+            counts.filtered += u64::from(batch.records.len() == before);
+        };
         match &chunk.payload {
             Payload::Lines { bytes, offset } => {
                 let mut start = 0;
@@ -380,8 +385,7 @@ impl Loop {
                     let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |n| start + n);
                     let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
                     if !line.iter().all(u8::is_ascii_whitespace) {
-                        decoder.decode(Message { value: Some(line), offset: offset + start as i64, ..Message::default() }, batch);
-                        source.read += 1;
+                        decode(Message { value: Some(line), offset: offset + start as i64, ..Message::default() }, batch);
                     }
                     start = end + 1;
                 }
@@ -396,8 +400,7 @@ impl Loop {
                         offset: at.offset,
                         timestamp: at.timestamp,
                     };
-                    decoder.decode(message, batch);
-                    source.read += 1;
+                    decode(message, batch);
                 }
             }
             Payload::Heartbeat(time) => source.source_time = source.source_time.max(*time),
@@ -448,10 +451,14 @@ impl Loop {
                 && previous == offset
             {
                 fate = fate.max(before);
-                count(source, before, -1);
+                *fate_of(&mut counts, before) -= 1;
             }
-            count(source, fate, 1);
+            *fate_of(&mut counts, fate) += 1;
             last = Some((offset, fate));
+        }
+        match source.counts.iter_mut().find(|(partition, _)| *partition == chunk.partition) {
+            Some((_, all)) => *all += counts,
+            None => source.counts.push((chunk.partition, counts)),
         }
         self.times.map += began.elapsed().as_nanos() as u64;
     }
@@ -544,11 +551,10 @@ impl Loop {
     }
 }
 
-fn count(source: &mut SourceReport, fate: Option<Fate>, by: i64) {
-    let counter = match fate {
-        Some(Fate::Applied) => &mut source.applied,
-        Some(Fate::Rejected) => &mut source.rejected,
-        Some(Fate::Filtered) | None => return,
-    };
-    *counter = counter.wrapping_add_signed(by);
+fn fate_of(counts: &mut Counts, fate: Option<Fate>) -> &mut u64 {
+    match fate {
+        Some(Fate::Applied) => &mut counts.applied,
+        Some(Fate::Rejected) => &mut counts.rejected,
+        Some(Fate::Filtered) | None => &mut counts.filtered,
+    }
 }

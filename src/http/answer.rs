@@ -306,6 +306,8 @@ pub struct SourceInfo {
     pub applied: u64,
     pub filtered: u64,
     pub rejected: u64,
+    /// Came again as they had come before, and were passed over.
+    pub suppressed: u64,
     /// The greatest source time that its messages had.
     pub source_time: Option<String>,
     /// It is known up to this source time: further than its own messages if it is quiet and its connection is not.
@@ -325,6 +327,7 @@ impl SourceInfo {
     pub fn of(ledger: &Ledger, id: SourceId, now_ms: i64) -> SourceInfo {
         let (plan, source) = (ledger.plan(), &ledger.sources()[id]);
         let declared = &plan.sources[id];
+        let counts = source.counts();
         SourceInfo {
             name: declared.name.clone(),
             dataflow: declared.dataflow.clone(),
@@ -332,10 +335,11 @@ impl SourceInfo {
             connection: plan.connections[declared.connection].name.clone(),
             log: log_text(&declared.log),
             format: Format::name(declared.format),
-            read: source.read,
-            applied: source.applied,
-            filtered: source.filtered,
-            rejected: source.rejected,
+            read: counts.read,
+            applied: counts.applied,
+            filtered: counts.filtered,
+            rejected: counts.rejected,
+            suppressed: counts.suppressed,
             source_time: source.time.map(source_time_text),
             known_to: source.known_to.map(source_time_text),
             lag_seconds: source.known_to.map(|time| (now_ms - time) as f64 / 1000.0),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    engine::Side,
+    engine::{Counts, Side},
     ledger::{
         Ledger,
         difference::{Difference, Kind, State},
@@ -103,8 +103,9 @@ impl Ledger {
         let mut sources = Map::new();
         for (source, declared) in self.sources.iter().zip(&self.plan.sources) {
             let positions: Map<String, Json> = source.positions.iter().map(|(partition, next)| (partition.to_string(), (*next).into())).collect();
+            let Counts { read, applied, filtered, rejected, suppressed } = source.counts();
             let counts = json!({
-                "read": source.read, "applied": source.applied, "filtered": source.filtered, "rejected": source.rejected,
+                "read": read, "applied": applied, "filtered": filtered, "rejected": rejected, "suppressed": suppressed,
                 "source_time": source.time.map(source_time_text), "positions": positions,
             });
             sources.insert(declared.name.clone(), counts);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    engine::{DifferenceChange, Reject, Report, Sealed, SealedSource, Side, Sides, SourceReport, TableReport, Tick},
+    engine::{Counts, DifferenceChange, Reject, Report, Sealed, SealedSource, Side, Sides, SourceReport, TableReport, Tick},
     ledger::{Ledger, SharedLedger, TickOutput},
     plan::{
         Comparison, Connection, ConnectionKind, FieldMapping, FieldPair, FieldRule, FieldValue, Format, KeyPair, LogSpec, Mapping, NullPolicy, Output,
@@ -105,15 +105,16 @@ impl Bench {
     }
 
     fn fresh(&self) -> Report {
-        let counts = SourceReport { source_time: i64::MIN, ..SourceReport::default() };
+        let counts = SourceReport { counts: Vec::new(), source_time: i64::MIN };
         let tables = vec![TableReport { table: TableRef::Target(0), rows: 1000 }, TableReport { table: TableRef::Source(ERP), rows: 998 }];
         Report { sources: vec![counts; self.sealed.sources.len()], tables, state_bytes: 1 << 20, ..Report::default() }
     }
 
     /// One record of the source was read, with this source time.
     pub fn read(&mut self, source: usize, time: i64) -> &mut Bench {
-        let counts = &mut self.report.sources[source];
-        *counts = SourceReport { read: counts.read + 1, applied: counts.applied + 1, source_time: time, ..*counts };
+        let report = &mut self.report.sources[source];
+        report.counts.push((0, Counts { read: 1, applied: 1, ..Counts::default() }));
+        report.source_time = time;
         self
     }
 

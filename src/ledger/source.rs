@@ -1,19 +1,19 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{SealedSource, SourceReport, Tick},
+    engine::{Counts, SealedSource, SourceReport, Tick},
     plan::Plan,
 };
 
 /// A source as of a closed tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceState {
-    pub read: u64,
-    pub applied: u64,
-    pub filtered: u64,
-    pub rejected: u64,
+    /// What became of its messages, by partition.
+    pub counts: BTreeMap<i32, Counts>,
     /// The greatest source time that any of its messages had, in milliseconds; `None`: none had one yet.
     pub time: Option<i64>,
     /// The source time up to which it is known. A source that is read to its end is known as far as its connection is, so
@@ -37,17 +37,21 @@ impl SourceState {
     pub fn closed_to(&self, tick: Tick) -> i64 {
         match self.known_to {
             Some(time) => time,
-            None if self.read > 0 => tick as i64,
+            None if self.counts().read > 0 => tick as i64,
             None => i64::MIN,
         }
     }
 
+    /// What became of its messages, over all partitions.
+    pub fn counts(&self) -> Counts {
+        self.counts.values().copied().sum()
+    }
+
     /// Adds what one worker decoded.
     pub(super) fn count(&mut self, report: &SourceReport) {
-        self.read += report.read;
-        self.applied += report.applied;
-        self.filtered += report.filtered;
-        self.rejected += report.rejected;
+        for (partition, counts) in &report.counts {
+            *self.counts.entry(*partition).or_default() += *counts;
+        }
         if report.source_time != i64::MIN {
             self.time = self.time.max(Some(report.source_time));
         }

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::{Side, Sides, SourceReport},
+    engine::{Counts, Side, Sides, SourceReport},
     row::source_time_text,
 };
 
@@ -229,8 +229,8 @@ fn a_quiet_source_that_is_read_to_its_end_is_known_as_far_as_its_connection() {
 #[test]
 fn without_source_times_the_tick_stands_in() {
     let mut bench = Bench::new();
-    bench.report.sources[CRM].read = 1;
-    bench.report.sources[ERP].read = 1;
+    bench.report.sources[CRM].counts = vec![(0, Counts { read: 1, applied: 1, ..Counts::default() })];
+    bench.report.sources[ERP].counts = vec![(0, Counts { read: 1, applied: 1, ..Counts::default() })];
     bench.change(1, Some((side("A"), Side::Absent)), None, None);
     bench.close(5_000);
     let state = |bench: &Bench| bench.ledger.read().differences(0, None).map(|d| (d.state, d.base)).collect::<Vec<_>>();
@@ -440,7 +440,7 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     let (to_sealed, sealed) = crossbeam_channel::unbounded();
     let (to_reports, reports) = crossbeam_channel::unbounded();
     for tick in 1..=3 {
-        let counts = SourceReport { read: 2, source_time: i64::MIN, ..SourceReport::default() };
+        let counts = SourceReport { counts: vec![(0, Counts { read: 2, applied: 2, ..Counts::default() })], source_time: i64::MIN };
         to_reports.send(Report { tick, sources: vec![counts; 2], ..Report::default() }).unwrap();
         to_sealed.send(Sealed { tick, wall_ms: 1, hydrated: true, ..Sealed::default() }).unwrap();
     }
@@ -448,7 +448,7 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     let mut seen = Vec::new();
     run(&ledger, &sealed, &reports, |output| seen.push(output.tick));
     assert_eq!(seen, [1, 2, 3]);
-    assert_eq!(ledger.read().sources()[CRM].read, 6);
+    assert_eq!(ledger.read().sources()[CRM].counts().read, 6);
     assert_eq!(*ledger.closed().borrow(), 3);
 }
 

@@ -156,7 +156,28 @@ fn killed_at_any_moment_it_says_what_a_run_says_that_was_never_killed() {
         assert!(said == truth, "{contract} after {kills} kills\n  lacking: {lacking:#?}\n  false: {false_:#?}");
         println!("{contract}: {kills} kills");
         running.stop();
+        audited(&live);
     }
+}
+
+/// As of the last checkpoint, every line of every file became something.
+fn audited(live: &Live) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+    command.env("TIEOUT_DATA", live.path().join("data")).args(["audit", "counts", "--format", "csv", "--config"]).arg(live.path().join("config.yaml"));
+    let output = command.arg("--data-dir").arg(live.path().join("state")).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let mut all = 0;
+    for line in csv.records().map(|line| line.expect("a line")) {
+        let number = |at: usize| line[at].parse::<u64>().expect("a count");
+        assert_eq!(number(5), (6..10).map(number).sum::<u64>(), "{line:?}");
+        all += number(5);
+    }
+    let sources = fs::read_to_string(live.path().join("dataflows/revenue.yaml")).or_else(|_| fs::read_to_string(live.path().join("dataflows/orders.yaml")));
+    let sources = sources.expect("a dataflow");
+    let lines = FILES.iter().enumerate().filter(|(_, name)| sources.contains(**name)).map(|(at, _)| live.files[at].1.len() as u64);
+    assert_eq!(all, lines.sum::<u64>(), "{text}");
 }
 
 /// The rows that the records of an output file leave, by key.

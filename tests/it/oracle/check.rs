@@ -351,10 +351,11 @@ impl Run {
     fn counts(&self) -> Result<(), String> {
         for (s, state) in self.scenario.ledger().sources().iter().enumerate() {
             let read = self.messages.iter().filter(|m| m.source == s).count() as u64;
-            ensure!(self, state.read == read, "{} messages of source {s} are read, not {read}", state.read);
-            ensure!(self, state.read == state.applied + state.filtered + state.rejected, "source {s} does not add up: {state:?}");
+            let counts = state.counts();
+            ensure!(self, counts.read == read, "{} messages of source {s} are read, not {read}", counts.read);
+            ensure!(self, state.counts.values().all(|counts| counts.add_up()), "source {s} does not add up: {state:?}");
             let undecoded = self.messages.iter().filter(|m| m.source == s && m.does.iter().any(|d| matches!(d, events::Does::Reject(..)))).count() as u64;
-            ensure!(self, state.rejected >= undecoded, "source {s}: {} rejected, of which {undecoded} cannot be decoded", state.rejected);
+            ensure!(self, counts.rejected >= undecoded, "source {s}: {} rejected, of which {undecoded} cannot be decoded", counts.rejected);
         }
         Ok(())
     }
