@@ -51,6 +51,9 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("TOPIC_NOT_CREATED", false, "an output topic does not exist and could not be created"),
     ("TOPIC_REPLACED", false, "a topic was deleted and created again under its name"),
     ("TOPIC_UNKNOWN", false, "there is no such topic; without `--once` tieout waits for it"),
+    ("TRANSACTION_IN_USE", true, "`sink transactions abort` would end the transaction of a tieout that writes at this moment"),
+    ("TRANSACTION_OPEN", false, "partitions are still held back after the deployment's own transaction was ended"),
+    ("TRANSACTION_STATE_UNREADABLE", false, "the brokers keep what they know of transactions in a form that this version does not read"),
 ];
 
 /// What stands still though it should move.

@@ -7,6 +7,7 @@
 //! | `check`, `test`, `graph`, `explain` | what dataflow files say, before anything runs |
 //! | `checkpoint` | what a restart could go on from |
 //! | `audit` | what became of what was read |
+//! | `sink` | transactions that were left open |
 //! | `ask` | `differences`, `rows`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
@@ -42,6 +43,7 @@ mod progress;
 mod reference;
 mod run;
 mod schema;
+mod sink;
 mod table;
 mod test;
 
@@ -83,6 +85,7 @@ enum Command {
     Test(test::Test),
     Checkpoint(checkpoint::Checkpoint),
     Audit(audit::Audit),
+    Sink(sink::Sink),
     Graph(graph::Graph),
     ExplainPlan(explain::ExplainPlan),
     Differences(ask::Differences),
@@ -234,6 +237,7 @@ fn dispatch(command: Command) -> Result<(), Fail> {
         Command::Test(args) => test::test(&args, out),
         Command::Audit(args) => audit::audit(&args, out),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args, out),
+        Command::Sink(args) => sink::sink(&args, out),
         Command::Graph(args) => graph::graph(&args, out),
         Command::ExplainPlan(args) => explain::explain_plan(&args, out),
         Command::Differences(args) => ask::differences(&args, out),

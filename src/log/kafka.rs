@@ -45,7 +45,7 @@ use crate::{
 
 pub mod client;
 mod topic_id;
-mod watch;
+pub(crate) mod watch;
 
 /// A chunk is full at so many messages,
 const CHUNK_MESSAGES: usize = 1000;

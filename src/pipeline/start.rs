@@ -10,7 +10,7 @@ use crate::{
     checkpoint::{Manifest, folder, manifest::fingerprint, restore::Restore},
     engine::{Sealed, Tick},
     log::At,
-    plan::{ConnectionId, ConnectionKind, Plan},
+    plan::Plan,
     sink::exact::{self, Exact, From},
 };
 
@@ -26,12 +26,6 @@ pub struct Start {
     pub exact: Vec<(Exact, From)>,
 }
 
-/// Kafka connections with outputs.
-pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
-    let has_outputs = |id: &ConnectionId| plan.outputs.iter().any(|output| output.connection == *id);
-    (0..plan.connections.len()).filter(|id| matches!(plan.connections[*id].kind, ConnectionKind::Kafka { .. })).filter(has_outputs).collect()
-}
-
 /// Finds out what to go on from. `path`: the folder of checkpoints, if there is one that may be used; `exactly`: outputs to
 /// Kafka are written exactly once.
 ///
@@ -39,7 +33,7 @@ pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
 /// The named stops of checkpoints and progress records; brokers that can't be reached.
 pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
     let found = path.map(folder::list).unwrap_or_default();
-    let exact = if exactly { connections(plan) } else { Vec::new() };
+    let exact = if exactly { exact::connections(plan) } else { Vec::new() };
     let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
     let of = fingerprint(plan);
     let ever = exact.iter().filter_map(|exact| exact.chain.as_ref()).map(|chain| chain.last).max().unwrap_or(0);

@@ -88,6 +88,12 @@ pub struct From {
     pub begins: bool,
 }
 
+/// Kafka connections with outputs.
+pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
+    let has_outputs = |id: &ConnectionId| plan.outputs.iter().any(|output| output.connection == *id);
+    (0..plan.connections.len()).filter(|id| matches!(plan.connections[*id].kind, ConnectionKind::Kafka { .. })).filter(has_outputs).collect()
+}
+
 impl Exact {
     /// Fences the run before, and reads how far it came.
     ///

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `transactions` | one producer for all outputs of a connection, whole ticks in transactions |
 //! | `topic` | the topic of progress records, read |
+//! | `open` | transactions that somebody left open: found, and ended |
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use rdkafka::{
 use super::{Sink, SinkBatch, SinkError, SinkRecord};
 use crate::log::kafka::client::{self, Context};
 
+pub mod open;
 pub mod topic;
 pub mod transactions;
 

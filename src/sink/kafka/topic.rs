@@ -6,6 +6,7 @@ use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
+    message::BorrowedMessage,
 };
 
 use super::{Cluster, client::Context, from_log};
@@ -37,39 +38,42 @@ pub struct Scanned {
     pub end: i64,
 }
 
-/// Reads the topic from an offset up to what is its end now. Call it after fencing: then no older transaction is open.
+/// A consumer that goes where it is told, and leaves no trace.
 ///
 /// # Errors
-/// No broker answers; a record is not one of tieout's.
-pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkError> {
-    let consumer = |isolation: &str| -> Result<BaseConsumer<Context>, SinkError> {
-        let mut config = client::config(&cluster.brokers, &cluster.properties);
-        for (name, value) in [
-            ("group.id", "tieout"),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("enable.partition.eof", "true"),
-            ("auto.offset.reset", "earliest"),
-            ("allow.auto.create.topics", "false"),
-            ("fetch.wait.max.ms", "100"),
-            ("isolation.level", isolation),
-        ] {
-            config.set(name, value);
-        }
-        config.create_with_context(Context::default()).map_err(|e| from_log(client::misconfigured(&cluster.connection, &e)))
-    };
-    let silent = |error: &dyn std::fmt::Display| cluster.unreachable(&format!("about topic `{topic}`: {error}"));
-    // The end of everything, not of what is committed: an end of the latter may lie before a transaction that is being ended.
-    let (low, end) = consumer("read_uncommitted")?.fetch_watermarks(topic, 0, Duration::from_secs(10)).map_err(|e| silent(&e))?;
-    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), cut: low > 0, end };
-    let from = from.max(low);
-    if from >= end {
-        return Ok(scanned);
+/// librdkafka does not take the connection's properties.
+pub(super) fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer<Context>, SinkError> {
+    let mut config = client::config(&cluster.brokers, &cluster.properties);
+    for (name, value) in [
+        ("group.id", "tieout"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "earliest"),
+        ("allow.auto.create.topics", "false"),
+        ("fetch.wait.max.ms", "100"),
+        ("isolation.level", isolation),
+    ] {
+        config.set(name, value);
     }
-    let reader = consumer("read_committed")?;
+    config.create_with_context(Context::default()).map_err(|e| from_log(client::misconfigured(&cluster.connection, &e)))
+}
+
+/// Reads a partition from an offset up to an end, as the consumer's isolation level shows it, until `take` has enough.
+///
+/// # Errors
+/// No broker answers; the user may not read it; what `take` says.
+pub(super) fn read(
+    cluster: &Cluster,
+    reader: &BaseConsumer<Context>,
+    (topic, partition): (&str, i32),
+    (from, end): (i64, i64),
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<bool, SinkError>,
+) -> Result<(), SinkError> {
+    let silent = |error: &dyn std::fmt::Display| cluster.unreachable(&format!("about topic `{topic}`: {error}"));
     let assign = || -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Offset(from))?;
+        list.add_partition_offset(topic, partition, Offset::Offset(from))?;
         reader.assign(&list)
     };
     assign().map_err(|e| silent(&e))?;
@@ -78,18 +82,13 @@ pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkEr
         match reader.poll(POLL) {
             Some(Ok(message)) => {
                 (heard, next) = (Instant::now(), message.offset() + 1);
-                let record = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
-                    code: "PROGRESS_UNREADABLE",
-                    message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
-                    remedy: "give each deployment its own `name`, and leave its topic alone".into(),
-                    retry: false,
-                })?;
-                scanned.records.push(record);
-                scanned.offsets.push(message.offset());
+                if take(&message)? {
+                    return Ok(());
+                }
             }
             // Markers at the end are no messages, but the client has passed them.
             Some(Err(KafkaError::PartitionEOF(_))) => {
-                let passed = reader.position().ok().and_then(|list| list.find_partition(topic, 0).map(|p| p.offset()));
+                let passed = reader.position().ok().and_then(|list| list.find_partition(topic, partition).map(|p| p.offset()));
                 if let Some(Offset::Offset(at)) = passed {
                     next = next.max(at);
                 }
@@ -103,5 +102,33 @@ pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkEr
             return Err(silent(&format!("it was read up to {next}, and ends at {end}")));
         }
     }
+    Ok(())
+}
+
+/// Reads the topic from an offset up to what is its end now. Call it after fencing: then no older transaction is open.
+///
+/// # Errors
+/// No broker answers; a record is not one of tieout's.
+pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkError> {
+    // The end of everything, not of what is committed: an end of the latter may lie before a transaction that is being ended.
+    let (low, end) = consumer(cluster, "read_uncommitted")?
+        .fetch_watermarks(topic, 0, Duration::from_secs(10))
+        .map_err(|e| cluster.unreachable(&format!("about topic `{topic}`: {e}")))?;
+    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), cut: low > 0, end };
+    let from = from.max(low);
+    if from >= end {
+        return Ok(scanned);
+    }
+    read(cluster, &consumer(cluster, "read_committed")?, (topic, 0), (from, end), |message| {
+        let record = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
+            code: "PROGRESS_UNREADABLE",
+            message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
+            remedy: "give each deployment its own `name`, and leave its topic alone".into(),
+            retry: false,
+        })?;
+        scanned.records.push(record);
+        scanned.offsets.push(message.offset());
+        Ok(false)
+    })?;
     Ok(scanned)
 }

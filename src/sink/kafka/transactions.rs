@@ -42,6 +42,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a producer that was fenced waits for the record of the one that may have fenced it.
 const FENCED_PAUSE: Duration = Duration::from_secs(2);
 
+/// The name under which a deployment writes.
+pub fn id(deployment: &str) -> String {
+    format!("tieout-{deployment}")
+}
+
 /// See the module.
 pub struct Transactions {
     cluster: Cluster,
@@ -78,28 +83,8 @@ impl Transactions {
     /// # Errors
     /// `PROGRESS_PARTITIONS`; no broker answers; topics that can't be made; settings that librdkafka does not take.
     pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Result<(Transactions, topic::Scanned), SinkError> {
-        let mut opened = Transactions {
-            cluster,
-            name: name.into(),
-            progress: topic::name(name),
-            topics,
-            run: run.into(),
-            producer: None,
-            scanned: 0,
-            records: VecDeque::new(),
-            admin: None,
-        };
-        let begun = Instant::now();
-        let producer = loop {
-            match opened.fence() {
-                Ok(producer) => break producer,
-                Err(Trouble::Stop(error)) => return Err(error),
-                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) if begun.elapsed() > PATIENCE => {
-                    return Err(opened.cluster.unreachable(&format!("about transactions of `tieout-{name}`: {why}")));
-                }
-                Err(_) => std::thread::sleep(PAUSE),
-            }
-        };
+        let mut opened = Transactions::new(cluster, name, topics, run);
+        let producer = opened.fence_patiently()?;
         for topic in &opened.topics {
             opened.cluster.need_topic(&producer, topic, -1, COMPACTED)?;
         }
@@ -118,10 +103,46 @@ impl Transactions {
         Ok((opened, scanned))
     }
 
+    fn new(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Transactions {
+        Transactions {
+            cluster,
+            name: name.into(),
+            progress: topic::name(name),
+            topics,
+            run: run.into(),
+            producer: None,
+            scanned: 0,
+            records: VecDeque::new(),
+            admin: None,
+        }
+    }
+
+    /// Fences whoever writes under this name, which ends what it left open, and leaves.
+    ///
+    /// # Errors
+    /// No broker answers; settings that librdkafka does not take; rights that are lacking.
+    pub fn fence_once(cluster: &Cluster, name: &str) -> Result<(), SinkError> {
+        Transactions::new(cluster.clone(), name, Vec::new(), "").fence_patiently().map(drop)
+    }
+
+    fn fence_patiently(&self) -> Result<BaseProducer<Deliveries>, SinkError> {
+        let begun = Instant::now();
+        loop {
+            match self.fence() {
+                Ok(producer) => return Ok(producer),
+                Err(Trouble::Stop(error)) => return Err(error),
+                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) if begun.elapsed() > PATIENCE => {
+                    return Err(self.cluster.unreachable(&format!("about transactions of `{}`: {why}", id(&self.name))));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
     /// A new producer that has fenced all before it.
     fn fence(&self) -> Result<BaseProducer<Deliveries>, Trouble> {
         let mut config = self.cluster.producing();
-        config.set("transactional.id", format!("tieout-{}", self.name));
+        config.set("transactional.id", id(&self.name));
         // A transaction that begins while the markers of the one before are written is asked to wait for so long.
         if !self.cluster.properties.contains_key("retry.backoff.ms") {
             config.set("retry.backoff.ms", "10");
@@ -174,6 +195,8 @@ impl Transactions {
         while producer.in_flight_count() > 0 && sent.elapsed() < STEP {
             producer.poll(Duration::from_millis(1));
         }
+        // Here the brokers have the records, and a transaction that is open.
+        failpoint::reach("produced");
         loop {
             let committed = producer.commit_transaction(STEP);
             let Err(error) = committed else { break };

@@ -5,7 +5,7 @@ here = sys.argv[1]
 kills, broker_every, seed = (int(os.environ.get(n, d)) for n, d in (("KILLS", "20"), ("BROKER", "5"), ("SEED", "1")))
 state, data = os.environ["STATE"], os.environ["TIEOUT_DATA"]
 rng, feed_rng = random.Random(seed), random.Random(seed + 1)
-POINTS = ["before-produce", "before-commit", "after-commit", "checkpoint-write", "checkpoint-rename"]
+POINTS = ["before-produce", "before-commit", "produced", "after-commit", "checkpoint-write", "checkpoint-rename"]
 KEYS = 25_000
 os.makedirs(data, exist_ok=True)
 files = {name: open(f"{data}/{name}.ndjson", "a") for name in ("plan", "payment")}
@@ -44,13 +44,18 @@ def feed():
 log = open(f"{state}/tieout.log", "a")
 
 
+def hears():
+    # A shell that runs this in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(failpoint=None):
     # All progress records stay, so that all can be checked; FORGET=1 lets them go as usual.
     env = dict(os.environ, TIEOUT_KEEP="2" if os.environ.get("FORGET") else "1000")
     if failpoint:
         env["TIEOUT_FAILPOINT"] = failpoint
     command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
-    return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    return subprocess.Popen(command, env=env, stdout=log, stderr=log, preexec_fn=hears)
 
 
 feeder = threading.Thread(target=feed)

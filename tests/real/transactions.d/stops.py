@@ -6,11 +6,18 @@ TOPIC = "tieout-progress-transactions"
 faults = 0
 
 
-def start(data_dir, log, port_by_one=0):
+def hears():
+    # A shell that runs this in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(data_dir, log, port_by_one=0, failpoint=None):
     host, port = os.environ["TIEOUT_LISTEN"].rsplit(":", 1)
     env = dict(os.environ, TIEOUT_STATE=data_dir, TIEOUT_LISTEN=f"{host}:{int(port) + port_by_one}")
+    if failpoint:
+        env["TIEOUT_FAILPOINT"] = failpoint
     command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(log, "w"))
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(log, "w"), preexec_fn=hears)
 
 
 def topics(*args):
@@ -37,7 +44,39 @@ def grow():
             file.write('{"key":{"id":%d},"value":{"id":%d,"amount":%d,"state":"open"}}\n' % (n, n, int(time.time() * 1000)))
 
 
+def command(*args, data_dir=None):
+    env = dict(os.environ, **({"TIEOUT_STATE": data_dir} if data_dir else {}))
+    done = subprocess.run([os.environ["TIEOUT"], *args, "--config", f"{here}/transactions.d/config.yaml"], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def must(what, holds, said):
+    global faults
+    faults += not holds
+    print(what if holds else f"FAULT {what}: {said}")
+
+
 own, other = os.environ["TIEOUT_STATE"], f"{state}/other"
+# A transaction that a dead one left open, and that the next start is not to end.
+for attempt in range(20):
+    child = start(own, f"{state}/open.log", failpoint="produced:100")
+    while child.poll() is None:
+        grow()
+        time.sleep(0.3)
+    said = command("sink", "transactions", "list")
+    if "out.wanted " in said[1]:
+        break
+must("a dead one's transaction is listed", said[0] == 0 and "Ongoing" in said[1] and "this id" in said[1], said)
+said = command("sink", "transactions", "abort")
+must("it is ended", said[0] == 0 and "free again" in said[1], said)
+said = command("sink", "transactions", "list")
+must("nothing is held back then", "no partition is held back" in said[1] and "Ongoing" not in said[1], said)
+child = start(own, f"{state}/living.log")
+time.sleep(3)
+said = command("sink", "transactions", "abort")
+must("one that lives is left alone", said[0] == 75 and "STATE_IN_USE" in said[2], said)
+child.send_signal(signal.SIGINT)
+must("it wrote what the dead one had not", child.wait(60) == 0, child.returncode)
 # A predecessor that was only asleep.
 sleeper = start(own, f"{state}/sleeper.log")
 time.sleep(4)
