@@ -113,6 +113,17 @@ impl Lane {
         }
     }
 
+    /// Learns where partitions begin of which nothing has come. A restart goes on from there, whatever `start` says then.
+    fn begin(&mut self) {
+        for n in 0..self.view.partitions.len() {
+            let (partition, start) = (self.view.partitions[n].partition, self.view.partitions[n].start);
+            if self.position(partition).is_none() {
+                self.set_position(partition, start);
+                self.starts.push((partition, start));
+            }
+        }
+    }
+
     /// Hands a chunk out.
     fn pass(&mut self, chunk: Chunk, workers: &Workers) {
         self.set_position(chunk.partition, chunk.next);
@@ -142,6 +153,7 @@ impl Lane {
         self.drained = taken.drained;
         self.ended = taken.ended;
         self.view = taken.view;
+        self.begin();
         if let Some(chunk) = &self.head {
             self.time = chunk.source_time.unwrap_or(self.time);
             self.empty_since = None;

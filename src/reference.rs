@@ -25,6 +25,8 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
     ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written; the run goes on, and the ones before stand"),
     ("CLIENT_FAILED", true, "librdkafka gave up"),
+    ("CLUSTER_CHANGED", false, "a connection's brokers are those of another cluster than the one that was read"),
+    ("CLUSTER_TWICE", false, "two connections have outputs on the same cluster"),
     ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
     ("FILE_NOT_WRITTEN", false, "an output file can't be created or written"),
     ("FILE_REPLACED", false, "a file was replaced by another one of its name while it was followed"),

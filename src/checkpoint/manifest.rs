@@ -31,6 +31,9 @@ pub struct Manifest {
     /// By Kafka connection that is written exactly once: the newest tick of its progress records when this was taken.
     #[serde(default)]
     pub progress: std::collections::BTreeMap<String, Tick>,
+    /// The clusters of those connections, by their names for themselves.
+    #[serde(default)]
+    pub clusters: std::collections::BTreeMap<String, String>,
     /// Files of entries, the oldest first; the last one is this checkpoint's own.
     pub entries: Vec<EntriesFile>,
 }

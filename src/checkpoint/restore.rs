@@ -105,5 +105,5 @@ pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, 
         std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path).ok()?, limit), &mut head).ok()?;
         Some((*partition, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&head))))
     };
-    positions.iter().filter_map(fingerprint).collect()
+    positions.iter().filter(|(_, position)| *position > 0).filter_map(fingerprint).collect()
 }

@@ -18,6 +18,7 @@ use crate::{
     engine::{Command, SavePart, Tick, worker::Workers},
     failpoint,
     ledger::{LedgerSave, SharedLedger},
+    log::kafka::group::Groups,
     plan::Plan,
     sink::Written,
     telemetry,
@@ -45,6 +46,8 @@ struct Chain {
     next: u64,
     /// How far the outputs are written.
     written: Written,
+    /// Who is told what checkpoints cover.
+    groups: Groups,
     /// The run ends.
     ending: bool,
 }
@@ -63,7 +66,8 @@ impl Taker {
         let (saves, saved) = unbounded();
         let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
-        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next, written, ending: false };
+        let groups = Groups::of(&plan);
+        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next, written, groups, ending: false };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || {
@@ -106,7 +110,9 @@ impl Taker {
         chain.ending = true;
         let (saves, saved) = unbounded();
         let _ = saves.send(ledger.read().save());
-        match chain.take(&never(), &saved, |command| workers.all(&command)) {
+        let taken = chain.take(&never(), &saved, |command| workers.all(&command));
+        chain.groups.finish();
+        match taken {
             // Given up: the outputs are behind, and say why.
             Ok(()) | Err(Given::Up) => Ok(()),
             Err(Given::Failed(error)) => Err(error),
@@ -142,6 +148,7 @@ impl Chain {
             comparisons: manifest::comparisons(&self.plan),
             ledger: save,
             progress,
+            clusters: self.written.clusters(),
             entries: files.clone(),
         };
         failpoint::reach("checkpoint-write");
@@ -152,6 +159,8 @@ impl Chain {
         if let Some(oldest) = super::folder::list(self.folder.path()).last() {
             self.written.needed_from(oldest.tick);
         }
+        let sources = &manifest.ledger.sources;
+        self.groups.cover(|source| sources.get(source).map_or(&[][..], |of| &of.positions));
         self.next = manifest.tick.max(self.next) + 1;
         self.files = files;
         let seconds = begun.elapsed().as_secs_f64();

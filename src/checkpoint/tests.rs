@@ -25,6 +25,7 @@ fn publish(folder: &Folder, tick: u64, before: Vec<EntriesFile>, keep: usize) ->
         comparisons: Vec::new(),
         ledger: LedgerSave { tick, ..LedgerSave::default() },
         progress: std::collections::BTreeMap::new(),
+        clusters: Default::default(),
         entries: before.into_iter().chain([file]).collect(),
     };
     folder.publish(&manifest, keep).unwrap();
@@ -121,6 +122,7 @@ fn empty() -> Manifest {
         comparisons: Vec::new(),
         ledger: LedgerSave::default(),
         progress: std::collections::BTreeMap::new(),
+        clusters: Default::default(),
         entries: Vec::new(),
     }
 }

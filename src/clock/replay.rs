@@ -163,7 +163,8 @@ impl Lane {
 
     /// Everything of a partition below a position was handed out, or is not there any more (transaction markers, compaction).
     fn is_at(&self, partition: i32, next: i64) -> bool {
-        let passed = || self.drained && self.head.is_none() && self.view.partitions.iter().any(|p| p.partition == partition && p.next >= next);
+        let drained = self.drained && self.head.is_none();
+        let passed = || self.view.partitions.iter().any(|p| p.partition == partition && (p.start >= next || (drained && p.next >= next)));
         self.position(partition).is_some_and(|at| at >= next) || self.aside.iter().any(|chunk| chunk.partition == partition) || passed()
     }
 

@@ -68,7 +68,12 @@ impl Reader<'_> {
         self.feed.update(|view| {
             view.asked_ms = Some(wall_ms());
             view.behind_bytes = places.iter().map(|(start, end)| end.saturating_sub(*start)).sum();
-            let partition = |(i, (start, end)): (usize, &(u64, u64))| PartitionView { partition: i as i32, next: *start as i64, end: Some(*end as i64) };
+            let partition = |(i, (start, end)): (usize, &(u64, u64))| PartitionView {
+                partition: i as i32,
+                start: *start as i64,
+                next: *start as i64,
+                end: Some(*end as i64),
+            };
             view.partitions = places.iter().enumerate().map(partition).collect();
             view.backlog_done = view.behind_bytes == 0;
         });

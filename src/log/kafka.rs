@@ -1,7 +1,7 @@
 //! A Kafka topic as a log: all its partitions, by one consumer of its own.
 //!
-//! Partitions are assigned by hand: there is no consumer group, and nothing is ever acknowledged to the broker (what is
-//! read is known from the checkpoint). Offset gaps are normal (transaction markers, compaction), so a position is "the next
+//! Partitions are assigned by hand: no consumer group is joined, and where to go on is known from the checkpoint (`group`
+//! tells the brokers of it, for those who watch lags). Offset gaps are normal (transaction markers, compaction), so a position is "the next
 //! offset to ask for", never a count.
 //!
 //! ```text
@@ -44,6 +44,7 @@ use crate::{
 };
 
 pub mod client;
+pub mod group;
 mod topic_id;
 pub(crate) mod watch;
 
@@ -72,6 +73,8 @@ pub struct TopicSpec {
     pub start: Start,
     /// The id of the topic that `start` was said of, if it is known: another topic of the same name is not read.
     pub identity: Option<String>,
+    /// `start` is how far the topic was read before: a partition that it does not name is new since then.
+    pub goes_on: bool,
     pub heartbeat: Heartbeat,
 }
 
@@ -145,6 +148,8 @@ pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: Source
 /// What the reader knows of one partition.
 #[derive(Debug, Default)]
 struct Partition {
+    /// Where reading began.
+    start: i64,
     /// The next offset to send: everything before it has been sent.
     next: i64,
     /// The end when the reader started.
@@ -289,7 +294,7 @@ impl Reader<'_> {
             }
             Start::Offsets(offsets) => self.at_offsets(offsets, &lows, &ends)?,
         };
-        self.partitions = (0..count).map(|p| Partition { next: starts[p], start_end: ends[p], ..Partition::default() }).collect();
+        self.partitions = (0..count).map(|p| Partition { start: starts[p], next: starts[p], start_end: ends[p], ..Partition::default() }).collect();
         let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).collect();
         self.assign(&topic, &places)?;
         if let Some(ends) = beats {
@@ -302,6 +307,13 @@ impl Reader<'_> {
     /// Positions to start from, checked against what the topic holds.
     fn at_offsets(&self, offsets: &BTreeMap<i32, i64>, lows: &[i64], ends: &[i64]) -> Result<Vec<i64>, LogError> {
         let mut starts = lows.to_vec();
+        if self.spec.goes_on {
+            let known = offsets.keys().max().map_or(0, |last| *last as usize + 1);
+            if known > lows.len() {
+                return Err(self.fewer(lows.len(), known));
+            }
+            (0..).zip(lows).filter(|(partition, _)| !offsets.contains_key(partition)).try_for_each(|(partition, low)| self.unread(partition, *low))?;
+        }
         for (&partition, &offset) in offsets {
             let Some(start) = starts.get_mut(partition as usize) else {
                 return Err(self.stop("PARTITION_UNKNOWN", format!("has {} partitions, and none of number {partition} to start from", lows.len())));
@@ -480,8 +492,9 @@ impl Reader<'_> {
             Seen::Grown(new) => {
                 if self.until == Until::Forever {
                     for (partition, low) in &new {
+                        self.unread(*partition, *low)?;
                         tracing::info!(topic = self.spec.topic, partition, "new partition");
-                        self.partitions.push(Partition { next: *low, start_end: *low, ..Partition::default() });
+                        self.partitions.push(Partition { start: *low, next: *low, start_end: *low, ..Partition::default() });
                     }
                     let topic = self.spec.topic.clone();
                     self.assign(&topic, &new)?;
@@ -490,8 +503,7 @@ impl Reader<'_> {
             }
             Seen::Fewer(0) => return Err(self.stop("TOPIC_GONE", "does not exist any more".into()).into()),
             Seen::Fewer(n) => {
-                let had = self.partitions.len();
-                return Err(self.stop("PARTITIONS_FEWER", format!("has {n} partitions where it had {had}")).into());
+                return Err(self.fewer(n, self.partitions.len()).into());
             }
             Seen::Replaced { was, is } => {
                 return Err(self.replaced(&was, &is).into());
@@ -575,7 +587,7 @@ impl Reader<'_> {
             for (p, place) in self.partitions.iter().enumerate() {
                 match view.partitions.get_mut(p) {
                     Some(known) => known.next = place.next,
-                    None => view.partitions.push(PartitionView { partition: p as i32, next: place.next, end: None }),
+                    None => view.partitions.push(PartitionView { partition: p as i32, start: place.start, next: place.next, end: None }),
                 }
             }
             if let Some((asked_ms, ends)) = ends {
@@ -665,7 +677,21 @@ impl Reader<'_> {
         Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
     }
 
+    /// A partition that is new is read from its beginning; has it lost that already?
+    fn unread(&self, partition: i32, low: i64) -> Result<(), LogError> {
+        if low > 0 { Err(self.gone(partition, 0, low)) } else { Ok(()) }
+    }
+
+    fn fewer(&self, is: usize, was: usize) -> LogError {
+        self.stop("PARTITIONS_FEWER", format!("has {is} partitions where it had {was}"))
+    }
+
     fn replaced(&self, was: &str, is: &str) -> LogError {
+        let (old, new) = (topic_id::cluster(was), topic_id::cluster(is));
+        if old != new {
+            let brokers = &self.spec.brokers;
+            return self.stop("CLUSTER_CHANGED", format!("was read from the cluster {old}, and the brokers at {brokers} are of the cluster {new}"));
+        }
         self.stop("TOPIC_REPLACED", format!("is another topic of the same name (id {is}, was {was})"))
     }
 

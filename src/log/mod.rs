@@ -80,6 +80,8 @@ impl std::error::Error for LogError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionView {
     pub partition: i32,
+    /// Where reading began.
+    pub start: i64,
     /// The next position to read: everything before it has been sent.
     pub next: i64,
     /// The position after the last message when the log was last asked.
@@ -335,6 +337,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
                     properties: properties.clone(),
                     topic: topic.clone(),
                     start: if at.positions.is_empty() { start.clone() } else { Start::Offsets(at.positions.iter().copied().collect()) },
+                    goes_on: !at.positions.is_empty(),
                     identity: at.identity.clone(),
                     heartbeat: heartbeat.clone(),
                 },

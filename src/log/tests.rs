@@ -15,7 +15,7 @@ fn numbers(count: i64, queue_chunks: usize) -> LogHandle {
                 return Ok(());
             }
             feed.update(|view| {
-                view.partitions = vec![PartitionView { partition: 0, next: n, end: Some(count) }];
+                view.partitions = vec![PartitionView { partition: 0, start: 0, next: n, end: Some(count) }];
                 view.caught_up = n == count;
             });
         }

@@ -35,6 +35,9 @@ pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -
     let found = path.map(folder::list).unwrap_or_default();
     let exact = if exactly { exact::connections(plan) } else { Vec::new() };
     let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(error) = exact::twice(plan, &exact) {
+        return Err(error.into());
+    }
     let of = fingerprint(plan);
     let ever = exact.iter().filter_map(|exact| exact.chain.as_ref()).map(|chain| chain.last).max().unwrap_or(0);
     let anew = |exact: Vec<Exact>| {
@@ -92,7 +95,9 @@ pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -
     let restore = chosen.map(|manifest| Restore::read(plan, path.expect("it has the checkpoint"), manifest)).transpose()?;
     let at = match (&restore, newest) {
         (Some(restore), _) => restore.at(),
-        (None, Some(chain)) if !again.is_empty() => chain.starts(plan.sources.len()).into_iter().map(|positions| At { positions, identity: None }).collect(),
+        (None, Some(chain)) if !again.is_empty() => {
+            chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity }).collect()
+        }
         _ => vec![At::default(); plan.sources.len()],
     };
     let exact = exact.into_iter().map(|exact| {
@@ -105,10 +110,17 @@ pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -
     Ok(Start { restore, at, last: from, again, exact: exact.collect() })
 }
 
-/// A checkpoint knows of progress records that are not there.
+/// A checkpoint knows of progress records that are not there, or of another cluster.
 fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sink::SinkError> {
-    let known = *manifest.progress.get(&plan.connections[exact.connection].name)?;
-    let last = exact.chain.as_ref().map_or(0, |chain| chain.last);
-    (known > last)
-        .then(|| exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and the newest is {last}", manifest.tick)))
+    let name = &plan.connections[exact.connection].name;
+    if let Some(was) = manifest.clusters.get(name).filter(|was| Some(*was) != exact.cluster.as_ref()) {
+        return Some(exact::moved(plan, exact, was));
+    }
+    let known = *manifest.progress.get(name)?;
+    let newest = match &exact.chain {
+        Some(chain) if chain.last >= known => return None,
+        Some(chain) => format!("the newest is {}", chain.last),
+        None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
+    };
+    Some(exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick)))
 }

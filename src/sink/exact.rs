@@ -75,6 +75,8 @@ pub struct Exact {
     pub chain: Option<Chain>,
     to: Box<dyn Transact>,
     run: String,
+    /// The cluster's name for itself, if it gives one.
+    pub cluster: Option<String>,
 }
 
 /// From where writing goes on.
@@ -110,8 +112,24 @@ impl Exact {
             return Err(lost(plan, connection, "it was emptied"));
         }
         let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
-        Ok(Exact { connection, chain, to: Box::new(to), run })
+        let cluster = to.cluster_id();
+        Ok(Exact { connection, chain, to: Box::new(to), run, cluster })
     }
+}
+
+/// Two connections to one cluster would write under one name, and fence each other.
+pub fn twice(plan: &Plan, all: &[Exact]) -> Option<SinkError> {
+    let same = |(n, of): (usize, &Exact)| {
+        let other = all[..n].iter().find(|other| of.cluster.is_some() && other.cluster == of.cluster)?;
+        let name = |of: &Exact| plan.connections[of.connection].name.clone();
+        Some(SinkError {
+            code: "CLUSTER_TWICE",
+            message: format!("connections `{}` and `{}` have outputs on the same cluster, which a deployment writes to as one", name(other), name(of)),
+            remedy: "let the outputs of that cluster name one connection".into(),
+            retry: false,
+        })
+    };
+    all.iter().enumerate().find_map(same)
 }
 
 fn topic(plan: &Plan, connection: ConnectionId) -> String {
@@ -119,6 +137,18 @@ fn topic(plan: &Plan, connection: ConnectionId) -> String {
 }
 
 const REMEDY: &str = "empty the output topics and start anew with `tieout run --fresh`; nobody knows what of them is right";
+
+/// The cluster of a connection is not the one that was written to.
+pub fn moved(plan: &Plan, exact: &Exact, was: &str) -> SinkError {
+    let name = &plan.connections[exact.connection].name;
+    let is = exact.cluster.as_deref().unwrap_or("one that gives no name");
+    SinkError {
+        code: "CLUSTER_CHANGED",
+        message: format!("the outputs of connection `{name}` were written to the cluster {was}, and its brokers are of the cluster {is}"),
+        remedy: "name the brokers of that cluster; or start anew with `tieout run --fresh` and empty output topics".into(),
+        retry: false,
+    }
+}
 
 /// Progress records that were there are not.
 pub fn lost(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
@@ -160,6 +190,9 @@ impl ExactWriter {
     pub fn new(plan: &Arc<Plan>, exact: Exact, from: From, of: &str, status: Arc<WriterStatus>) -> ExactWriter {
         let mine = (0..plan.outputs.len()).filter(|output| plan.outputs[*output].connection == exact.connection);
         status.tick.store(if from.parts.is_some() { from.written.saturating_sub(1) } else { from.written }, Ordering::Release);
+        if let Some(cluster) = &exact.cluster {
+            let _ = status.cluster.set(cluster.clone());
+        }
         ExactWriter {
             name: plan.connections[exact.connection].name.clone(),
             encoders: mine.map(|output| Encoder::new(plan.clone(), output)).collect(),

@@ -13,7 +13,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -130,6 +130,8 @@ pub struct WriterStatus {
     trouble: Mutex<Option<String>>,
     /// The oldest checkpoint's tick: what progress records say of it and before is not needed.
     needed: AtomicU64,
+    /// The cluster's name for itself, of a connection that is written exactly once.
+    cluster: OnceLock<String>,
     /// Nothing more will come: the writer should not wait for ever.
     closing: AtomicBool,
 }
@@ -281,6 +283,11 @@ impl Written {
     /// By Kafka connection that is written exactly once: the newest tick that is committed.
     pub fn progress(&self) -> std::collections::BTreeMap<String, Tick> {
         self.0.iter().filter(|(_, exact, _)| *exact).map(|(name, _, status)| (name.clone(), status.tick())).collect()
+    }
+
+    /// By Kafka connection that is written exactly once: its cluster's name for itself, where it gives one.
+    pub fn clusters(&self) -> std::collections::BTreeMap<String, String> {
+        self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.clone()))).collect()
     }
 
     /// The writers by name: of an output, or of a Kafka connection that is written exactly once.

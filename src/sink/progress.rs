@@ -69,6 +69,9 @@ pub struct SourceAt {
     /// Where reading began, of partitions that are new at this tick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<(i32, i64)>,
+    /// What tells the log from another one of its name; lacking: not known, or as before in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -94,8 +97,9 @@ impl Progress {
 #[derive(Debug, Default)]
 pub struct Notes {
     ticks: Vec<TickAt>,
-    /// By source, its positions at the newest of them.
+    /// By source, its positions at the newest of them, and its log's identity.
     positions: Vec<Vec<(i32, i64)>>,
+    logs: Vec<Option<String>>,
 }
 
 impl Notes {
@@ -103,18 +107,22 @@ impl Notes {
     pub fn add(&mut self, output: &TickOutput) {
         let first = self.ticks.is_empty();
         self.positions.resize(output.sealed.len(), Vec::new());
-        let note = |(known, of): (&mut Vec<(i32, i64)>, &SealedSource)| {
+        self.logs.resize(output.sealed.len(), None);
+        let note = |((known, log), of): ((&mut Vec<(i32, i64)>, &mut Option<String>), &SealedSource)| {
             let changed = first || *known != of.positions;
             known.clone_from(&of.positions);
+            let other = first || *log != of.identity;
+            log.clone_from(&of.identity);
             SourceAt {
                 positions: changed.then(|| of.positions.clone()),
                 caught_up: of.caught_up,
                 trouble: of.trouble.clone(),
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
+                log: of.identity.clone().filter(|_| other),
             }
         };
-        let sources = self.positions.iter_mut().zip(&output.sealed).map(note).collect();
+        let sources = self.positions.iter_mut().zip(&mut self.logs).zip(&output.sealed).map(note).collect();
         self.ticks.push(TickAt { tick: output.tick, wall_ms: output.wall_ms, hydrated: output.hydrated, sources });
     }
 
@@ -136,6 +144,9 @@ impl Notes {
         std::mem::take(&mut self.ticks)
     }
 }
+
+/// Where reading of a source began, and what tells its log from another one of its name.
+pub type Began = (Vec<(i32, i64)>, Option<String>);
 
 /// The records of one deployment that count: from the newest beginning, or from the oldest that is still there.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,6 +198,7 @@ impl Chain {
                 trouble: of.trouble.clone(),
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
+                identity: of.log.clone(),
                 ..SealedSource::default()
             };
             let sources = positions.iter().zip(&at.sources).map(source).collect();
@@ -205,10 +217,10 @@ impl Chain {
         self.ticks.iter().filter(|sealed| sealed.tick > tick).cloned().collect()
     }
 
-    /// By source: where reading began.
-    pub fn starts(&self, sources: usize) -> Vec<Vec<(i32, i64)>> {
-        let of = |source: usize| self.ticks.iter().filter_map(|sealed| sealed.sources.get(source)).flat_map(|of| of.start.iter().copied()).collect();
-        (0..sources).map(of).collect()
+    /// By source: where reading began, and the log's identity if it is known.
+    pub fn starts(&self, sources: usize) -> Vec<Began> {
+        let of = |source: usize| self.ticks.iter().filter_map(move |sealed| sealed.sources.get(source));
+        (0..sources).map(|source| (of(source).flat_map(|of| of.start.iter().copied()).collect(), of(source).find_map(|of| of.identity.clone()))).collect()
     }
 }
 

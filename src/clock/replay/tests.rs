@@ -51,7 +51,7 @@ fn messages_are_cut_at_the_offset_whatever_is_lacking_around_it() {
 
 /// Steps a lane through the positions of ticks: what each tick gets, by partition.
 fn stepped(chunks: Vec<Chunk>, ends: &[i64], ticks: &[Vec<(i32, i64)>]) -> Vec<Vec<Vec<i64>>> {
-    let ends: Vec<PartitionView> = (0..).zip(ends).map(|(partition, end)| PartitionView { partition, next: *end, end: Some(*end) }).collect();
+    let ends: Vec<PartitionView> = (0..).zip(ends).map(|(partition, end)| PartitionView { partition, start: 0, next: *end, end: Some(*end) }).collect();
     let log = spawn(1, "scripted", 2, move |feed| {
         for chunk in chunks {
             if feed.send(chunk).is_err() {

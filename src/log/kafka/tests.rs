@@ -44,6 +44,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         topic: topic.into(),
         start: Start::Beginning,
         identity: None,
+        goes_on: false,
         heartbeat: Heartbeat::Auto,
     }
 }

@@ -1,4 +1,5 @@
-//! The identity of a topic: a topic that was deleted and created again has the old name and another id.
+//! The identity of a topic: a topic that was deleted and created again has the old name and another id; and so has one of the
+//! same name in another cluster.
 //!
 //! The Rust wrapper has no call for it, so librdkafka's own is used here, and only here.
 
@@ -11,8 +12,19 @@ use rdkafka::{
 
 use super::Context;
 
-/// The id that the cluster gives for a topic; `None` if it gives none (old brokers), or does not answer in time.
+/// The cluster's name for a topic and for itself; `None` if it gives none (old brokers), or does not answer in time.
 pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> Option<String> {
+    let id = topic_id(consumer, topic, patience)?;
+    let cluster = consumer.client().fetch_cluster_id(patience)?;
+    Some(format!("{id} {cluster}"))
+}
+
+/// The cluster's part of an identity.
+pub fn cluster(identity: &str) -> &str {
+    identity.split_once(' ').map_or("", |(_, cluster)| cluster)
+}
+
+fn topic_id(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> Option<String> {
     let name = CString::new(topic).ok()?;
     let client = consumer.client().native_ptr();
     // Safety: every pointer made here is destroyed here, after its last use; what `result`, `topics` and `id` point to

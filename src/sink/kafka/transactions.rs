@@ -125,6 +125,11 @@ impl Transactions {
         Transactions::new(cluster.clone(), name, Vec::new(), "").fence_patiently().map(drop)
     }
 
+    /// The cluster's name for itself, if it gives one.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.producer.as_ref()?.client().fetch_cluster_id(STEP)
+    }
+
     fn fence_patiently(&self) -> Result<BaseProducer<Deliveries>, SinkError> {
         let begun = Instant::now();
         loop {

@@ -78,5 +78,5 @@ fn parts_of_a_tick_are_counted() {
 #[test]
 fn it_knows_where_reading_began() {
     let chain = Chain::of(&[begins(record(0, &[1]))]).unwrap().unwrap();
-    assert_eq!(chain.starts(2), [vec![], vec![(0, 5)]]);
+    assert_eq!(chain.starts(2), [(vec![], None), (vec![(0, 5)], None)]);
 }

@@ -1,5 +1,5 @@
 """Feeds tieout, kills it again and again, and at last lets it finish. Started by tests/real/transactions."""
-import json, os, random, signal, subprocess, sys, threading, time
+import collections, json, os, random, signal, subprocess, sys, threading, time
 
 here = sys.argv[1]
 kills, broker_every, seed = (int(os.environ.get(n, d)) for n, d in (("KILLS", "20"), ("BROKER", "5"), ("SEED", "1")))
@@ -7,12 +7,53 @@ state, data = os.environ["STATE"], os.environ["TIEOUT_DATA"]
 rng, feed_rng = random.Random(seed), random.Random(seed + 1)
 POINTS = ["before-produce", "before-commit", "produced", "after-commit", "checkpoint-write", "checkpoint-rename"]
 KEYS = 25_000
-os.makedirs(data, exist_ok=True)
-files = {name: open(f"{data}/{name}.ndjson", "a") for name in ("plan", "payment")}
+SOURCE = os.environ["SOURCE"]
+BROKERS = [state] if SOURCE == "file" else [state, f"{state}/second"]
+
+
+class File:
+    """An input that is a file."""
+
+    def __init__(self, name):
+        os.makedirs(data, exist_ok=True)
+        self.file, self.flush = open(f"{data}/{name}.ndjson", "a"), lambda: self.file.flush()
+
+    def put(self, key, row):
+        self.file.write('{"key": %s, "value": %s}\n' % (key, row))
+
+    def end(self):
+        self.file.close()
+        return [self.file.name, os.path.getsize(self.file.name)]
+
+
+class Topic:
+    """An input that is a topic, through Kafka's own producer; what it did not deliver is not in the topic, and not expected."""
+
+    def __init__(self, name):
+        broker = os.environ["KAFKA_BOOTSTRAP" if name == "plan" else "KAFKA_SECOND"]
+        command = f"{here}/stand kafka org.apache.kafka.tools.ConsoleProducer --bootstrap-server {broker} --topic in.{name} --timeout 5 "
+        command += "--message-send-max-retries 1000000 --max-block-ms 600000 --reader-property parse.key=true --reader-property null.marker=null "
+        command += "--command-property delivery.timeout.ms=600000 --command-property linger.ms=5"
+        self.child = subprocess.Popen(command.split(), stdin=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL, stderr=open(f"{state}/in.{name}.log", "w"))
+        self.flush = self.child.stdin.flush
+
+    def put(self, key, row):
+        self.child.stdin.write(f"{key}\t{row}\n")
+
+    def end(self):
+        self.child.stdin.close()
+        assert self.child.wait(120) == 0
+        return None
+
+
+inputs = {name: (File if SOURCE == "file" else Topic)(name) for name in ("plan", "payment")}
+newest = {name: collections.deque(maxlen=3000) for name in inputs}
 
 
 def put(name, key, row):
-    files[name].write(json.dumps({"key": {"id": key}, "value": row}) + "\n")
+    record = (json.dumps({"id": key}), json.dumps(row))
+    newest[name].append(record)
+    inputs[name].put(*record)
 
 
 def some(n):
@@ -23,8 +64,14 @@ def some(n):
         put("plan", key, row)
         if feed_rng.random() < 0.9:
             put("payment", key, row and {"id": key, "amount": amount * 2, "state": word})
-    for file in files.values():
-        file.flush()
+    # Now and then a range comes again, as from a connector that was killed.
+    if feed_rng.random() < 0.02:
+        for name in inputs:
+            first = feed_rng.randrange(len(newest[name]))
+            for record in list(newest[name])[first : first + feed_rng.randrange(1, 300)]:
+                inputs[name].put(*record)
+    for of in inputs.values():
+        of.flush()
 
 
 # A backlog whose first tick is written in several parts.
@@ -54,7 +101,7 @@ def start(failpoint=None):
     env = dict(os.environ, TIEOUT_KEEP="2" if os.environ.get("FORGET") else "1000")
     if failpoint:
         env["TIEOUT_FAILPOINT"] = failpoint
-    command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
+    command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"]]
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, preexec_fn=hears)
 
 
@@ -70,9 +117,10 @@ try:
         child = start(point and f"{point}:{chance}")
         if broker_every and n % broker_every == broker_every - 1:
             time.sleep(rng.uniform(0.5, 3))
-            subprocess.run([f"{here}/stand", "kill", "broker"], check=True)
+            of = dict(os.environ, STATE=rng.choice(BROKERS))
+            subprocess.run([f"{here}/stand", "kill", "broker"], check=True, env=of)
             time.sleep(rng.choice([0, 1, 15]))
-            subprocess.run([f"{here}/stand", "again", "broker"], check=True)
+            subprocess.run([f"{here}/stand", "again", "broker"], check=True, env=of)
             count["broker"] += 1
         try:
             child.wait(8 if point else rng.uniform(0.2, 4))
@@ -97,8 +145,8 @@ finally:
     done.set()
     feeder.join()
 print(file=sys.stderr)
+ends = {name: of.end() for name, of in inputs.items()}
 child = start()
-ends = {name: os.path.getsize(f"{data}/{name}.ndjson") for name in files}
 deadline = time.time() + 90
 time.sleep(5)
 while time.time() < deadline:

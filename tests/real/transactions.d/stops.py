@@ -16,7 +16,7 @@ def start(data_dir, log, port_by_one=0, failpoint=None):
     env = dict(os.environ, TIEOUT_STATE=data_dir, TIEOUT_LISTEN=f"{host}:{int(port) + port_by_one}")
     if failpoint:
         env["TIEOUT_FAILPOINT"] = failpoint
-    command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/config.yaml"]
+    command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"]]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(log, "w"), preexec_fn=hears)
 
 
@@ -46,7 +46,7 @@ def grow():
 
 def command(*args, data_dir=None):
     env = dict(os.environ, **({"TIEOUT_STATE": data_dir} if data_dir else {}))
-    done = subprocess.run([os.environ["TIEOUT"], *args, "--config", f"{here}/transactions.d/config.yaml"], env=env, capture_output=True, text=True)
+    done = subprocess.run([os.environ["TIEOUT"], *args, "--config", os.environ["CONFIG"]], env=env, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 

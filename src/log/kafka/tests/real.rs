@@ -61,6 +61,7 @@ impl Broker {
             topic: topic.into(),
             start,
             identity: None,
+            goes_on: false,
             heartbeat: Heartbeat::None,
         }
     }
@@ -169,6 +170,73 @@ fn real_messages_gone_from_retention_are_a_named_stop() {
     let error = ends_with(begin(broker.spec(&topic, from), Until::Forever), "OFFSET_GONE");
     assert!(error.message.contains("partition 0 begins at 6"), "{error}");
     assert_eq!(offsets(begin(broker.spec(&topic, Start::Beginning), Until::End)), [6, 7, 8, 9]);
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_retention_that_passes_a_reader_which_is_held_up_is_a_named_stop() {
+    let broker = Broker::new();
+    let topic = broker.topic("passed", 1);
+    broker.put(&topic, 0, (0..60_000).map(|n| (1_700_000_000_000, format!("{n} {}", "x".repeat(1_000)))));
+    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
+    // Nobody receives: its queues fill, and it stands still in the middle of the topic.
+    let begun = Instant::now();
+    while log.chunks.len() < QUEUE_CHUNKS {
+        assert!(begun.elapsed() < WAIT);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut upto = TopicPartitionList::new();
+    upto.add_partition_offset(&topic, 0, Offset::Offset(59_000)).unwrap();
+    broker.runtime.block_on(broker.admin.delete_records(&upto, &options())).unwrap();
+    let (mut next, mut gap) = (0, false);
+    while let Ok(chunk) = log.chunks.recv_timeout(WAIT) {
+        for message in messages(&chunk) {
+            gap |= message.1 != next;
+            next = message.1 + 1;
+        }
+    }
+    let error = log.finish().unwrap_err();
+    assert_eq!((error.code, gap), ("OFFSET_GONE", false), "{error}");
+    assert!(next < 59_000 && error.message.contains("begins at 59000"), "{next}: {error}");
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_what_changed_between_two_runs_is_named() {
+    let broker = Broker::new();
+    let topic = broker.topic("between", 2);
+    broker.put(&topic, 0, numbers(0, 3));
+    let log = begin(broker.spec(&topic, Start::End), Until::Forever);
+    until(&log, |view| view.caught_up && view.identity.is_some());
+    let view = log.status.view();
+    // Also of a partition that has nothing: a restart would not know where to begin.
+    assert_eq!(view.partitions.iter().map(|p| (p.start, p.next)).collect::<Vec<_>>(), [(3, 3), (0, 0)]);
+    let again = |positions: &[(i32, i64)]| TopicSpec {
+        goes_on: true,
+        identity: view.identity.clone(),
+        ..broker.spec(&topic, Start::Offsets(positions.iter().copied().collect()))
+    };
+    drop(log);
+    ends_with(begin(again(&[(0, 3), (1, 0), (2, 0)]), Until::Forever), "PARTITIONS_FEWER");
+    let mut elsewhere = again(&[(0, 3), (1, 0)]);
+    elsewhere.identity = elsewhere.identity.map(|is| format!("{}-of-old", is));
+    let error = ends_with(begin(elsewhere, Until::Forever), "CLUSTER_CHANGED");
+    assert!(error.message.contains("-of-old"), "{error}");
+    // A new partition is read from its beginning, if it still has that.
+    broker.runtime.block_on(broker.admin.create_partitions([&NewPartitions::new(&topic, 3)], &options())).unwrap()[0].as_ref().unwrap();
+    broker.put(&topic, 2, numbers(0, 4));
+    assert_eq!(read_all(begin(again(&[(0, 3), (1, 0)]), Until::End)).0.iter().map(|m| (m.0, m.1)).collect::<Vec<_>>(), [(2, 0), (2, 1), (2, 2), (2, 3)]);
+    let mut upto = TopicPartitionList::new();
+    upto.add_partition_offset(&topic, 2, Offset::Offset(2)).unwrap();
+    broker.runtime.block_on(broker.admin.delete_records(&upto, &options())).unwrap();
+    ends_with(begin(again(&[(0, 3), (1, 0)]), Until::Forever), "OFFSET_GONE");
+    // Another topic of its name.
+    broker.runtime.block_on(broker.admin.delete_topics(&[&topic], &options())).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let waits = begin(again(&[(0, 3), (1, 0)]), Until::Forever);
+    until(&waits, |view| view.trouble.is_some());
+    broker.create(&topic, 2);
+    ends_with(waits, "TOPIC_REPLACED");
 }
 
 #[test]

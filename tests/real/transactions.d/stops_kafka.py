@@ -1,0 +1,134 @@
+"""What happens around inputs that are topics: growth, retention, other brokers, other topics of the same name. Started by
+tests/real/transactions after its check."""
+import json, os, signal, subprocess, sys, time
+
+here, state, own = sys.argv[1], os.environ["STATE"], os.environ["TIEOUT_STATE"]
+BUS, SECOND = os.environ["KAFKA_BOOTSTRAP"], os.environ["KAFKA_SECOND"]
+faults = 0
+
+
+def hears():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(log, **env):
+    command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"]]
+    to = open(f"{state}/{log}.log", "w")
+    return subprocess.Popen(command, env={**os.environ, **env}, stdout=to, stderr=to, preexec_fn=hears)
+
+
+def kafka(tool, broker, *args, text=None):
+    command = [f"{here}/stand", "kafka", tool, "--bootstrap-server", broker, *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True, input=text).stdout
+
+
+def must(what, holds, said=""):
+    global faults
+    faults += not holds
+    print(what if holds else f"FAULT {what}: {said}", flush=True)
+
+
+def stops(what, child, log, code):
+    try:
+        status = child.wait(90)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        status = "still running"
+    said = open(f"{state}/{log}.log").read()
+    must(f"{what}: {code}", status == 78 and code in said, f"ended with {status}:\n{said[-800:]}")
+
+
+def ends(child):
+    child.send_signal(signal.SIGINT)
+    return child.wait(60)
+
+
+def ready():
+    deadline = time.time() + 60
+    url = f"http://{os.environ['TIEOUT_LISTEN']}/readyz"
+    while subprocess.run(["curl", "-sf", url], capture_output=True).returncode != 0:
+        if time.time() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def produce(keys):
+    for topic, broker, factor in (("in.plan", BUS, 1), ("in.payment", SECOND, 2)):
+        lines = "".join('{"id": %d}\t{"id": %d, "amount": %d, "state": "open"}\n' % (k, k, k * factor) for k in keys)
+        kafka("org.apache.kafka.tools.ConsoleProducer", broker, "--topic", topic, "--reader-property", "parse.key=true", text=lines)
+
+
+def read(topic, broker):
+    out = kafka("org.apache.kafka.tools.consumer.ConsoleConsumer", broker, "--topic", topic, "--from-beginning", "--isolation-level", "read_committed",
+                "--timeout-ms", "4000", "--formatter-property", "print.key=true", "--formatter-property", "print.partition=true")
+    return [line.split("\t") for line in out.splitlines() if line.startswith("Partition:")]
+
+
+def partitions_of(topic, broker):
+    return {line[0] for line in read(topic, broker)}
+
+
+def delete_records(broker, topic, partitions):
+    what = {"partitions": [{"topic": topic, "partition": p, "offset": -1} for p in range(partitions)], "version": 1}
+    with open(f"{state}/delete.json", "w") as file:
+        json.dump(what, file)
+    kafka("org.apache.kafka.tools.DeleteRecordsCommand", broker, "--offset-json-file", f"{state}/delete.json")
+
+
+# The group knows what the last checkpoint covers: everything.
+told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
+lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
+must("the group has no lag after a stop", lags == ["0", "0", "0"], told)
+
+# Partitions that come while it runs, and a kill before and after they are read.
+child = start("grown")
+must("it goes on", ready())
+for topic, broker in (("in.plan", BUS), ("in.payment", SECOND)):
+    kafka("org.apache.kafka.tools.TopicCommand", broker, "--alter", "--topic", topic, "--partitions", "5")
+produce(range(100_000, 100_200))
+must("new partitions have records", len(partitions_of("in.plan", BUS)) == 5)
+time.sleep(6)
+child.kill()
+child.wait()
+produce(range(100_200, 100_400))
+child = start("grown")
+must("it goes on with more partitions", ready())
+time.sleep(2)
+child.kill()
+child.wait()
+# By another name, the same brokers.
+child = start("renamed", KAFKA_BOOTSTRAP=BUS.replace("127.0.0.1", "localhost"))
+must("it goes on with another broker list", ready())
+time.sleep(1)
+must("and stops when asked", ends(child) == 0)
+rows = [json.loads(line[1])["id"] for line in read("out.wanted", BUS)]
+fresh = [k for k in rows if k >= 100_000]
+must("each new row is written, and once", sorted(fresh) == list(range(100_000, 100_400)), f"{len(fresh)} rows, {len(set(fresh))} keys")
+told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
+lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
+must("the group knows the new partitions", lags == ["0"] * 5, told)
+
+stops("another cluster", start("other", KAFKA_BOOTSTRAP=SECOND, KAFKA_SECOND=BUS), "other", "CLUSTER_CHANGED")
+stops("one cluster twice", start("twice", KAFKA_SECOND=BUS, TIEOUT_STATE=f"{state}/twice"), "twice", "CLUSTER_TWICE")
+# Retention passes while it is down: what the replay, or the reading after it, needs is gone.
+child = start("killed")
+must("it goes on after wrong brokers were named", ready())
+produce(range(100_400, 100_500))
+child.kill()
+child.wait()
+produce(range(100_500, 100_900))
+delete_records(SECOND, "in.payment", 5)
+stops("retention between runs", start("retention"), "retention", "OFFSET_GONE")
+# A way on that is no repair: everything anew.
+child = start("fresh", TIEOUT_STATE=f"{state}/fresh")
+code = child.wait(60)
+must("without its checkpoint it does not go on", code == 78, open(f"{state}/fresh.log").read()[-500:])
+# Another topic of the same name, while it runs and between runs.
+for topic, broker in (("in.plan", BUS), ("in.payment", SECOND)):
+    kafka("org.apache.kafka.tools.TopicCommand", broker, "--delete", "--topic", topic)
+time.sleep(2)
+for topic, broker in (("in.plan", BUS), ("in.payment", SECOND)):
+    kafka("org.apache.kafka.tools.TopicCommand", broker, "--create", "--topic", topic, "--partitions", "5")
+stops("another topic between runs", start("replaced"), "replaced", "TOPIC_REPLACED")
+sys.exit(faults > 0)
