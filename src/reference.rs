@@ -42,6 +42,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("PARTITIONS_FEWER", false, "a topic has fewer partitions than before"),
     ("PARTITION_UNKNOWN", false, "`start` names a partition that the topic does not have"),
     ("POSITION_BEYOND_END", false, "`start` names a position after the partition's end"),
+    ("PROGRESS_COMPACTED", false, "the topic of progress records is compacted"),
     ("PROGRESS_GAP", false, "what is written to Kafka can't be made again: progress records or checkpoints are lacking"),
     ("PROGRESS_LOST", false, "progress records that were there are gone"),
     ("PROGRESS_PARTITIONS", false, "the topic of progress records has several partitions"),

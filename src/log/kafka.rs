@@ -234,6 +234,8 @@ impl Reader<'_> {
                 Ok(true) => break,
                 Ok(false) if self.until == Until::End => return Err(self.unknown_topic().into()),
                 Ok(false) => self.trouble(format!("topic `{}` does not exist yet", self.spec.topic)),
+                // A broker that has just started may know less than it will in a moment.
+                Err(End::Failed(error)) if error.code == "PARTITIONS_FEWER" && begun.elapsed() < pace.refresh_every => self.trouble(error.message),
                 Err(End::Failed(error)) if error.retry => {
                     if self.until == Until::End && begun.elapsed() >= pace.give_up_after {
                         return Err(End::Failed(error));

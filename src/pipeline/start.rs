@@ -32,9 +32,14 @@ pub struct Start {
 /// # Errors
 /// The named stops of checkpoints and progress records; brokers that can't be reached.
 pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
-    let found = path.map(folder::list).unwrap_or_default();
     let exact = if exactly { exact::connections(plan) } else { Vec::new() };
     let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
+    choose(plan, path, fresh, exactly, exact)
+}
+
+/// The same, once it is known how far each connection was written.
+fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exact: Vec<Exact>) -> Result<Start, Failure> {
+    let found = path.map(folder::list).unwrap_or_default();
     if let Some(error) = exact::twice(plan, &exact) {
         return Err(error.into());
     }
@@ -124,3 +129,6 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
     };
     Some(exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,20 @@ pub struct From {
     pub begins: bool,
 }
 
+#[cfg(test)]
+impl Exact {
+    /// One that was written so far, and is not written any more.
+    pub fn known(connection: ConnectionId, chain: Option<Chain>, cluster: &str) -> Exact {
+        struct Nowhere;
+        impl Transact for Nowhere {
+            fn write(&mut self, _: &[Outgoing], _: &Progress, _: &mut Tell<'_>) -> Result<(), SinkError> {
+                unreachable!("nothing is written here")
+            }
+        }
+        Exact { connection, chain, to: Box::new(Nowhere), run: "r".into(), cluster: Some(cluster.into()) }
+    }
+}
+
 /// Kafka connections with outputs.
 pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
     let has_outputs = |id: &ConnectionId| plan.outputs.iter().any(|output| output.connection == *id);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
+    admin::{AdminOptions, ResourceSpecifier},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
@@ -24,6 +25,42 @@ const POLL: Duration = Duration::from_millis(100);
 /// The name of the topic of a deployment.
 pub fn name(deployment: &str) -> String {
     format!("tieout-progress-{deployment}")
+}
+
+/// Looks whether the topic keeps its records. One that is compacted loses all but the last; one with a retention of its own
+/// loses those that a tieout needs which was down for longer. A user who may not read the settings is not told.
+///
+/// # Errors
+/// `PROGRESS_COMPACTED`.
+pub fn check(cluster: &Cluster, topic: &str) -> Result<(), SinkError> {
+    let admin = cluster.admin()?;
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    let found = match runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).map(|found| found.into_iter().next()) {
+        Ok(Some(Ok(found))) => found,
+        other => {
+            tracing::debug!(topic, "its settings can't be read: {:?}", other.err());
+            return Ok(());
+        }
+    };
+    let value = |name: &str| found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    let settings: Vec<String> = SETTINGS.iter().map(|(name, wanted)| format!("{name}={wanted}")).collect();
+    let remedy = format!("kafka-configs.sh --alter --topic {topic} --add-config {}", settings.join(","));
+    if value("cleanup.policy").contains("compact") {
+        return Err(SinkError {
+            code: "PROGRESS_COMPACTED",
+            message: format!("topic `{topic}` of connection `{}` is compacted, and keeps only the last of its records", cluster.connection),
+            remedy,
+            retry: false,
+        });
+    }
+    for name in ["retention.ms", "retention.bytes"] {
+        let value = value(name);
+        if value.parse::<i64>().is_ok_and(|limit| limit >= 0) {
+            tracing::warn!(topic, "{name} is {value}: after a longer time down, outputs could not be gone on with; {remedy}");
+        }
+    }
+    Ok(())
 }
 
 /// What the topic holds.

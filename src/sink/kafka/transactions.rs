@@ -21,7 +21,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
-use super::{COMPACTED, Cluster, Deliveries, POLL, message, topic};
+use super::{COMPACTED, Cluster, Deliveries, POLL, delivered, message, topic};
 use crate::{
     engine::Tick,
     failpoint,
@@ -97,6 +97,7 @@ impl Transactions {
                 retry: false,
             });
         }
+        topic::check(&opened.cluster, &opened.progress)?;
         let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
         opened.records = scanned.records.iter().map(|record| record.tick).zip(scanned.offsets.iter().copied()).collect();
         (opened.producer, opened.scanned) = (Some(producer), scanned.end);
@@ -195,10 +196,8 @@ impl Transactions {
         last.payload = Some(&value);
         self.send(producer, &self.progress, last, tell)?;
         failpoint::reach("before-commit");
-        // The client's own flush looks only every 100 ms.
-        let sent = Instant::now();
-        while producer.in_flight_count() > 0 && sent.elapsed() < STEP {
-            producer.poll(Duration::from_millis(1));
+        if !delivered(producer, STEP) && tell(Some(&format!("the brokers have not taken all records for {} s", STEP.as_secs()))) {
+            return Err(Trouble::Abort("the run ends".into()));
         }
         // Here the brokers have the records, and a transaction that is open.
         failpoint::reach("produced");

@@ -1,5 +1,5 @@
 """Contradictions that must stop a start, or a run, by their names. Started by tests/real/transactions after its check."""
-import os, shutil, signal, subprocess, sys, time
+import os, shutil, signal, subprocess, sys, time, urllib.error, urllib.request
 
 here, state = sys.argv[1], os.environ["STATE"]
 TOPIC = "tieout-progress-transactions"
@@ -50,10 +50,31 @@ def command(*args, data_dir=None):
     return done.returncode, done.stdout, done.stderr
 
 
-def must(what, holds, said):
+def must(what, holds, said=""):
     global faults
     faults += not holds
     print(what if holds else f"FAULT {what}: {said}")
+
+
+def ask(path):
+    """Status and text of an answer."""
+    try:
+        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    except OSError:
+        return 0, ""
+    return answer.status, answer.read().decode()
+
+
+def until(holds, seconds=60, then=lambda: None):
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        if holds():
+            return True
+        then()
+        time.sleep(0.2)
+    return False
 
 
 own, other = os.environ["TIEOUT_STATE"], f"{state}/other"
@@ -77,6 +98,22 @@ said = command("sink", "transactions", "abort")
 must("one that lives is left alone", said[0] == 75 and "STATE_IN_USE" in said[2], said)
 child.send_signal(signal.SIGINT)
 must("it wrote what the dead one had not", child.wait(60) == 0, child.returncode)
+# Brokers that are away for longer than a transaction may take.
+child = start(own, f"{state}/away.log")
+must("it is ready", until(lambda: ask("readyz")[0] == 200))
+subprocess.run([f"{here}/stand", "kill", "broker"], check=True)
+began = time.time()
+stuck = lambda: "SINK_STUCK" in ask("readyz")[1] and 'tieout_stuck{code="SINK_STUCK",name="bus"} 1' in ask("metrics")[1]
+must("outputs that are not written are not ready", until(stuck, then=grow), ask("readyz"))
+seconds = time.time() - began
+must(f"and seen to be so after {seconds:.1f} s, with a bound of 5 s", seconds < 10, open(f"{state}/away.log").read()[-800:])
+time.sleep(max(0, began + 15 - time.time()))
+time.sleep(0)
+must("the reason is named", "written to bus for" in ask("readyz")[1] and "Connection refused" in ask("readyz")[1], ask("readyz"))
+subprocess.run([f"{here}/stand", "again", "broker"], check=True)
+must("it is ready again", until(lambda: ask("readyz")[0] == 200 and 'name="bus"} 1' not in ask("metrics")[1]), ask("readyz"))
+child.send_signal(signal.SIGINT)
+must("and everything is written", child.wait(60) == 0, child.returncode)
 # A predecessor that was only asleep.
 sleeper = start(own, f"{state}/sleeper.log")
 time.sleep(4)
@@ -103,6 +140,19 @@ child.send_signal(signal.SIGINT)
 faults += child.wait(60) != 0
 # Another disk, and only the end of the progress records.
 stops("no checkpoint", start(f"{state}/empty", f"{state}/gap.log"), f"{state}/gap.log", "PROGRESS_GAP")
+def configure(*args):
+    command = [f"{here}/stand", "kafka", "kafka.admin.ConfigCommand", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"]]
+    subprocess.run([*command, "--alter", "--entity-type", "topics", "--entity-name", TOPIC, *args], check=True, capture_output=True)
+
+
+configure("--add-config", "cleanup.policy=compact")
+stops("a compacted progress topic", start(other, f"{state}/compacted.log"), f"{state}/compacted.log", "PROGRESS_COMPACTED")
+configure("--add-config", "cleanup.policy=delete,retention.ms=3600000")
+child = start(other, f"{state}/retention.log")
+time.sleep(4)
+child.send_signal(signal.SIGINT)
+faults += child.wait(60) != 0
+must("a progress topic with a retention is warned of", "retention.ms is 3600000" in open(f"{state}/retention.log").read())
 topics("--alter", "--topic", TOPIC, "--partitions", "2")
 stops("two partitions", start(other, f"{state}/partitions.log"), f"{state}/partitions.log", "PROGRESS_PARTITIONS")
 topics("--delete", "--topic", TOPIC)
