@@ -52,6 +52,7 @@ pub fn feed(format: Format, log: LogSpec, key: Option<&[u8]>, value: Option<&[u8
         columns: columns.iter().map(|(name, ty)| Column { name: (*name).into(), ty: Type::parse(ty).expect("a type") }).collect(),
         key: vec![0],
         wire: Wire::default(),
+        schemas: None,
         comment: None,
     };
     let mut decoder = decoder(&source, &[true; 19]);

@@ -45,6 +45,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         start: Start::Beginning,
         identity: None,
         heartbeat: Heartbeat::Auto,
+        registry: None,
     }
 }
 

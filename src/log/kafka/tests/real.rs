@@ -62,6 +62,7 @@ impl Broker {
             start,
             identity: None,
             heartbeat: Heartbeat::None,
+            registry: None,
         }
     }
 }
