@@ -1,5 +1,5 @@
 """Writes and reads Avro by another implementation, and runs tieout in between. Started by tests/real/avro."""
-import datetime, decimal, io, json, os, random, signal, subprocess, sys, time, urllib.error, urllib.request, uuid
+import base64, datetime, decimal, http.server, io, json, os, random, signal, ssl, subprocess, sys, threading, time, urllib.error, urllib.request, uuid
 import fastavro
 from confluent_kafka import Consumer, Producer
 
@@ -148,7 +148,7 @@ def start():
     return subprocess.Popen([os.environ["TIEOUT"], "run", "--config", f"{here}/avro.d/config.yaml"], stdout=log, stderr=log)
 
 
-def http(path):
+def answer_to(path):
     try:
         with urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}{path}", timeout=10) as answer:
             return answer.read().decode()
@@ -166,7 +166,7 @@ def until(what, holds, seconds=60):
 
 
 def source(name):
-    answer = json.loads(http("/api/v1/sources") or "{}")
+    answer = json.loads(answer_to("/api/v1/sources") or "{}")
     return next((s for s in answer.get("sources", []) if s["name"] == name), {})
 
 
@@ -244,13 +244,13 @@ good = write(key_id, KEY, {"id": 7})
 producer.produce("crm.public.account", b"\0\0\x0f\xff\xff\2", good)
 producer.produce("crm.public.account", b"{}", write(key_id, KEY, {"id": 8}))
 producer.flush(10)
-until("two rejects", lambda: http("/api/v1/rejects").count('"code"') == 2)
-codes = {r["code"]: r for r in json.loads(http("/api/v1/rejects"))["rejects"]}
+until("two rejects", lambda: answer_to("/api/v1/rejects").count('"code"') == 2)
+codes = {r["code"]: r for r in json.loads(answer_to("/api/v1/rejects"))["rejects"]}
 assert set(codes) == {"SCHEMA_UNKNOWN", "DECODE_FAILED"} and codes["SCHEMA_UNKNOWN"]["key"] == "7" and codes["SCHEMA_UNKNOWN"]["offset"] > 0, codes
 change(7, 1), change(8, 2)
 producer.flush(10)
 check("after good records of their keys")
-assert json.loads(http("/api/v1/rejects"))["rejects"] == []
+assert json.loads(answer_to("/api/v1/rejects"))["rejects"] == []
 
 # The registry hangs while a message of a new version comes; the others go on.
 pid = int(open(f"{state}/registry.pid").read())
@@ -266,7 +266,7 @@ try:
     book(key, cents(5, 4))
     producer.flush(10)
     until("a registry that hangs is trouble", lambda: (source("account").get("trouble") or "").startswith("REGISTRY_UNREACHABLE"))
-    assert 'tieout_source_trouble{source="account"} 1' in http("/metrics")
+    assert 'tieout_source_trouble{source="account"} 1' in answer_to("/metrics")
     until("the other source is read on", lambda: not source("booked").get("trouble") and source("booked").get("caught_up"))
 finally:
     os.kill(pid, signal.SIGCONT)
@@ -286,8 +286,53 @@ check("after three kills")
 child.send_signal(signal.SIGINT)
 assert child.wait(60) == 0, child.returncode
 
+# From here over https, by a relay that asks for a password; the authority is one of our own.
+certificate = [f"{state}/registry.crt", f"{state}/registry.key"]
+subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate[0], "-keyout", certificate[1]], check=True, capture_output=True)
+
+
+class Relay(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.headers["authorization"] != "Basic " + base64.b64encode(b"me:secret").decode():
+            return self.answer(401, b"Unauthorized")
+        body = self.rfile.read(int(self.headers["content-length"] or 0)) or None
+        request = urllib.request.Request(registry + self.path, body, {"content-type": "application/json"}, method=self.command)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                self.answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read())
+
+    do_POST = do_GET
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+relay = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(*certificate)
+relay.socket = tls.wrap_socket(relay.socket, server_side=True)
+threading.Thread(target=relay.serve_forever, daemon=True).start()
+
+
+def run(*more, password="secret", authority=certificate[0]):
+    env = dict(os.environ, REGISTRY=f"https://127.0.0.1:{relay.server_port}", PASSWORD=password, SSL_CERT_FILE=authority)
+    command = [os.environ["TIEOUT"], "run", "--config", f"{here}/avro.d/again/config.yaml", "--once", *more]
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+done = run(password="guess")
+assert done.returncode == 78 and "REGISTRY_REFUSED" in done.stderr and "secret" not in done.stderr and "guess" not in done.stderr, (done.returncode, done.stderr)
+say("a wrong password is a named stop")
+
 # An output whose subject refuses its schema is a named stop; when it does not, tieout reads what it wrote.
-run = lambda *more: subprocess.run([os.environ["TIEOUT"], "run", "--config", f"{here}/avro.d/again/config.yaml", "--once", *more], capture_output=True, text=True)
 register("out.strict-value", {"type": "record", "name": "Other", "fields": [{"name": "n", "type": "long"}]})
 ask(f"{registry}/config/out.strict-value", {"compatibility": "FULL"}, "PUT")
 done = run()
