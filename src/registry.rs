@@ -28,6 +28,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a schema that is unknown stays so before it is asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// So many of these are remembered.
+const UNKNOWN_MAX: usize = 10_000;
 /// The largest answer that is read.
 const ANSWER_MAX: u64 = 16 << 20;
 /// Schemas that one schema may refer to, all in all.
@@ -77,13 +79,13 @@ impl Client {
         Client { connection: connection.into(), url: registry.url.clone(), authorization, agent: config.new_agent() }
     }
 
-    /// The schema of an id, with those that it refers to.
+    /// The schema of an id, with those that it refers to; `None` if there is none.
     ///
     /// # Errors
     /// The registry does not answer, or not as one.
-    pub fn schema(&self, id: u32) -> Result<Known, Failure> {
-        let Some(answer) = self.get(&format!("/schemas/ids/{id}"), 40403)? else { return Ok(Known::Unknown) };
-        let unreadable = |why: String| Ok(Known::Unreadable(why.into()));
+    pub fn schema(&self, id: u32) -> Result<Option<Known>, Failure> {
+        let Some(answer) = self.get(&format!("/schemas/ids/{id}"), 40403)? else { return Ok(None) };
+        let unreadable = |why: String| Ok(Some(Known::Unreadable(why.into())));
         if let Some(other) = answer["schemaType"].as_str().filter(|ty| *ty != "AVRO") {
             return unreadable(format!("it is of type {other}, not AVRO"));
         }
@@ -93,7 +95,7 @@ impl Client {
             return unreadable(why);
         }
         match Schema::parse(text, &references.texts) {
-            Ok(schema) => Ok(Known::Schema(Arc::new(schema))),
+            Ok(schema) => Ok(Some(Known::Schema(Arc::new(schema)))),
             Err(why) => unreadable(why),
         }
     }
@@ -257,17 +259,18 @@ impl Lookup {
         if self.unknown.get(&id).is_some_and(|asked| asked.elapsed() < UNKNOWN_FOR) {
             return Ok(());
         }
-        let mut known = self.schemas.get(id).filter(|known| !matches!(known, Known::Unknown));
-        if known.is_none() {
-            let answer = self.client.schema(id)?;
-            self.schemas.put(id, answer.clone());
-            known = Some(answer);
+        if self.schemas.get(id).is_none() {
+            let Some(known) = self.client.schema(id)? else {
+                // What is no Avro at all may look like any number of ids.
+                if self.unknown.len() == UNKNOWN_MAX {
+                    self.unknown.clear();
+                }
+                self.unknown.insert(id, Instant::now());
+                return Ok(());
+            };
+            self.schemas.put(id, known);
         }
-        if let Some(Known::Unknown) = known {
-            self.unknown.insert(id, Instant::now());
-        } else {
-            self.known.push(id);
-        }
+        self.known.push(id);
         Ok(())
     }
 }

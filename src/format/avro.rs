@@ -45,14 +45,12 @@ pub const SCHEMA_UNREADABLE: &str = "SCHEMA_UNREADABLE";
 #[derive(Clone, Debug)]
 pub enum Known {
     Schema(Arc<Schema>),
-    /// The registry has none of this id.
-    Unknown,
-    /// What it has can't be read, and why.
+    /// What the registry has can't be read, and why.
     Unreadable(Arc<str>),
 }
 
 /// What is known of a registry's schemas: shared by those who ask the registry and those who read and write by it. It only
-/// grows, but for an id that was unknown once.
+/// grows; what the registry does not know is not in it.
 #[derive(Debug, Default)]
 pub struct Schemas {
     by_id: RwLock<HashMap<u32, Known>>,
@@ -154,8 +152,7 @@ pub(super) fn lookup(schemas: &Schemas, id: u32) -> Result<Arc<Schema>, Bad> {
     match schemas.get(id) {
         Some(Known::Schema(schema)) => Ok(schema),
         Some(Known::Unreadable(why)) => Err(Bad { code: SCHEMA_UNREADABLE, cause: format!("the schema of id {id}: {why}") }),
-        Some(Known::Unknown) => Err(Bad { code: SCHEMA_UNKNOWN, cause: format!("the registry has no schema of id {id}") }),
-        None => Err(Bad { code: SCHEMA_UNKNOWN, cause: format!("the schema of id {id} was not asked for") }),
+        None => Err(Bad { code: SCHEMA_UNKNOWN, cause: format!("the registry has no schema of id {id}") }),
     }
 }
 

@@ -170,7 +170,6 @@ fn operations_mean_what_they_mean_in_json() {
     );
     // An id that the registry did not know; then it does.
     let late = [&[0, 0, 0, 0, 9][..], &whole[5..]].concat();
-    schemas.put(9, Known::Unknown);
     assert_eq!(feed(Some(&one), Some(&late)), "reject SCHEMA_UNKNOWN the registry has no schema of id 9 [1] id=1 n=?");
     schemas.put(9, Known::Unreadable("it is of type PROTOBUF, not AVRO".into()));
     assert_eq!(feed(None, Some(&late)), "reject SCHEMA_UNREADABLE the schema of id 9: it is of type PROTOBUF, not AVRO id=? n=?");

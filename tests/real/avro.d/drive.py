@@ -230,7 +230,18 @@ def check(what):
     say(f"{what}: {len(model)} rows, {len(differences())} differences, {follower.count} records: as the model says")
 
 
+# Heartbeats are in Avro, too: they tell the time of a table that is quiet.
+BEAT = {"type": "record", "name": "Heartbeat", "namespace": "io.debezium.connector.common", "fields": [{"name": "ts_ms", "type": "long"}]}
+beat_id = register("__debezium-heartbeat.crm-value", BEAT)
+
+
+def beat(ms):
+    producer.produce("__debezium-heartbeat.crm", write(beat_id, BEAT, {"ts_ms": ms}))
+    producer.flush(10)
+
+
 some(2000, of=(0,))
+beat(int(time.time() * 1000))
 child = start()
 follower = Follower("out.wanted", "out.changes", "out.balance")
 check("the first version")
@@ -238,6 +249,11 @@ some(2000)
 check("three versions in one topic")
 mismatched = next(v for v in follower.last["out.balance"].values() if v["kind"] == "mismatched")
 assert set(mismatched["fields"]) == {"credit"} and mismatched["state"] in ("confirmed", "in_flight"), mismatched
+
+later = int(time.time() * 1000) + 3_600_000
+beat(later)
+told = datetime.datetime.fromtimestamp(later / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+until("a heartbeat tells the time", lambda: source("account").get("known_to") == told)
 
 # An id that nobody knows, then a good record of the key.
 good = write(key_id, KEY, {"id": 7})
