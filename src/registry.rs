@@ -70,7 +70,8 @@ impl Client {
     pub fn new(connection: &str, registry: &Registry) -> Client {
         // Certificates of authorities are those of the system, or of SSL_CERT_FILE.
         let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).tls_config(tls).build();
+        // No proxy: what the configuration does not say does not happen.
+        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).tls_config(tls).build();
         let authorization = registry.user.as_ref().map(|(user, password)| {
             let mut header = b"Basic ".to_vec();
             encode::push_base64(&mut header, format!("{user}:{password}").as_bytes());
@@ -166,7 +167,10 @@ impl Client {
         let unreachable = |error: ureq::Error| Failure {
             code: "REGISTRY_UNREACHABLE",
             message: format!("{} does not answer: {error}", self.who()),
-            remedy: "check that it runs and can be reached".into(),
+            remedy: match self.url.starts_with("https") {
+                true => "check that it runs and can be reached, and that an authority of the system, or of SSL_CERT_FILE, vouches for it".into(),
+                false => "check that it runs and can be reached".into(),
+            },
             retry: true,
         };
         let mut answer = answer.map_err(unreachable)?;
