@@ -1,6 +1,6 @@
 """Writes seeds of the fuzz targets: of the formats from the captured events, the distinct small messages, key and value by a line
-feed; of `config` from the example and the broken files, the configuration and the dataflows by `#===`."""
-import hashlib, json, pathlib
+feed; of `avro` the schema and the message without its head; of `config` from the example and the broken files, the configuration and the dataflows by `#===`."""
+import base64, hashlib, json, pathlib
 
 here = pathlib.Path(__file__).parent
 
@@ -8,11 +8,12 @@ here = pathlib.Path(__file__).parent
 def write(target, seed):
     folder = here / "seeds" / target
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / hashlib.sha1(seed.encode()).hexdigest()[:16]).write_text(seed)
+    seed = seed if isinstance(seed, bytes) else seed.encode()
+    (folder / hashlib.sha1(seed).hexdigest()[:16]).write_bytes(seed)
 
 
 for target in ["debezium_json", "upsert_json"]:
-    for file in sorted((here.parent / "tests/samples/debezium").glob("*/*.ndjson")):
+    for file in sorted(f for f in (here.parent / "tests/samples/debezium").glob("*/*.ndjson") if f.parent.name != "avro"):
         # Two of each file: that many shapes there are.
         messages = [json.loads(line) for line in file.read_text().split("\n") if line]
         small = [m for m in messages if m["value"] and len(m["value"]) < 2500][:2]
@@ -25,6 +26,17 @@ for target in ["debezium_json", "upsert_json"]:
                 row = event.get("after")
                 seed = key + "\n" + json.dumps(row, ensure_ascii=False) + "\n" + '{"key":%s,"value":%s}' % (key or "null", json.dumps(row, ensure_ascii=False))
             write(target, seed)
+
+samples = here.parent / "tests/samples/debezium/avro"
+schemas = json.loads((samples / "schemas.json").read_text())
+for line in (samples / "01-customer-and-types.ndjson").read_text().splitlines():
+    for side in "key", "value":
+        message = base64.b64decode(json.loads(line)[side]["base64"])
+        write("avro", json.dumps(schemas[str(int.from_bytes(message[1:5], "big"))]).encode() + b"\n" + message[5:])
+row = {"type": "record", "name": "R", "fields": [{"name": "id", "type": ["null", "int"]}, {"name": "name", "type": {"type": "enum", "name": "E", "symbols": ["a", "b"]}},
+       {"name": "u", "type": {"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}}, {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+       {"name": "j", "type": {"type": "map", "values": ["float", "R"]}}, {"name": "ai", "type": {"type": "array", "items": ["null", "long"]}}]}
+write("avro", json.dumps(row).encode() + b"\n\x02\x06\x02" + bytes(range(16)) + b"\x80\x02\x02\x02k\0\0\0\x80?\0\x03\x06\x02\x04\0\0")
 
 for old in (here / "seeds/config").glob("*"):
     old.unlink()

@@ -17,6 +17,7 @@ pub mod log;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;
+pub mod registry;
 pub mod row;
 pub mod scenario;
 pub mod sink;

@@ -3,10 +3,11 @@
 //! `config` makes it from YAML, `engine` renders it, everything else reads it. Names are resolved to places in these
 //! lists; a text is here only to be shown.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     engine::sql::{Scalar, SqlPlan},
+    format::avro::Schemas,
     row::{Column, Type, Value},
 };
 
@@ -58,9 +59,20 @@ pub enum ConnectionKind {
     /// A folder of files.
     File { dir: PathBuf },
     /// A Kafka cluster; `properties` are librdkafka's own settings, passed through.
-    Kafka { brokers: String, properties: BTreeMap<String, String> },
+    Kafka { brokers: String, properties: BTreeMap<String, String>, registry: Option<Arc<Registry>> },
     /// The simulated departments of `tieout demo`: changes in a second, and the seed of its chances.
     Demo { seed: u64, rate: u32 },
+}
+
+/// A schema registry that speaks Confluent's REST API.
+#[derive(Debug)]
+pub struct Registry {
+    /// Without a slash at its end.
+    pub url: String,
+    /// User and password, where the registry asks for them.
+    pub user: Option<(String, String)>,
+    /// What is known of its schemas; readers and writers fill it, decoders and encoders read it.
+    pub schemas: Arc<Schemas>,
 }
 
 /// A table that a log of changes describes.
@@ -79,6 +91,8 @@ pub struct Source {
     pub key: Vec<usize>,
     /// How the connector writes decimals and times where the message has no schema to say it.
     pub wire: Wire,
+    /// What is known of the registry's schemas, for the formats in Avro.
+    pub schemas: Option<Arc<Schemas>>,
     pub comment: Option<String>,
 }
 
@@ -116,15 +130,37 @@ pub enum Heartbeat {
 pub enum Format {
     DebeziumJson,
     UpsertJson,
+    DebeziumAvro,
+    UpsertAvro,
     /// Each message is a row; nothing is ever taken back.
     Json,
 }
 
 impl Format {
-    pub const ALL: [(&'static str, Format); 3] = [("debezium-json", Format::DebeziumJson), ("upsert-json", Format::UpsertJson), ("json", Format::Json)];
+    pub const ALL: [(&'static str, Format); 5] = [
+        ("debezium-json", Format::DebeziumJson),
+        ("upsert-json", Format::UpsertJson),
+        ("debezium-avro", Format::DebeziumAvro),
+        ("upsert-avro", Format::UpsertAvro),
+        ("json", Format::Json),
+    ];
 
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, f)| *f == self).expect("every format is listed").0
+    }
+
+    /// Schemas of a registry say how its messages are written.
+    pub fn is_avro(self) -> bool {
+        self.in_text() != self
+    }
+
+    /// The format that has the same messages as text: how they are written in tests, and shown.
+    pub fn in_text(self) -> Format {
+        match self {
+            Format::DebeziumAvro => Format::DebeziumJson,
+            Format::UpsertAvro => Format::UpsertJson,
+            text => text,
+        }
     }
 }
 
@@ -310,7 +346,7 @@ pub struct Output {
     pub connection: ConnectionId,
     /// The topic, or the file's name in the connection's folder.
     pub to: String,
-    /// `DebeziumJson` or `UpsertJson`.
+    /// Any but `Json`.
     pub format: Format,
 }
 

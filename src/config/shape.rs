@@ -175,6 +175,7 @@ static CONNECTION: Object = Object {
         key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.")
             .only("kind", "kafka")
             .example("{ security.protocol: ssl }"),
+        key("registry", Object(&REGISTRY), "The schema registry of messages in Avro.").only("kind", "kafka"),
         key("rate", Int { min: 1, max: 100_000 }, "Changes in a second, all tables of the simulation together.").only("kind", "demo").default("200"),
         key("seed", Int { min: 0, max: i64::MAX }, "What the simulation's chances follow from: the same seed is the same world.")
             .only("kind", "demo")
@@ -182,6 +183,17 @@ static CONNECTION: Object = Object {
         COMMENT,
     ],
     rules: &[],
+};
+
+static REGISTRY: Object = Object {
+    name: "registry",
+    doc: "A schema registry that speaks Confluent's REST API.",
+    keys: &[
+        key("url", Text, "Its address, with the path below which the API is.").required().example("http://registry:8081"),
+        key("username", Text, "The user, where the registry asks for one."),
+        key("password", Text, "The user's password, by `${env:NAME}` or `${file:PATH}`.").example("\"${env:REGISTRY_PASSWORD}\""),
+    ],
+    rules: &[Rule::Needs("username", "password"), Rule::Needs("password", "username")],
 };
 
 /// A dataflow file: sources, what should follow from them, and what to compare.
@@ -204,10 +216,12 @@ pub static DATAFLOW: Object = Object {
 const FORMATS: &[(&str, &str)] = &[
     ("debezium-json", "Debezium's change events, with or without schema"),
     ("upsert-json", "the message key names the row, the value is the row, null deletes it"),
+    ("debezium-avro", "Debezium's change events in Avro, with schemas in the connection's registry"),
+    ("upsert-avro", "as `upsert-json`, with key and value in Avro"),
     ("json", "each message is a row; nothing is taken back"),
 ];
 
-const OUTPUT_FORMATS: &[(&str, &str)] = &[FORMATS[0], FORMATS[1]];
+const OUTPUT_FORMATS: &[(&str, &str)] = &[FORMATS[0], FORMATS[1], FORMATS[2], FORMATS[3]];
 
 static SOURCE: Object = Object {
     name: "source",
@@ -292,7 +306,7 @@ static WIRE: Object = Object {
                 ("base64", "base64 (`binary.handling.mode` `bytes` or `base64`)"),
                 ("hex", "hexadecimal digits (`hex`); bit strings are in base64 all the same, and need a source that reads them as `varchar`"),
             ]),
-            "What stands for bytes, also where messages carry a schema, which does not tell. Without it: base64 in `debezium-json`; in `upsert-json` and `json` hexadecimal digits, as tieout writes them.",
+            "What stands for bytes, also where messages carry a schema, which does not tell. Without it: base64 in `debezium-json`; in `upsert-json` and `json` hexadecimal digits, as tieout writes them. (Of the formats in Avro only where bytes are text.)",
         ),
     ],
     rules: &[],

@@ -59,9 +59,9 @@ impl Spelling {
 }
 
 /// What Debezium sends for a value that it could not know (an unchanged TOAST value).
-const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
-const UNAVAILABLE_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
-const UNAVAILABLE_HEX: &[u8] = b"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565";
+pub(super) const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
+pub(super) const UNAVAILABLE_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+pub(super) const UNAVAILABLE_HEX: &[u8] = b"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565";
 
 /// The longest time of day, either way: MariaDB's `838:59:59.999999`.
 const TIME_MAX_US: i64 = 839 * 3_600_000_000 - 1;
@@ -153,7 +153,7 @@ fn convert_any(ty: Type, spelling: Spelling, token: Token, message: &[u8], out: 
     Ok(Span::of(start, out.len()))
 }
 
-fn from_text(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn from_text(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     match (ty, spelling) {
         (Type::Decimal(..) | Type::Int(_) | Type::Double, Spelling::Unscaled(scale)) => {
             from_unscaled(ty, unscaled(text)?, scale, out)?;
@@ -208,7 +208,7 @@ fn from_text(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Re
     Ok(())
 }
 
-fn from_number(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn from_number(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     match (ty, spelling) {
         (Type::Bool, _) => match text::integer(text)? {
             n @ (0 | 1) => out.push(n as u8),
@@ -218,8 +218,16 @@ fn from_number(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> 
         (Type::Decimal(p, s), _) => row::pack_decimal(out, text::decimal(text, p, s)?),
         (Type::Double, _) => row::pack_double(out, text::double(text)?),
         (Type::Json, _) => row::pack_bytes(out, text),
-        (Type::Date, Spelling::Count(unit)) => {
-            let n = text::integer(text)?;
+        (Type::Date | Type::Time(_) | Type::Timestamp(..), Spelling::Count(unit)) => from_count(ty, unit, text::integer(text)?, out)?,
+        _ => return Err(Fault::Mismatch),
+    }
+    Ok(())
+}
+
+/// Packs a date or time that is so many units.
+pub(super) fn from_count(ty: Type, unit: Unit, n: i64, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match ty {
+        Type::Date => {
             let days = if unit == Unit::Days {
                 n
             } else {
@@ -230,15 +238,15 @@ fn from_number(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> 
                 us / DAY_US
             };
             row::pack_int(out, i64::from(i32::try_from(days).map_err(|_| Fault::Range)?));
+            Ok(())
         }
-        (Type::Time(precision), Spelling::Count(unit)) if unit != Unit::Days => pack_time(micros(text::integer(text)?, unit)?, precision, out)?,
-        (Type::Timestamp(precision, _), Spelling::Count(unit)) => pack_timestamp(micros(text::integer(text)?, unit)?, precision, out)?,
-        _ => return Err(Fault::Mismatch),
+        Type::Time(precision) if unit != Unit::Days => pack_time(micros(n, unit)?, precision, out),
+        Type::Timestamp(precision, _) => pack_timestamp(micros(n, unit)?, precision, out),
+        _ => Err(Fault::Mismatch),
     }
-    Ok(())
 }
 
-fn pack_fitting(n: i64, bits: u8, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn pack_fitting(n: i64, bits: u8, out: &mut Vec<u8>) -> Result<(), Fault> {
     if !row::fits(n, bits) {
         return Err(Fault::Range);
     }
@@ -285,7 +293,7 @@ fn unscaled(base64: &[u8]) -> Result<i128, Fault> {
 }
 
 /// Packs `n` times ten to the power of `-scale`.
-fn from_unscaled(ty: Type, n: i128, scale: i32, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn from_unscaled(ty: Type, n: i128, scale: i32, out: &mut Vec<u8>) -> Result<(), Fault> {
     match ty {
         Type::Decimal(precision, to) => {
             let n = row::rescale(n, i64::from(to) - i64::from(scale), precision).ok_or(Fault::Range)?;
@@ -325,7 +333,7 @@ fn variable_scale(object: &[u8]) -> Result<(i128, i32), Fault> {
 /// Is this array or object the form that Debezium gives an unknown value of such a type?
 ///
 /// An array has the text as its only element, or its bytes as numbers; a map has it as its key and its value.
-fn is_unavailable(json: &[u8]) -> bool {
+pub(super) fn is_unavailable(json: &[u8]) -> bool {
     if json.len() > 200 || !(json.starts_with(b"[\"") || json.starts_with(b"[95,") || json.starts_with(b"{\"__d")) {
         return false;
     }

@@ -399,6 +399,6 @@ fn envelope_time(value: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,9 @@ use crate::{
     row::Field,
 };
 
+pub mod avro;
 mod convert;
+pub mod debezium_avro;
 pub mod debezium_json;
 pub mod encode;
 pub mod json;
@@ -16,8 +18,9 @@ mod record;
 mod scan;
 mod schema;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod text;
+pub mod upsert_avro;
 pub mod upsert_json;
 
 /// One message of a log.
@@ -165,7 +168,10 @@ pub trait Decoder: Send {
 
 /// The decoder of a source that reads only the `wanted` columns (and the key).
 pub fn decoder(source: &Source, wanted: &[bool]) -> Box<dyn Decoder> {
+    let schemas = || source.schemas.clone().unwrap_or_default();
     match source.format {
+        Format::DebeziumAvro => Box::new(debezium_avro::DebeziumAvro::new(source, wanted, schemas())),
+        Format::UpsertAvro => Box::new(upsert_avro::UpsertAvro::new(source, wanted, schemas())),
         Format::DebeziumJson => Box::new(debezium_json::DebeziumJson::new(source, wanted)),
         Format::UpsertJson => Box::new(upsert_json::UpsertJson::new(source, wanted)),
         Format::Json => Box::new(json::Json::new(source, wanted)),

@@ -1,7 +1,7 @@
 //! What the formats share: the columns of a source, images of its rows as tokens, and records made of them.
 
 use super::{
-    Batch, DecodeReject, Message, Op, Record, Span,
+    Batch, DecodeReject, Lack, Message, Op, Record, Span,
     convert::{Spelling, convert},
     scan::{Kind, Shape, Token},
     text::Fault,
@@ -20,6 +20,21 @@ pub const VALUE_OUT_OF_RANGE: &str = "VALUE_OUT_OF_RANGE";
 /// A key column lacks or is null.
 pub const KEY_MISSING: &str = "KEY_MISSING";
 
+/// A row of a message, of which values are read one by one.
+pub trait Cells: Copy {
+    /// Packs the value of a column at the end of `out`.
+    ///
+    /// # Errors
+    /// It is none of the declared type; `out` may then have bytes too many.
+    fn pack(&self, column: usize, ty: Type, out: &mut Vec<u8>) -> Result<Span, Fault>;
+
+    /// The message has the column, be it null.
+    fn has(&self, column: usize) -> bool;
+
+    /// The value of a column for people.
+    fn shown(&self, column: usize) -> String;
+}
+
 /// A row of a message as tokens, by column; all others are in one place more, which nobody reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
@@ -28,6 +43,25 @@ pub struct Image<'a> {
     pub bytes: &'a [u8],
     /// By column, as the schema of the message has it.
     pub spellings: &'a [Spelling],
+}
+
+impl Cells for Image<'_> {
+    #[inline(always)]
+    fn pack(&self, column: usize, ty: Type, out: &mut Vec<u8>) -> Result<Span, Fault> {
+        convert(ty, self.spellings[column], self.tokens[column], self.bytes, out)
+    }
+
+    #[inline(always)]
+    fn has(&self, column: usize) -> bool {
+        self.tokens[column].kind != Kind::Missing
+    }
+
+    fn shown(&self, column: usize) -> String {
+        let token = self.tokens[column];
+        let text = String::from_utf8_lossy(token.of(self.bytes));
+        let quote = if matches!(token.kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
+        format!("{quote}{}{quote}", shorten(&text))
+    }
 }
 
 /// A failure of one record.
@@ -70,6 +104,11 @@ impl Columns {
         Shape::new(self.wanted.iter().map(|(c, _)| (self.columns[*c].name.as_str(), *c)), self.columns.len())
     }
 
+    /// Is the column read?
+    pub fn reads(&self, column: usize) -> bool {
+        self.wanted.iter().any(|(c, _)| *c == column)
+    }
+
     /// The shape of an object of which only key columns are read.
     pub fn key_shape(&self) -> Shape {
         Shape::new(self.key.iter().map(|c| (self.columns[*c].name.as_str(), *c)), self.columns.len())
@@ -85,7 +124,7 @@ impl Columns {
     /// # Errors
     /// A value does not fit its column, or a key column lacks.
     #[inline]
-    pub fn upsert(&self, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+    pub fn upsert<I: Cells>(&self, image: I, record: Record, batch: &mut Batch) -> Result<(), Bad> {
         self.upsert_keyed(None, image, record, batch)
     }
 
@@ -94,15 +133,15 @@ impl Columns {
     /// # Errors
     /// A value does not fit its column, or a key column lacks.
     #[inline]
-    pub fn upsert_keyed(&self, key: Option<Image>, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+    pub fn upsert_keyed<I: Cells>(&self, key: Option<I>, image: I, record: Record, batch: &mut Batch) -> Result<(), Bad> {
         let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
         batch.spans.resize(spans + self.columns.len(), Span::MISSING);
         for &(c, ty) in &self.wanted {
             let image = match key {
-                Some(key) if key.tokens[c].kind != Kind::Missing => key,
+                Some(key) if key.has(c) => key,
                 _ => image,
             };
-            match convert(ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
+            match image.pack(c, ty, &mut batch.bytes) {
                 Ok(span) => batch.spans[spans + c] = span,
                 Err(fault) => {
                     let bad = self.misfit(c, fault, image);
@@ -113,8 +152,8 @@ impl Columns {
             }
         }
         for &c in &self.key {
-            if batch.spans[spans + c].lack().is_some() {
-                let bad = self.keyless(c, image.tokens[c]);
+            if let Some(lack) = batch.spans[spans + c].lack() {
+                let bad = self.keyless(c, lack);
                 batch.spans.truncate(spans);
                 batch.bytes.truncate(bytes);
                 return Err(bad);
@@ -128,16 +167,18 @@ impl Columns {
     ///
     /// # Errors
     /// A key column lacks, or does not fit.
-    pub fn keyed(&self, image: Image, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+    pub fn keyed<I: Cells>(&self, image: I, record: Record, batch: &mut Batch) -> Result<(), Bad> {
         let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
         batch.spans.resize(spans + self.columns.len(), Span::MISSING);
         for &c in &self.key {
-            let bad = match convert(self.columns[c].ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
-                Ok(span) if span.lack().is_none() => {
-                    batch.spans[spans + c] = span;
-                    continue;
-                }
-                Ok(_) => self.keyless(c, image.tokens[c]),
+            let bad = match image.pack(c, self.columns[c].ty, &mut batch.bytes) {
+                Ok(span) => match span.lack() {
+                    None => {
+                        batch.spans[spans + c] = span;
+                        continue;
+                    }
+                    Some(lack) => self.keyless(c, lack),
+                },
                 Err(fault) => self.misfit(c, fault, image),
             };
             batch.spans.truncate(spans);
@@ -155,13 +196,13 @@ impl Columns {
     }
 
     /// Appends a reject, with each key column from the first of `images` that has it in readable form.
-    pub fn reject(&self, bad: Bad, images: &[Image], record: Record, batch: &mut Batch) {
+    pub fn reject<I: Cells>(&self, bad: Bad, images: &[I], record: Record, batch: &mut Batch) {
         let spans = batch.spans.len();
         self.bare(Record { op: Op::Reject, ..record }, batch);
         for &c in &self.key {
             for image in images {
                 let bytes = batch.bytes.len();
-                match convert(self.columns[c].ty, image.spellings[c], image.tokens[c], image.bytes, &mut batch.bytes) {
+                match image.pack(c, self.columns[c].ty, &mut batch.bytes) {
                     Ok(span) if span.lack().is_none() => {
                         batch.spans[spans + c] = span;
                         break;
@@ -187,12 +228,9 @@ impl Columns {
     }
 
     #[cold]
-    fn misfit(&self, c: usize, fault: Fault, image: Image) -> Bad {
+    fn misfit<I: Cells>(&self, c: usize, fault: Fault, image: I) -> Bad {
         let Column { name, ty } = &self.columns[c];
-        let token = image.tokens[c];
-        let text = String::from_utf8_lossy(token.of(image.bytes)).into_owned();
-        let quote = if matches!(token.kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
-        let value = format!("{quote}{}{quote}", shorten(&text));
+        let value = image.shown(c);
         match fault {
             Fault::Mismatch => Bad { code: TYPE_MISMATCH, cause: format!("column `{name}` is declared {ty}; {value} is not one") },
             Fault::Range => Bad { code: VALUE_OUT_OF_RANGE, cause: format!("column `{name}` is declared {ty}, which cannot hold {value} exactly") },
@@ -200,11 +238,11 @@ impl Columns {
     }
 
     #[cold]
-    fn keyless(&self, c: usize, token: Token) -> Bad {
-        let what = match token.kind {
-            Kind::Missing => "the message has no such field",
-            Kind::Null => "it is null",
-            _ => "the connector did not send its value",
+    fn keyless(&self, c: usize, lack: Lack) -> Bad {
+        let what = match lack {
+            Lack::Missing => "the message has no such field",
+            Lack::Null => "it is null",
+            Lack::Unknown => "the connector did not send its value",
         };
         Bad { code: KEY_MISSING, cause: format!("key column `{}`: {what}", self.columns[c].name) }
     }

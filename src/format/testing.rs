@@ -33,7 +33,8 @@ pub fn source(format: &str, columns: &str, key: &str) -> Source {
         format: Format::ALL.iter().find(|(name, _)| *name == format).expect("a format").1,
         columns,
         key,
-        wire: Wire { hex: format != "debezium-json", ..Wire::default() },
+        wire: Wire { hex: !format.starts_with("debezium"), ..Wire::default() },
+        schemas: None,
         comment: None,
     }
 }

@@ -30,6 +30,7 @@ fn source(name: &str, connection: usize, ty: Type) -> Source {
         columns: vec![column("id", Type::Int(64)), column("amount", ty), column("status", Type::Varchar(0))],
         key: vec![0],
         wire: Wire::default(),
+        schemas: None,
         comment: None,
     }
 }

@@ -40,7 +40,8 @@ use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, 
 use crate::{
     engine::{Chunk, MessageAt, Payload},
     format::Message,
-    plan::{Heartbeat, SourceId, Start},
+    plan::{Heartbeat, Registry, SourceId, Start},
+    registry::Lookup,
 };
 
 pub mod client;
@@ -76,6 +77,8 @@ pub struct TopicSpec {
     /// `start` is how far the topic was read before: a partition that it does not name is new since then.
     pub goes_on: bool,
     pub heartbeat: Heartbeat,
+    /// Where the schemas of messages are, for the formats in Avro.
+    pub registry: Option<Arc<Registry>>,
 }
 
 impl TopicSpec {
@@ -176,6 +179,9 @@ struct Reader<'a> {
     /// A partition has reported its end since positions were last asked of the client.
     at_end: bool,
     heartbeats: Heartbeats,
+    /// For the formats in Avro.
+    lookup: Option<Lookup>,
+    give_up_after: Duration,
 }
 
 /// Heartbeats on their way. A heartbeat's time is in milliseconds.
@@ -212,8 +218,22 @@ impl From<super::Stopped> for End {
 
 fn read(feed: &Feed, spec: TopicSpec, consumer: Arc<BaseConsumer<Context>>, until: Until, source_time: SourceTime, pace: Pace) -> Result<(), LogError> {
     let heartbeats = Heartbeats { topic: spec.heartbeat_topic(), passed: i64::MIN, ..Heartbeats::default() };
-    let mut reader =
-        Reader { feed, spec, consumer, until, source_time, partitions: Vec::new(), open: 0, read_messages: 0, read_bytes: 0, at_end: false, heartbeats };
+    let lookup = spec.registry.as_ref().map(|registry| Lookup::new(&spec.connection, registry));
+    let mut reader = Reader {
+        feed,
+        spec,
+        consumer,
+        until,
+        source_time,
+        partitions: Vec::new(),
+        open: 0,
+        read_messages: 0,
+        read_bytes: 0,
+        at_end: false,
+        heartbeats,
+        lookup,
+        give_up_after: pace.give_up_after,
+    };
     match reader.start(pace).and_then(|(poke, seen)| reader.follow(&poke, &seen)) {
         Ok(()) | Err(End::Stopped) => Ok(()),
         Err(End::Failed(error)) => Err(error),
@@ -375,10 +395,12 @@ impl Reader<'_> {
                         Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) if ms >= 0 => Some(ms),
                         _ => None,
                     };
+                    self.know_schemas(message.key(), message.payload())?;
                     self.take(message.partition(), message.offset(), timestamp, message.key(), message.payload())?;
                 }
                 Some(Ok(message)) => {
-                    if let Some(ms) = message.payload().and_then(heartbeat_time) {
+                    self.know_schemas(None, message.payload())?;
+                    if let Some(ms) = message.payload().and_then(|value| self.heartbeat_time(value)) {
                         if self.heartbeats.fresh.len() == HEARTBEATS_MAX {
                             self.heartbeats.fresh.pop_front();
                         }
@@ -394,6 +416,51 @@ impl Reader<'_> {
             wait = Duration::ZERO;
         }
         Ok(())
+    }
+
+    /// Waits until the schemas of a message are known, so that workers need not ask for them.
+    #[inline]
+    fn know_schemas(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), End> {
+        let Some(mut lookup) = self.lookup.take() else { return Ok(()) };
+        let known = key.into_iter().chain(value).try_for_each(|bytes| self.know_schema(&mut lookup, bytes));
+        self.lookup = Some(lookup);
+        known
+    }
+
+    fn know_schema(&mut self, lookup: &mut Lookup, bytes: &[u8]) -> Result<(), End> {
+        let Err(mut failure) = lookup.ensure(bytes) else { return Ok(()) };
+        let (begun, mut wait) = (Instant::now(), Duration::from_millis(100));
+        // What has been read before need not wait.
+        self.send_all()?;
+        loop {
+            if !failure.retry || (self.until == Until::End && begun.elapsed() >= self.give_up_after) {
+                return Err(End::Failed(failure.into()));
+            }
+            self.trouble(failure.to_string());
+            self.feed.update(|view| view.caught_up = false);
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                if self.feed.stopped() {
+                    return Err(End::Stopped);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            wait = (wait * 2).min(Duration::from_secs(5));
+            match lookup.ensure(bytes) {
+                Ok(()) => break,
+                Err(again) => failure = again,
+            }
+        }
+        self.feed.update(|view| view.trouble = None);
+        Ok(())
+    }
+
+    /// The time of a heartbeat, in JSON or as the table's messages are written.
+    fn heartbeat_time(&self, value: &[u8]) -> Option<i64> {
+        if self.lookup.is_some() && crate::format::avro::schema_id(value).is_some() {
+            return (self.source_time)(Message { value: Some(value), ..Message::default() });
+        }
+        heartbeat_time(value)
     }
 
     /// Adds a message to its partition's buffer; sends that when it is full.

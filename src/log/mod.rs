@@ -31,6 +31,7 @@ use crate::{
     engine::Chunk,
     format::Message,
     plan::{ConnectionKind, LogSpec, Plan, SourceId, Start},
+    registry,
 };
 
 pub mod demo;
@@ -66,6 +67,12 @@ pub struct LogError {
     pub remedy: String,
     /// Whether the same attempt may work later without anybody changing anything (exit code 75).
     pub retry: bool,
+}
+
+impl From<registry::Failure> for LogError {
+    fn from(registry::Failure { code, message, remedy, retry }: registry::Failure) -> LogError {
+        LogError { code, message, remedy, retry }
+    }
 }
 
 impl std::fmt::Display for LogError {
@@ -327,7 +334,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
     let declared = &plan.sources[source];
     let connection = &plan.connections[declared.connection];
     match (&declared.log, &connection.kind) {
-        (LogSpec::Topic { topic, start, heartbeat }, ConnectionKind::Kafka { brokers, properties }) => {
+        (LogSpec::Topic { topic, start, heartbeat }, ConnectionKind::Kafka { brokers, properties, registry }) => {
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
             kafka::open(
                 source,
@@ -340,6 +347,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
                     goes_on: !at.positions.is_empty(),
                     identity: at.identity.clone(),
                     heartbeat: heartbeat.clone(),
+                    registry: registry.clone().filter(|_| declared.format.is_avro()),
                 },
                 until,
                 Box::new(move |message| decoder.source_time(message)),

@@ -52,6 +52,10 @@ pub(super) struct Outputs {
 
 impl Outputs {
     pub fn new(plan: &Arc<Plan>, samples: usize) -> Outputs {
+        // What is shown is for people: as text, and without asking a registry.
+        let mut shown = (**plan).clone();
+        shown.outputs.iter_mut().for_each(|output| output.format = output.format.in_text());
+        let shown = Arc::new(shown);
         let of = |(id, output): (usize, &crate::plan::Output)| {
             let connection = &plan.connections[output.connection].name;
             let what = match output.what {
@@ -59,7 +63,7 @@ impl Outputs {
                 OutputOf::Differences(id) => format!("differences {}", plan.comparisons[id].name),
             };
             let title = format!("{what} to {connection}/{} as {}", output.to, output.format.name());
-            (Encoder::new(Arc::clone(plan), id), Output { title, ..Output::default() })
+            (Encoder::new(Arc::clone(&shown), id), Output { title, ..Output::default() })
         };
         Outputs { outputs: plan.outputs.iter().enumerate().map(of).collect(), samples }
     }

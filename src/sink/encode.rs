@@ -1,4 +1,4 @@
-//! Changes to records: `upsert-json` and `debezium-json`.
+//! Changes to records: `upsert-json` and `debezium-json`, and the same in Avro (`avro`).
 //!
 //! What is written before the tables are hydrated would be news of a state that never was, so an encoder keeps the net
 //! change of each key until then and writes it with the first hydrated tick. A key that several rows claim, or whose newest
@@ -20,6 +20,8 @@ use crate::{
     row::{self, Type},
 };
 
+pub mod avro;
+
 /// Encodes the changes of one output.
 #[derive(Debug)]
 pub struct Encoder {
@@ -27,6 +29,7 @@ pub struct Encoder {
     output: usize,
     name: String,
     mapping: Arc<str>,
+    avro: Option<avro::AvroEncoder>,
     hydrated: bool,
     /// While hydrating: what each key that changed held before, and holds now.
     held: HashMap<Box<[u8]>, (RowState, RowState)>,
@@ -37,11 +40,26 @@ pub struct Encoder {
 /// A difference, if there is one.
 type Shown = Option<Arc<Difference>>;
 
-/// A key's state before and after, as JSON.
-struct Turn {
+/// A key's state before and after, as JSON, and as it came.
+struct Turn<'a> {
     key: Map<String, Json>,
     before: Option<Json>,
     after: Option<Json>,
+    packed: Packed<'a>,
+}
+
+/// Packed keys, and rows of a table.
+enum Packed<'a> {
+    Row { key: &'a [u8], before: Option<&'a [u8]>, after: Option<&'a [u8]> },
+    Difference { key: &'a [u8] },
+}
+
+impl<'a> Packed<'a> {
+    fn key(&self) -> &'a [u8] {
+        match self {
+            Packed::Row { key, .. } | Packed::Difference { key } => key,
+        }
+    }
 }
 
 impl Encoder {
@@ -55,7 +73,8 @@ impl Encoder {
             TableRef::Source(_) => "",
         };
         let mapping = Arc::from(mapping);
-        Encoder { plan, output, name, mapping, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
+        let avro = plan.outputs[output].format.is_avro().then(|| avro::AvroEncoder::new(&plan, output, &name));
+        Encoder { plan, output, name, mapping, avro, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
     }
 
     /// The records of a tick.
@@ -109,29 +128,38 @@ impl Encoder {
         SinkBatch { tick: tick.tick, records }
     }
 
-    fn push(&self, turn: Turn, wall_ms: i64, records: &mut Vec<SinkRecord>) {
+    fn push(&self, mut turn: Turn, wall_ms: i64, records: &mut Vec<SinkRecord>) {
         if turn.before.is_none() && turn.after.is_none() {
             return;
         }
-        let key = Json::Object(turn.key).to_string().into_bytes();
+        let key = Json::Object(std::mem::take(&mut turn.key)).to_string().into_bytes();
         let row = turn.after.as_ref().map(|row| row.to_string().into_bytes());
         let id = self.id(&key, row.as_deref());
-        let record = |value| SinkRecord { key: key.clone(), value, id, mapping: self.mapping.clone() };
-        if self.plan.outputs[self.output].format == Format::DebeziumJson {
-            let op = match (&turn.before, &turn.after) {
-                (_, None) => "d",
-                (None, _) => "c",
-                _ => "u",
-            };
-            let gone = turn.after.is_none();
+        let record = |key: &[u8], value| SinkRecord { key: key.to_vec(), value, id, mapping: self.mapping.clone() };
+        let op = match (&turn.before, &turn.after) {
+            (_, None) => "d",
+            (None, _) => "c",
+            _ => "u",
+        };
+        let gone = turn.after.is_none();
+        let format = self.plan.outputs[self.output].format;
+        if let Some(avro) = &self.avro {
+            let key = avro.key(&turn);
+            records.push(record(&key, avro.value(&turn, op, wall_ms)));
+            if format == Format::DebeziumAvro && gone {
+                records.push(record(&key, None));
+            }
+            return;
+        }
+        if format == Format::DebeziumJson {
             let source = json!({ "connector": "tieout", "name": self.name, "ts_ms": wall_ms });
             let envelope = json!({ "before": turn.before, "after": turn.after, "source": source, "op": op, "ts_ms": wall_ms });
-            records.push(record(Some(envelope.to_string().into_bytes())));
+            records.push(record(&key, Some(envelope.to_string().into_bytes())));
             if !gone {
                 return;
             }
         }
-        records.push(record(row));
+        records.push(record(&key, row));
     }
 
     /// The same for the same row (or its absence) under the same mapping; says nothing of ticks, clocks or envelopes.
@@ -152,23 +180,25 @@ impl Encoder {
     }
 }
 
-fn difference_turn(plan: &Plan, id: ComparisonId, change: &Change) -> Turn {
+fn difference_turn<'a>(plan: &Plan, id: ComparisonId, change: &'a Change) -> Turn<'a> {
     let comparison = &plan.comparisons[id];
     let object = |d| Json::Object(show::difference_object(plan, comparison, d));
     let key = show::key_object(plan, comparison, change.key());
-    Turn { key, before: change.before.as_deref().map(object), after: change.after.as_deref().map(object) }
+    Turn { key, before: change.before.as_deref().map(object), after: change.after.as_deref().map(object), packed: Packed::Difference { key: change.key() } }
 }
 
-fn row_turn(plan: &Plan, target: TargetId, change: &RowChange) -> Turn {
+fn row_turn<'a>(plan: &Plan, target: TargetId, change: &'a RowChange) -> Turn<'a> {
     let table = &plan.targets[target];
     let types: Vec<Type> = table.key.iter().map(|c| table.columns[*c].ty).collect();
     let values = row::unpack_key(&types, &change.key);
     let names = table.key.iter().map(|c| table.columns[*c].name.clone());
     let key = names.zip(types.iter().zip(&values).map(|(ty, value)| row::json_of(*ty, value))).collect();
-    let object = |state: &RowState| match state {
-        RowState::Row(row) => Some(Json::Object(show::row_object(&table.columns, row))),
+    let row = |state: &'a RowState| match state {
+        RowState::Row(row) => Some(&**row),
         RowState::Absent | RowState::Duplicate(_) | RowState::Rejected(_) => None,
     };
+    let object = |row: Option<&[u8]>| row.map(|row| Json::Object(show::row_object(&table.columns, row)));
+    let (before, after) = (row(&change.before), row(&change.after));
     // What was written as gone before is written as gone again only if it can still be there.
-    Turn { key, before: object(&change.before), after: object(&change.after) }
+    Turn { key, before: object(before), after: object(after), packed: Packed::Row { key: &change.key, before, after } }
 }

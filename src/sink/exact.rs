@@ -117,7 +117,7 @@ impl Exact {
     /// `PROGRESS_GAP`, `PROGRESS_LOST`, and those of [`Transactions::open`].
     pub fn open(plan: &Plan, connection: ConnectionId) -> Result<Exact, SinkError> {
         let declared = &plan.connections[connection];
-        let ConnectionKind::Kafka { brokers, properties } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
+        let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
         let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());

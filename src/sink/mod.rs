@@ -106,7 +106,7 @@ pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
     let output = &plan.outputs[output];
     let connection = &plan.connections[output.connection];
     Ok(match &connection.kind {
-        ConnectionKind::Kafka { brokers, properties } => Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?),
+        ConnectionKind::Kafka { brokers, properties, .. } => Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?),
         ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to))?),
         ConnectionKind::Demo { .. } => {
             return Err(SinkError {
@@ -184,6 +184,7 @@ impl Writers {
     /// # Errors
     /// The first output that can't be opened.
     pub fn start(plan: &Arc<Plan>, exact: Vec<(exact::Exact, exact::From)>, of: &str) -> Result<Writers, SinkError> {
+        encode::avro::register(plan)?;
         let others = (0..plan.outputs.len()).filter(|output| exact.iter().all(|(of, _)| of.connection != plan.outputs[*output].connection));
         let sinks = others.map(|output| Ok((output, open(plan, output)?))).collect::<Result<Vec<_>, SinkError>>()?;
         let mut writers: Vec<Writer> =

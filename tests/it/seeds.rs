@@ -17,6 +17,12 @@ fn each(target: &str, run: impl Fn(&[u8])) -> usize {
 }
 
 #[test]
+fn avro() {
+    let seeds = each("avro", feed::feed_avro);
+    assert!(seeds > 10, "{seeds} seeds");
+}
+
+#[test]
 fn debezium_json() {
     let seeds = each("debezium_json", |data| {
         let (key, value) = feed::split(data);

@@ -150,7 +150,7 @@ impl Resolver<'_> {
         let mut text = String::new();
         self.json_text(at, &mut text)?;
         let format = self.plan.sources[source].format;
-        match format {
+        match format.in_text() {
             _ if at.is_null() => {}
             Format::DebeziumJson => self.debezium(at, source),
             Format::UpsertJson => {
@@ -160,7 +160,7 @@ impl Resolver<'_> {
                         .hint("for example `{ key: { id: 1 }, value: { id: 1, name: Ann } }`; without `value` the row is deleted");
                 }
             }
-            Format::Json => {
+            _ => {
                 if at.is_map() {
                     self.fed_columns(at, source);
                 }

@@ -35,8 +35,29 @@ impl Resolver<'_> {
                 let message = format!("`{text}` leaves the folder of the connection `{}`", self.plan.connections[connection].name);
                 self.report.error(Code::BadValue, &to.place(), message).hint("name a file below the connection's `dir`");
             }
-            let format = if at.get_text("format") == Some("debezium-json") { Format::DebeziumJson } else { Format::UpsertJson };
+            let format = at.get("format");
+            let named = format.and_then(At::text).and_then(|text| Format::ALL.iter().find(|(name, _)| *name == text)).map(|(_, format)| *format);
+            if let (Some(named), Some(format)) = (named.filter(|format| format.is_avro()), format)
+                && self.registry_of(connection, named, format).is_some()
+            {
+                self.names_in_avro(what, format);
+            }
+            let format = named.unwrap_or(Format::UpsertJson);
             self.plan.outputs.push(Output { what, connection, to: text, format });
+        }
+    }
+
+    /// Avro has letters, digits and `_` in the names of fields, nothing else.
+    fn names_in_avro(&mut self, what: OutputOf, format: At) {
+        let names: Vec<String> = match what {
+            OutputOf::Table(id) => self.plan.targets[id].columns.iter().map(|c| c.name.clone()).collect(),
+            OutputOf::Differences(id) => self.plan.comparisons[id].key.iter().map(|pair| pair.name.clone()).collect(),
+        };
+        let plain = |name: &str| !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if let Some(name) = names.iter().find(|name| !plain(name)) {
+            self.report
+                .error(Code::BadName, &format.place(), format!("Avro has no field `{name}`"))
+                .hint("fields of Avro have letters, digits and `_`, and begin with no digit: name the column so in the target");
         }
     }
 

@@ -1,11 +1,11 @@
 //! The settings of the process, and the connections.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::Resolver;
 use crate::{
     config::{check::address, codes::Code, shape, span, yaml::At},
-    plan::{Checkpoints, Connection, ConnectionKind, Plan},
+    plan::{Checkpoints, Connection, ConnectionKind, Plan, Registry},
 };
 
 /// The plan that follows from an empty configuration.
@@ -91,7 +91,7 @@ impl Resolver<'_> {
                             .error(Code::BadValue, &at.place(), format!("`{}` is no list of brokers", text("brokers")))
                             .hint("`host:port`, several separated by commas, for example `localhost:9092`");
                     }
-                    ConnectionKind::Kafka { brokers: text("brokers").to_string(), properties }
+                    ConnectionKind::Kafka { brokers: text("brokers").to_string(), properties, registry: body.get("registry").and_then(|at| self.registry(at)) }
                 }
                 // An unknown kind has been reported.
                 _ => ConnectionKind::Demo { seed: text("seed").parse().unwrap_or(1), rate: text("rate").parse().unwrap_or(200) },
@@ -100,6 +100,18 @@ impl Resolver<'_> {
             self.connections.insert(name.key().to_string(), self.plan.connections.len());
             self.plan.connections.push(Connection { name: name.key().to_string(), kind });
         }
+    }
+
+    fn registry(&mut self, at: At) -> Option<Arc<Registry>> {
+        let url = at.get("url")?;
+        let text = url.text()?;
+        if !(text.starts_with("http://") || text.starts_with("https://")) || text.contains(['?', '#', ' ']) {
+            self.report
+                .error(Code::BadValue, &url.place(), format!("`{text}` is not the address of a registry"))
+                .hint("an address begins with http:// or https://, for example `http://registry:8081`");
+        }
+        let user = at.get_text("username").zip(at.get_text("password")).map(|(user, password)| (user.to_string(), password.to_string()));
+        Some(Arc::new(Registry { url: text.trim_end_matches('/').to_string(), user, schemas: Arc::default() }))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Sources: what is read, and as what.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Declared, Resolver};
 use crate::{
     config::{codes::Code, yaml::At},
-    plan::{ConnectionKind, Format, Heartbeat, LogSpec, Source, Start, Wire, WireDecimals, WireTimes},
+    plan::{Connection, ConnectionKind, Format, Heartbeat, LogSpec, Registry, Source, Start, Wire, WireDecimals, WireTimes},
     row::{Column, Type, parse_timestamp},
 };
 
@@ -41,6 +41,10 @@ impl Resolver<'_> {
         }
         let connection = body.get("connection").and_then(|at| self.connection(at));
         let log = self.log(name, body, connection);
+        let schemas = match (format, connection, body.get("format")) {
+            (Some(format), Some(connection), Some(at)) if format.is_avro() => self.registry_of(connection, format, at).map(|registry| registry.schemas.clone()),
+            _ => None,
+        };
         self.sources_known.push(known && !columns.is_empty());
         self.plan.sources.push(Source {
             name: name.to_string(),
@@ -52,8 +56,32 @@ impl Resolver<'_> {
             columns,
             key,
             wire: wire(body, format),
+            schemas,
             comment: body.get_text("comment").map(str::to_string),
         });
+    }
+
+    /// The registry that a format in Avro needs.
+    pub(super) fn registry_of(&mut self, connection: usize, format: Format, at: At) -> Option<Arc<Registry>> {
+        if !self.connections_known[connection] {
+            return None;
+        }
+        let Connection { name, kind } = &self.plan.connections[connection];
+        let (code, message, hint) = match kind {
+            ConnectionKind::Kafka { registry: Some(registry), .. } => return Some(registry.clone()),
+            ConnectionKind::Kafka { .. } => (
+                Code::MissingKey,
+                format!("`{}` needs a schema registry, and the connection `{name}` has none", format.name()),
+                "add it to the connection in the configuration file: `registry: { url: \"http://registry:8081\" }`".to_string(),
+            ),
+            _ => (
+                Code::WrongKind,
+                format!("`{}` is for topics, and the connection `{name}` is of another kind", format.name()),
+                format!("use a `kafka` connection, or `format: {}`", format.in_text().name()),
+            ),
+        };
+        self.report.error(code, &at.place(), message).hint(hint);
+        None
     }
 
     /// What of the connection is read; the connection must be of the kind that has such a thing.
@@ -136,7 +164,7 @@ fn wire(body: At, format: Option<Format>) -> Wire {
         },
         hex: match text("binary") {
             // tieout's own formats write digits, and so they read them.
-            None => format != Some(Format::DebeziumJson),
+            None => format.map(Format::in_text) != Some(Format::DebeziumJson),
             Some(word) => word == "hex",
         },
     }

@@ -102,7 +102,7 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
 }
 
 /// The codes a reject can have, with what they mean; a packed reject has the place in this list.
-pub const CODES: [(&str, &str); 10] = [
+pub const CODES: [(&str, &str); 12] = [
     ("DECODE_FAILED", "the message is not what its format says"),
     ("KEY_MISSING", "a column of the key is lacking or null"),
     ("TYPE_MISMATCH", "a value is not of its column's declared type"),
@@ -113,6 +113,8 @@ pub const CODES: [(&str, &str); 10] = [
     ("EVALUATION_FAILED", "an expression has no value for this row: a cast, a division by zero, an overflow"),
     ("VALUE_UNKNOWN", "an expression needs a value that the connector did not send and that was never seen"),
     ("EMPTY_VALUE", "a value is the empty text, and the field's policy refuses that"),
+    ("SCHEMA_UNKNOWN", "the registry does not know the schema that the message was written with"),
+    ("SCHEMA_UNREADABLE", "the schema that the message was written with is none that tieout reads"),
 ];
 
 /// Packs a reject; its code must be one of [`CODES`].

@@ -23,7 +23,7 @@ fn captured(file: &str) -> Vec<Captured> {
     text.lines().map(|line| serde_json::from_str(line).expect("a captured record")).collect()
 }
 
-const PRECISE: Wire = Wire { decimals: WireDecimals::Precise, times: WireTimes::Adaptive, hex: false };
+pub(in crate::format) const PRECISE: Wire = Wire { decimals: WireDecimals::Precise, times: WireTimes::Adaptive, hex: false };
 
 /// The records of a topic of a file as text; source times are left out but checked to be what `source_time` says.
 fn decode(file: &str, topic: &str, columns: &str, key: &str, wire: Wire) -> String {
@@ -318,13 +318,13 @@ fn mariadb_rows_and_their_changes() {
 }
 
 /// The records of one row of the tables of types, without what is NULL.
-fn types(file: &str, topic: &str, columns: &str, wire: Wire, id: i32) -> Vec<String> {
+pub(in crate::format) fn types(file: &str, topic: &str, columns: &str, wire: Wire, id: i32) -> Vec<String> {
     let all = decode(file, topic, columns, "id", wire);
     let of_id = format!(" id={id} ");
     all.lines().filter(|line| line.contains(&of_id)).map(|line| line.split(' ').filter(|word| !word.ends_with("=-")).collect::<Vec<_>>().join(" ")).collect()
 }
 
-const POSTGRES: &str = "id int, si smallint, i int, bi bigint, n122 decimal(12,2), n_free decimal(38,9), m decimal(19,2), dom decimal(12,2), r double, \
+pub(in crate::format) const POSTGRES: &str = "id int, si smallint, i int, bi bigint, n122 decimal(12,2), n_free decimal(38,9), m decimal(19,2), dom decimal(12,2), r double, \
     d double, b bool, dt date, t time, t3 time(3), tz time, ts timestamp, ts3 timestamp(3), tstz timestamptz, u uuid, j json, jb json, by bytes, txt varchar, \
     vc varchar(20), ch varchar(5), ci varchar, ai int[], at text[], an array, ats array, e varchar, ae array, ip varchar, pt json, r4 varchar, bit1 bool, \
     bit8 bytes, vbit bytes, h json, oid_ bigint, gen decimal(38,2)";

@@ -46,6 +46,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         identity: None,
         goes_on: false,
         heartbeat: Heartbeat::Auto,
+        registry: None,
     }
 }
 

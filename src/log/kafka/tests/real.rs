@@ -63,6 +63,7 @@ impl Broker {
             identity: None,
             goes_on: false,
             heartbeat: Heartbeat::None,
+            registry: None,
         }
     }
 }
