@@ -11,7 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "the few threads of a benchmark need no names")]
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tieout::memory::Allocator = tieout::memory::Allocator;
 
 mod generate;
 mod harness;

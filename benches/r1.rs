@@ -5,7 +5,7 @@
 //! entry for `../shared/bench/peers/run.py`.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tieout::memory::Allocator = tieout::memory::Allocator;
 
 mod generate;
 mod harness;

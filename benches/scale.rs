@@ -5,7 +5,7 @@
 //! size, so that small tables are not measured by the start of the process.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tieout::memory::Allocator = tieout::memory::Allocator;
 
 mod generate;
 mod harness;

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use crate::{
     engine::{Chunk, Command, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
     log::{At, LogError, LogHandle, Until, View},
+    memory::{self, Pressure},
     plan::TableRef,
 };
 
@@ -58,6 +59,8 @@ pub enum Stopped {
     Log { source: usize, error: LogError },
     /// A worker panicked.
     Worker,
+    /// `memory_max` is reached, and nothing helps.
+    Memory,
 }
 
 /// What the clock knows of one log.
@@ -238,7 +241,15 @@ impl<'a> Clock<'a> {
             if self.until == Until::End && self.lanes.iter().all(|lane| lane.ended && lane.head.is_none()) {
                 return Stopped::Done { last: self.last };
             }
-            if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
+            let most = match memory::pressure() {
+                Pressure::None => CHUNKS_PER_WORKER * self.workers.count() as u64,
+                Pressure::Tight => {
+                    memory::relieve();
+                    1
+                }
+                Pressure::Full => return Stopped::Memory,
+            };
+            if self.workers.pending() >= most {
                 self.seal_if_due();
                 std::thread::sleep(CREDIT_WAIT);
                 continue;

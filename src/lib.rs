@@ -14,6 +14,7 @@ pub mod format;
 pub mod http;
 pub mod ledger;
 pub mod log;
+pub mod memory;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;

@@ -1,7 +1,7 @@
 //! The command line of tieout; see `cli`.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tieout::memory::Allocator = tieout::memory::Allocator;
 
 fn main() -> std::process::ExitCode {
     tieout::cli::main()

@@ -24,10 +24,12 @@ use serde_json::{Value as Json, json};
 use crate::{
     checkpoint::{self, CheckpointError, Folder, Taker},
     clock::{Ask, Clock, Stopped},
+    config::size,
     engine::{Command, RowAnswer, Tick, worker::Workers},
     export, http,
     ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
     log::{self, LogError, LogHandle, LogStatus, Until},
+    memory::Governor,
     plan::{ConnectionKind, Plan, TableRef},
     sink::{SinkError, Writers},
     telemetry,
@@ -99,6 +101,13 @@ impl Failure {
         Failure::new(format!("a worker ended early: {why}; this is a bug in tieout, please report it with the lines above"), Blame::Tieout)
     }
 
+    fn memory(plan: &Plan) -> Failure {
+        let most = size::text(plan.memory_max.unwrap_or(0));
+        let remedy = "give it more, or less to keep: fewer differences at once, fewer rows in joins and aggregates";
+        const CODE: &str = "MEMORY_EXHAUSTED";
+        Failure::new(format!("{CODE}: `memory_max` ({most}) is full of what can't go to a file; {remedy}"), Blame::Surroundings)
+    }
+
     fn log(plan: &Plan, source: usize, error: &LogError) -> Failure {
         let blame = if error.retry { Blame::Surroundings } else { Blame::Configuration };
         Failure::new(format!("source `{}`: {error}", plan.sources[source].name), blame)
@@ -148,6 +157,10 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         Some(restore) => restore.ledger(Arc::clone(&plan))?,
         None => Ledger::new(Arc::clone(&plan)),
     });
+    let governor = match plan.memory_max {
+        Some(most) => Some(Governor::start(most, &plan.data_dir).map_err(|e| unlimited(&plan, &e))?),
+        None => None,
+    };
     let (ask, asks) = unbounded();
     let watched = Watched::default();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone(), watched.clone())?) } else { None };
@@ -192,6 +205,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
         Stopped::Early { .. } => Ok(()),
+        Stopped::Memory => Err(Failure::memory(&plan)),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
     if let Some((_, taker)) = taker
@@ -219,6 +233,9 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         export::from_ledger(&ledger.read(), dir, extra).map_err(unwritable)
     });
     let left = workers.stop();
+    if let Some(governor) = governor {
+        governor.stop();
+    }
     let kept = keeper.finish()?;
     ended?;
     left.map_err(|why| Failure::worker(Err(why)))?;
@@ -264,6 +281,12 @@ fn state(plan: &Plan, options: &Options) -> Result<Option<Folder>, Failure> {
             Ok(None)
         }
     }
+}
+
+fn unlimited(plan: &Plan, error: &std::io::Error) -> Failure {
+    let dir = plan.data_dir.display();
+    let remedy = "`memory_max` needs Linux, and a `data_dir` on a file system of a disk that can be written";
+    Failure::new(format!("memory can't be limited with a file in {dir}: {error}; {remedy}"), Blame::Configuration)
 }
 
 fn unwritable(error: std::io::Error) -> Failure {

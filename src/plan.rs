@@ -28,6 +28,8 @@ pub struct Plan {
     pub tick: Duration,
     /// How long something may stand still though it has something to do.
     pub stuck_after: Duration,
+    /// Bytes of memory that the process may hold.
+    pub memory_max: Option<u64>,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     pub checkpoint: Checkpoints,

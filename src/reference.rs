@@ -35,6 +35,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("LINE_TOO_LONG", false, "a file has no line end where a message must have ended"),
     ("LOG_SHRUNK", false, "a partition ends before the position that it was read up to"),
     ("LOG_UNSUPPORTED", false, "the connection's kind does not hold such a log"),
+    ("MEMORY_EXHAUSTED", true, "`memory_max` is full of what can't go to a file"),
     ("NOT_DELIVERED", true, "a topic did not take a record; one that is too large will not be taken later either"),
     ("OFFSET_GONE", false, "messages that were not read yet are gone from the topic's retention"),
     ("OFFSET_OUT_OF_RANGE", true, "the broker refused a position that it holds"),

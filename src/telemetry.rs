@@ -15,6 +15,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 use crate::{
     checkpoint::{CheckpointError, Manifest},
     ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
+    memory,
     plan::{Plan, TableRef},
     watchdog::Stuck,
 };
@@ -90,6 +91,10 @@ metrics! {
         "The wall clock at which the newest closed tick was sealed, in seconds since the epoch.";
     state_bytes: IntGaugeVec [] "tieout_state_bytes"
         "Bytes that the workers hold: tables and arrangements.";
+    memory_bytes: IntGaugeVec [] "tieout_memory_bytes"
+        "Bytes of memory that the process holds, pages of files included.";
+    file_bytes: IntGaugeVec [] "tieout_memory_file_bytes"
+        "Bytes of state that are in a file, since memory came close to `memory_max`.";
     table_rows: IntGaugeVec ["table"] "tieout_table_rows"
         "Rows of a table as of the newest closed tick.";
     queue_rows: IntGaugeVec [] "tieout_queue_rows"
@@ -227,6 +232,8 @@ impl Metrics {
         }
         self.hydrated.with_label_values(&none).set(i64::from(ledger.hydrated()));
         self.closed_tick.with_label_values(&none).set(ledger.wall_ms() as f64 / 1000.0);
+        self.memory_bytes.with_label_values(&none).set(memory::held() as i64);
+        self.file_bytes.with_label_values(&none).set(memory::file_bytes() as i64);
         self.state_bytes.with_label_values(&none).set(ledger.state_bytes() as i64);
         total(&self.difference_changes, &none, ledger.difference_changes());
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -301,6 +308,18 @@ impl StuckTurned<'_> {
             let _ = metrics().stuck.remove_label_values(&[code, name.as_str()]);
             tracing::info!(code, name, "moves again");
         }
+    }
+}
+
+/// Memory came close to its limit: state goes to a file from now on.
+pub struct MemoryShort {
+    pub held: u64,
+    pub most: u64,
+}
+
+impl MemoryShort {
+    pub fn emit(self) {
+        tracing::warn!(held = self.held, memory_max = self.most, "memory is short: what the state grows by goes to a file in data_dir");
     }
 }
 

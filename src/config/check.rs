@@ -9,7 +9,7 @@ use super::{
     names,
     problem::{Place, Report},
     shape::{Key, Object, Rule, Shape},
-    span,
+    size, span,
     yaml::{At, Scalar},
 };
 use crate::row::Type;
@@ -149,6 +149,7 @@ pub fn describe(shape: &Shape) -> String {
         Shape::Int { min, max } => format!("a whole number from {min} to {max}"),
         Shape::Span { min_ms: 0, .. } => "a time span such as `30s`".into(),
         Shape::Span { min_ms, max_ms } => format!("a time span from {} to {}", span::text(*min_ms), span::text(*max_ms)),
+        Shape::Size { min } => format!("a size from {}", size::text(*min)),
         Shape::Type => "a column type".into(),
         Shape::Address => "an address and port".into(),
         Shape::Word(words) => format!("one of {}", names::list(words.iter().map(|(w, _)| *w))),
@@ -229,6 +230,15 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
                     span::text(*min_ms),
                     span::text(*max_ms)
                 ));
+            }
+            Ok(_) => {}
+        },
+        Shape::Size { min } => match size::parse(text) {
+            Err(why) => {
+                report.error(Code::BadValue, &place, why).hint("a size is a whole number with its unit: `512MiB`, `4GiB`");
+            }
+            Ok(bytes) if bytes < *min => {
+                report.error(Code::BadValue, &place, format!("`{text}` is out of range")).hint(format!("from {}", size::text(*min)));
             }
             Ok(_) => {}
         },

@@ -17,6 +17,7 @@ mod reference;
 mod resolve;
 mod schema;
 pub mod shape;
+pub mod size;
 pub mod span;
 pub(crate) mod yaml;
 

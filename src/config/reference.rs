@@ -93,6 +93,7 @@ fn short(shape: &Shape) -> String {
         Shape::Text => "text".into(),
         Shape::Literal => "value".into(),
         Shape::Span { .. } => "time span".into(),
+        Shape::Size { .. } => "size".into(),
         Shape::Int { .. } => describe(shape).replace("a whole number", "whole number"),
         Shape::Type => "type".into(),
         Shape::Address => "address and port".into(),

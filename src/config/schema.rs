@@ -119,6 +119,7 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Sql | Shape::Literal => json!({ "type": ["string", "number", "boolean", "null"] }),
         Shape::Int { min, max } => json!({ "anyOf": [{ "type": "integer", "minimum": min, "maximum": max }, { "type": "string", "pattern": VARIABLE }] }),
         Shape::Span { .. } => json!({ "type": "string", "pattern": format!(r"^[0-9]+ ?(ms|s|m|h|d)$|{VARIABLE}") }),
+        Shape::Size { .. } => json!({ "type": "string", "pattern": format!(r"^[0-9]+ ?([kKmMgGtT]i|[mMgG])[bB]$|{VARIABLE}") }),
         Shape::Type => json!({ "type": "string", "examples": Type::NAMES }),
         Shape::Address => json!({ "type": "string", "examples": ["127.0.0.1:7171", "0.0.0.0:7171"] }),
         Shape::Word(words) => json!({ "anyOf": [{ "oneOf": word_docs(words) }, { "type": "string", "pattern": VARIABLE }] }),

@@ -23,6 +23,10 @@ pub enum Shape {
         min_ms: u64,
         max_ms: u64,
     },
+    /// A size of memory such as `512MiB`; the limit in bytes.
+    Size {
+        min: u64,
+    },
     /// A column type.
     Type,
     /// An address and port.
@@ -129,6 +133,13 @@ pub static CONFIG: Object = Object {
              named in `/readyz`, in metrics and in the log.",
         )
         .default("30s"),
+        key(
+            "memory_max",
+            Size { min: 128 << 20 },
+            "Memory that the process may hold. Close to it readers slow down, and state goes to a file in `data_dir`, which is slower; what \
+             cannot be moved there and fills it ends the run with `MEMORY_EXHAUSTED`. Without it there is no limit. On Linux.",
+        )
+        .example("4GiB"),
         key("http", Object(&HTTP), "The HTTP API and the board."),
         key("checkpoint", Object(&CHECKPOINT), "The checkpoints that a restart goes on from, in `data_dir`."),
         key("connections", Map("connection", &Object(&CONNECTION)), "The systems that dataflows read and write, by name.").required(),

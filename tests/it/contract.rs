@@ -127,3 +127,28 @@ fn a_file_that_grows_is_followed() {
     assert_eq!(running.get("/api/v1/rejects")["total"], 0);
     running.stop();
 }
+
+/// Short of memory from the start, state is in a file, and nothing else changes.
+#[test]
+fn a_limit_for_memory_changes_no_answer() {
+    let workload = generate::workload(Size { rows: 20_000, changes: 20_000, seed: 5, fault: 0.01, lag: 200 });
+    let dir = tempfile::tempdir().expect("a folder");
+    let limited = dir.path().join("config.yaml");
+    for (contract, comparison, truth) in [("orders", "orders_in_erp", &workload.orders_truth), ("revenue", "revenue_by_region", &workload.revenue_truth)] {
+        let of = root().join("tests/contract").join(contract);
+        let text = fs::read_to_string(of.join("config.yaml")).expect("the contract is there");
+        fs::write(&limited, format!("{text}\nmemory_max: 128MiB\n")).expect("a file");
+        let out = dir.path().join(contract);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        command.env("TIEOUT_DATA", &workload.dir).env("TIEOUT_STATE", dir.path().join("state")).args(["run", "--once", "--workers", "2", "--config"]);
+        command.arg(&limited).arg("--dataflows").arg(of.join("dataflows")).arg("--export").arg(&out);
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("memory is short"), "{said}");
+        assert_eq!(unquoted(&lines(&out, comparison)), unquoted(truth), "{contract}");
+        let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(out.join("summary.json")).expect("a summary")).expect("JSON");
+        let peak = summary["peak_memory_bytes"].as_u64().expect("a size");
+        assert!(peak <= 128 << 20, "{contract} held {peak} bytes");
+    }
+}

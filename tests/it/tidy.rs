@@ -86,7 +86,11 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         &["src/clock.rs", "src/log/", "src/http/answer.rs"],
         "the clock reads the wall clock on the data's way, readers and HTTP for what they show; nobody else does",
     ),
-    ("unsafe {", &["src/log/kafka/topic_id.rs"], "what librdkafka's Rust client does not offer is asked of its C interface; nothing else is unsafe"),
+    (
+        "unsafe {",
+        &["src/log/kafka/topic_id.rs", "src/memory.rs", "src/memory/"],
+        "what librdkafka's Rust client does not offer is asked of its C interface, and an allocator is unsafe; nothing else is",
+    ),
     (" println!", &[], "what is printed goes through the command line's writer, so that a closed pipe is no panic"),
     ("eprintln!", &["src/cli/"], "what happens is an event of telemetry; only the command line speaks to a person"),
     ("Utc::now", &[], "as SystemTime"),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::Resolver;
 use crate::{
-    config::{check::address, codes::Code, shape, span, yaml::At},
+    config::{check::address, codes::Code, shape, size, span, yaml::At},
     plan::{Checkpoints, Connection, ConnectionKind, Plan, Registry},
 };
 
@@ -22,6 +22,7 @@ pub fn defaults() -> Plan {
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
         stuck_after: span::parse(of(&shape::CONFIG, "stuck_after")).expect("the default is a time span"),
+        memory_max: None,
         listen: address(of(http, "listen")).expect("the default is an address"),
         checkpoint: Checkpoints {
             interval: span::parse(of(checkpoint, "interval")).expect("the default is a time span"),
@@ -69,6 +70,7 @@ impl Resolver<'_> {
         if at.get("stuck_after").is_some() {
             self.plan.stuck_after = span_of(at, "config", "stuck_after");
         }
+        self.plan.memory_max = at.get_text("memory_max").and_then(|text| size::parse(text).ok());
         if let Some(checkpoint) = at.get("checkpoint") {
             self.plan.checkpoint.interval = span_of(checkpoint, "checkpoint", "interval");
             if let Some(keep) = checkpoint.get("keep").and_then(At::scalar).and_then(|s| s.as_number()).and_then(|n| n.parse().ok()) {

@@ -2,7 +2,10 @@
 //!
 //! An entry is `[key length and kind: varint][value length: varint][key][value]`.
 
-use crate::row::{push_varint64, read_varint64};
+use crate::{
+    memory,
+    row::{push_varint64, read_varint64},
+};
 
 /// What the value of an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +26,8 @@ pub type Handle = u32;
 
 const CLASS_BITS: u32 = 5;
 const INDEX_BITS: u32 = 32 - CLASS_BITS;
-const PAGE_BYTES: usize = 64 * 1024;
+/// At least half of it is used: pages are large blocks for `memory`.
+const PAGE_BYTES: usize = 2 * memory::LARGE;
 /// Sizes of places, in bytes; what is larger is allocated by itself.
 const SIZES: [usize; 31] =
     [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 144, 160, 176, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048];

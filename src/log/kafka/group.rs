@@ -69,7 +69,7 @@ impl Groups {
         let mut groups: BTreeMap<ConnectionId, Group> = BTreeMap::new();
         for (id, source) in plan.sources.iter().enumerate() {
             let declared = &plan.connections[source.connection];
-            let (LogSpec::Topic { topic, .. }, ConnectionKind::Kafka { brokers, properties }) = (&source.log, &declared.kind) else { continue };
+            let (LogSpec::Topic { topic, .. }, ConnectionKind::Kafka { brokers, properties, .. }) = (&source.log, &declared.kind) else { continue };
             let group = groups.entry(source.connection).or_insert_with(|| {
                 let mut config = client::config(brokers, properties);
                 if !properties.contains_key("group.id") {

@@ -71,7 +71,7 @@ impl Outputs {
     /// librdkafka does not take the connection's properties.
     pub fn of(plan: &Plan, connection: ConnectionId) -> Result<Outputs, SinkError> {
         let declared = &plan.connections[connection];
-        let ConnectionKind::Kafka { brokers, properties } = &declared.kind else { unreachable!("only Kafka has transactions") };
+        let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka has transactions") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
         let mut topics: Vec<String> = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
         topics.push(topic::name(&plan.name));
