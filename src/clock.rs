@@ -8,19 +8,24 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Chunk, Command, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
+    engine::{Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
     plan::TableRef,
 };
 
+pub mod gate;
+mod gated;
 mod replay;
+
+use gated::Gated;
 
 /// Bytes of a tick while a backlog is read.
 const CATCH_UP_BYTES: u64 = 64 << 20;
@@ -84,6 +89,8 @@ struct Lane {
     starts: Vec<(i32, i64)>,
     /// What a replay has taken out of the channel and not handed out; goes before what is in it.
     aside: VecDeque<Chunk>,
+    /// The gate that its chunks go through.
+    gate: Option<usize>,
 }
 
 impl Lane {
@@ -101,6 +108,7 @@ impl Lane {
             heartbeat: None,
             starts: Vec::new(),
             aside: VecDeque::new(),
+            gate: None,
         }
     }
 
@@ -128,14 +136,24 @@ impl Lane {
     }
 
     /// Hands a chunk out.
-    fn pass(&mut self, chunk: Chunk, workers: &Workers) {
+    fn pass(&mut self, chunk: Chunk, workers: &Workers, incomplete: Option<Arc<str>>) {
         self.set_position(chunk.partition, chunk.next);
-        workers.chunk(chunk, self.seq);
+        workers.chunk(chunk, self.seq, incomplete);
         self.seq += 1;
     }
 
     fn done(&self) -> bool {
         self.ended || (self.drained && self.view.backlog_done)
+    }
+
+    /// Its backlog has been handed out; of one that goes through a gate, the gate tells.
+    fn is_over(&self) -> bool {
+        self.gate.is_some() || (self.head.is_none() && self.done())
+    }
+
+    /// Nothing more will come.
+    fn at_end(&self) -> bool {
+        self.ended && self.head.is_none() && self.aside.is_empty()
     }
 
     /// Takes the next chunk out of the channel, if there is none yet.
@@ -181,6 +199,17 @@ pub struct Clock<'a> {
     turn: usize,
     /// Ticks to be made again before anything else.
     listed: Vec<Sealed>,
+    /// Sources whose transactions go on whole.
+    gated: Vec<Gated>,
+    /// Since the last seal: messages of incomplete transactions.
+    marked: Vec<Marked>,
+    began: Instant,
+}
+
+/// Whose turn it is.
+enum Turn {
+    Lane(usize),
+    Gate(usize),
 }
 
 fn now_ms() -> i64 {
@@ -191,7 +220,24 @@ impl<'a> Clock<'a> {
     /// A clock over open logs; `sealed` goes to the ledger.
     pub fn new(logs: Vec<LogHandle>, workers: &'a Workers, sealed: Sender<Sealed>, asks: Receiver<Ask>, tick: Duration, until: Until) -> Self {
         let lanes = logs.into_iter().map(Lane::new).collect();
-        Clock { lanes, workers, sealed, asks, tick, until, last: 0, last_seal: Instant::now(), bytes: 0, hydrated: false, turn: 0, listed: Vec::new() }
+        let now = Instant::now();
+        Clock {
+            lanes,
+            workers,
+            sealed,
+            asks,
+            tick,
+            until,
+            last: 0,
+            last_seal: now,
+            bytes: 0,
+            hydrated: false,
+            turn: 0,
+            listed: Vec::new(),
+            gated: Vec::new(),
+            marked: Vec::new(),
+            began: now,
+        }
     }
 
     /// Goes on behind a tick at which each source had been read up to these positions, first with the ticks that are
@@ -211,9 +257,10 @@ impl<'a> Clock<'a> {
             Err(stopped) => return stopped,
         };
         loop {
-            for lane in &mut self.lanes {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.gate.is_none()) {
                 lane.fill();
             }
+            self.feed_gates();
             if let Some(stopped) = self.broken() {
                 return stopped;
             }
@@ -234,11 +281,11 @@ impl<'a> Clock<'a> {
                     }
                 }
             }
-            if !self.hydrated && self.lanes.iter().all(|lane| lane.head.is_none() && lane.done()) {
+            if !self.hydrated && self.lanes.iter().all(Lane::is_over) && (0..self.gated.len()).all(|at| self.has_passed_backlog(at)) {
                 self.hydrated = true;
                 self.seal(false);
             }
-            if self.until == Until::End && self.lanes.iter().all(|lane| lane.ended && lane.head.is_none()) {
+            if self.until == Until::End && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at)) {
                 return Stopped::Done { last: self.last };
             }
             let most = match memory::pressure() {
@@ -254,8 +301,14 @@ impl<'a> Clock<'a> {
                 std::thread::sleep(CREDIT_WAIT);
                 continue;
             }
-            if let Some(lane) = self.next() {
-                self.hand_out(lane);
+            if let Some(turn) = self.next() {
+                match turn {
+                    Turn::Lane(lane) => {
+                        let chunk = self.lanes[lane].head.take().expect("the lane has a head");
+                        self.hand_out_chunk(chunk, None);
+                    }
+                    Turn::Gate(at) => self.hand_out_batch(at),
+                }
                 self.seal_if_due();
                 continue;
             }
@@ -272,31 +325,43 @@ impl<'a> Clock<'a> {
         (!self.workers.is_alive()).then_some(Stopped::Worker)
     }
 
-    /// The lane whose chunk goes next. While a backlog is read that is the one with the oldest, and none while a lane that
-    /// is not done has nothing to show (for a bounded time).
-    fn next(&mut self) -> Option<usize> {
+    /// Who goes next. While a backlog is read that is who has the oldest, and nobody while one that is not done has nothing to
+    /// show (for a bounded time).
+    fn next(&mut self) -> Option<Turn> {
         if !self.hydrated {
             let now = Instant::now();
-            for lane in &mut self.lanes {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.gate.is_none()) {
                 if lane.head.is_none() && !lane.done() && lane.view.trouble.is_none() && now - *lane.empty_since.get_or_insert(now) < ALIGN_WAIT {
                     return None;
                 }
             }
+            for at in 0..self.gated.len() {
+                if self.gated[at].ready.is_none() && !self.is_gate_idle(at) && now - *self.gated[at].empty_since.get_or_insert(now) < ALIGN_WAIT {
+                    return None;
+                }
+            }
         }
-        let waiting = (0..self.lanes.len()).filter(|l| self.lanes[*l].head.is_some());
-        if self.hydrated {
-            // By turns, so that a busy lane does not hold up a quiet one.
-            let (turn, lanes) = (self.turn, self.lanes.len());
-            let next = waiting.min_by_key(|l| (l + lanes - turn % lanes) % lanes);
-            self.turn = next.map_or(turn, |l| l + 1);
-            return next;
-        }
-        waiting.min_by_key(|l| self.lanes[*l].time)
+        let (lanes, all) = (self.lanes.len(), self.lanes.len() + self.gated.len());
+        let has = |of: &usize| match of.checked_sub(lanes) {
+            None => self.lanes[*of].head.is_some(),
+            Some(gate) => self.gated[gate].ready.is_some(),
+        };
+        let mut waiting = (0..all).filter(has);
+        let next = if self.hydrated {
+            // By turns, so that a busy one does not hold up a quiet one.
+            let turn = self.turn;
+            let next = waiting.min_by_key(|of| (of + all - turn % all) % all)?;
+            self.turn = next + 1;
+            next
+        } else {
+            let time = |of: usize| of.checked_sub(lanes).map_or_else(|| self.lanes[of].time, |gate| self.gated[gate].time);
+            waiting.by_ref().min_by_key(|of| time(*of))?
+        };
+        Some(next.checked_sub(lanes).map_or(Turn::Lane(next), Turn::Gate))
     }
 
-    fn hand_out(&mut self, at: usize) {
-        let lane = &mut self.lanes[at];
-        let chunk = lane.head.take().expect("the lane has a head");
+    fn hand_out_chunk(&mut self, chunk: Chunk, incomplete: Option<Arc<str>>) {
+        let lane = &mut self.lanes[chunk.source];
         self.bytes += match &chunk.payload {
             Payload::Lines { bytes, .. } | Payload::Messages { bytes, .. } => bytes.len() as u64,
             Payload::Heartbeat(_) => 1,
@@ -308,7 +373,7 @@ impl<'a> Clock<'a> {
         if lane.position(chunk.partition).is_none() {
             lane.starts.push((chunk.partition, replay::first(&chunk)));
         }
-        lane.pass(chunk, self.workers);
+        lane.pass(chunk, self.workers, incomplete);
     }
 
     fn seal_if_due(&mut self) {
@@ -327,20 +392,25 @@ impl<'a> Clock<'a> {
     fn seal(&mut self, cut: bool) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
+        let held: Vec<u64> = (0..self.lanes.len()).map(|source| self.held_of(source)).collect();
         let sources = self
             .lanes
             .iter_mut()
-            .map(|lane| SealedSource {
+            .zip(held)
+            .map(|(lane, held)| SealedSource {
                 positions: lane.positions.clone(),
-                caught_up: lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
+                caught_up: held == 0 && lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
                 trouble: lane.view.trouble.clone(),
-                behind_bytes: lane.view.behind_bytes,
+                behind_bytes: lane.view.behind_bytes + held,
                 identity: lane.view.identity.clone(),
                 heartbeat: lane.heartbeat.take(),
                 start: std::mem::take(&mut lane.starts),
             })
             .collect();
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, ..Sealed::default() });
+        let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
+        let marked = std::mem::take(&mut self.marked);
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, incomplete, marked, ..Sealed::default() });
+        self.measure_gates();
         self.workers.all(&Command::Seal { tick, hold: cut });
         self.last = tick;
         self.last_seal = Instant::now();
@@ -353,7 +423,8 @@ impl<'a> Clock<'a> {
         let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
         let mut select = Select::new();
         // A lane with a head needs nothing; its channel is ready all the time that it waits for the others.
-        for lane in self.lanes.iter().filter(|lane| !lane.ended && lane.head.is_none()) {
+        let wants = |lane: &&Lane| lane.gate.is_none_or(|at| self.gated[at].gate.takes(lane.log.source));
+        for lane in self.lanes.iter().filter(|lane| !lane.ended && lane.head.is_none()).filter(wants) {
             select.recv(&lane.log.chunks);
         }
         select.recv(&self.asks);

@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Reject, Report, RowChange, Sealed, SealedSource, StageTimes, TableReport, Tick},
+    engine::{DifferenceChange, Incomplete, Marked, Reject, Report, RowChange, Sealed, SealedSource, StageTimes, TableReport, Tick},
     plan::{ComparisonId, Plan, TableRef, TargetId},
 };
 
@@ -76,6 +76,9 @@ pub struct TickOutput {
     pub save: Option<LedgerSave>,
     /// By source, what the clock said of it: with this the tick can be made again.
     pub sealed: Vec<SealedSource>,
+    /// And of transactions of which parts are lacking.
+    pub incomplete: Vec<Incomplete>,
+    pub marked: Vec<Marked>,
 }
 
 /// The changes of differences in one tick.
@@ -108,6 +111,8 @@ pub struct Ledger {
     sources: Vec<SourceState>,
     comparisons: Vec<comparison::LiveComparison>,
     rejects: BTreeMap<Reject, i64>,
+    /// The transactions that stand though parts of them are lacking.
+    incomplete: Vec<Incomplete>,
     /// By worker, what it holds.
     workers: Vec<WorkerState>,
     rows: BTreeMap<TableRef, u64>,
@@ -138,6 +143,7 @@ impl Ledger {
             sources: vec![SourceState::default(); plan.sources.len()],
             comparisons,
             rejects: BTreeMap::new(),
+            incomplete: Vec::new(),
             workers: vec![WorkerState::default(); plan.workers.max(1)],
             rows: BTreeMap::new(),
             failure: None,
@@ -159,6 +165,7 @@ impl Ledger {
         assert!(tick > self.as_of || self.wall_ms == 0, "tick {tick} came after tick {}: as_of never goes back", self.as_of);
         let plan = self.plan.clone();
         let mut differences: Vec<Vec<DifferenceChange>> = vec![Vec::new(); plan.comparisons.len()];
+        let mut marks: Vec<Vec<(Box<[u8]>, Arc<str>)>> = vec![Vec::new(); plan.comparisons.len()];
         let (mut rows, mut rejects, mut loose, mut seconds) = (Vec::new(), BTreeMap::<Reject, i64>::new(), Vec::new(), 0f64);
         for report in reports {
             assert_eq!(report.tick, tick, "worker {} reported tick {} for tick {tick}", report.worker, report.tick);
@@ -167,6 +174,9 @@ impl Ledger {
             }
             for (comparison, change) in report.differences {
                 differences[comparison].push(change);
+            }
+            for (comparison, key, name) in report.incomplete {
+                marks[comparison].push((key, name));
             }
             rows.extend(report.rows);
             for (reject, weight) in report.rejects {
@@ -198,9 +208,12 @@ impl Ledger {
         let first_shown = sealed.hydrated && !self.hydrated;
         self.hydrated |= sealed.hydrated;
         let mut changes = TickChanges { tick, wall_ms, comparisons: Vec::new() };
-        for (id, (live, of_tick)) in self.comparisons.iter_mut().zip(differences).enumerate() {
-            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources: &self.sources, rows: &self.rows, rejects: &rejects };
-            let changed = live.apply(&plan, &plan.comparisons[id], of_tick, &now);
+        self.incomplete.clone_from(&sealed.incomplete);
+        let names = self.incomplete.iter().map(|one| Incomplete::name(&plan.sources[plan.transactions[one.group].log].name, &one.id)).collect();
+        for (id, (live, (of_tick, marks))) in self.comparisons.iter_mut().zip(differences.into_iter().zip(marks)).enumerate() {
+            let (sources, incomplete) = (&self.sources, &self.incomplete[..]);
+            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
+            let changed = live.apply(&plan, &plan.comparisons[id], of_tick, marks, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));
             }
@@ -239,6 +252,8 @@ impl Ledger {
             restored: sealed.restored,
             save: sealed.cut.then(|| self.save()),
             sealed: sealed.sources,
+            incomplete: sealed.incomplete,
+            marked: sealed.marked,
         }
     }
 
@@ -296,6 +311,11 @@ impl Ledger {
     /// The difference of one key.
     pub fn difference(&self, comparison: ComparisonId, key: &[u8]) -> Option<&Arc<Difference>> {
         self.comparisons[comparison].difference(key)
+    }
+
+    /// The transactions that stand though parts of them are lacking.
+    pub fn incomplete(&self) -> &[Incomplete] {
+        &self.incomplete
     }
 
     /// Rejects that stand, sorted, with how often each does.

@@ -152,7 +152,8 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let empty = memory().0;
     let plan = Arc::new(plan);
     let folder = state(&plan, options)?;
-    let start::Start { restore, at, last, again, exact } = start::find(&plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(&plan, options))?;
+    let start::Start { restore, at, last, again, incomplete, exact } =
+        start::find(&plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(&plan, options))?;
     let ledger = SharedLedger::new(match &restore {
         Some(restore) => restore.ledger(Arc::clone(&plan))?,
         None => Ledger::new(Arc::clone(&plan)),
@@ -191,7 +192,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).resume(last, &at_checkpoint, again);
+    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).resume(last, &at_checkpoint, again);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         restore.give_back(path, &workers, &to_ledger)?;

@@ -34,7 +34,9 @@ pub struct Plan {
     pub listen: SocketAddr,
     pub checkpoint: Checkpoints,
     pub connections: Vec<Connection>,
+    /// The declared sources, then the logs of transactions.
     pub sources: Vec<Source>,
+    pub transactions: Vec<Transactions>,
     /// In an order in which each reads only earlier ones.
     pub targets: Vec<Target>,
     pub comparisons: Vec<Comparison>,
@@ -96,6 +98,24 @@ pub struct Source {
     /// What is known of the registry's schemas, for the formats in Avro.
     pub schemas: Option<Arc<Schemas>>,
     pub comment: Option<String>,
+}
+
+/// The transactions of one upstream connector: the log that says where each ends, and the sources whose rows they have.
+#[derive(Clone, Debug)]
+pub struct Transactions {
+    /// The log of begins and ends: a source that no table is made of.
+    pub log: SourceId,
+    /// How long the rest of a transaction is waited for.
+    pub bound: Duration,
+    pub members: Vec<Member>,
+}
+
+/// A source of which transactions have rows.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub source: SourceId,
+    /// The source's table, as the log of transactions names it.
+    pub collection: String,
 }
 
 /// What of a connection a source reads.

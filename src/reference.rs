@@ -72,6 +72,10 @@ pub const STUCK: &[(&str, &str)] = &[
     ("TICK_STUCK", "no tick was closed for longer than `stuck_after`: the engine, or an output whose queue is full, holds it up"),
 ];
 
+/// What is shown though it is not as it should be, named in the log.
+pub const WARNINGS: &[(&str, &str)] =
+    &[("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held")];
+
 /// Codes of answers over HTTP that are problems (`application/problem+json`).
 pub const HTTP: &[(u16, &str, &str)] = &[
     (400, "bad_parameter", "a parameter of the query, or a name or key in the path, does not hold"),
@@ -114,6 +118,10 @@ pub fn codes() -> String {
     out += "\n## What stands still\n\nNamed in `/readyz`, in the metric `tieout_stuck` and in the log, until it moves again. What has nothing to do is idle, not stuck.\n\n\
         | code | meaning |\n| --- | --- |\n";
     for (code, meaning) in STUCK {
+        let _ = writeln!(out, "| `{code}` | {meaning} |");
+    }
+    out += "\n## Warnings\n\nA line of the log; metrics tell how many stand.\n\n| code | meaning |\n| --- | --- |\n";
+    for (code, meaning) in WARNINGS {
         let _ = writeln!(out, "| `{code}` | {meaning} |");
     }
     out += "\n## Problems over HTTP\n\n| status | code | meaning |\n| --- | --- | --- |\n";

@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    engine::{Chunk, Command, ExportBlock, MessageAt, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
+    clock::gate::Gate,
+    engine::{Chunk, Command, ExportBlock, Incomplete, MessageAt, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
     ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
@@ -29,6 +30,9 @@ pub struct Scenario {
     /// Source time and wall clock in one, in milliseconds.
     now_ms: i64,
     tick: u64,
+    /// Where transactions go on whole, and those that stand incomplete.
+    gates: Vec<Gate>,
+    incomplete: Vec<Vec<Incomplete>>,
     kept: Kept,
 }
 
@@ -50,6 +54,8 @@ impl Scenario {
         let workers = Workers::start(Arc::clone(&plan), to_reports);
         workers.all(&Command::Keep);
         let sources = plan.sources.len();
+        let gates: Vec<Gate> = (0..plan.transactions.len()).map(|group| Gate::new(&plan, group)).collect();
+        let incomplete = vec![Vec::new(); gates.len()];
         Scenario {
             ledger: Ledger::new(Arc::clone(&plan)),
             plan,
@@ -59,6 +65,8 @@ impl Scenario {
             offsets: vec![0; sources],
             now_ms: START_MS,
             tick: 0,
+            gates,
+            incomplete,
             kept: Kept::default(),
         }
     }
@@ -93,8 +101,26 @@ impl Scenario {
 
     fn send(&mut self, source: SourceId, payload: Payload) {
         let chunk = Chunk { source, partition: 0, payload, source_time: None, next: self.offsets[source] };
-        self.workers.chunk(chunk, self.seqs[source]);
+        match self.gates.iter_mut().find(|gate| gate.sources().any(|of| of == source)) {
+            Some(gate) => gate.feed(chunk, self.now_ms, false),
+            None => self.hand_out(chunk, None),
+        }
+    }
+
+    fn hand_out(&mut self, chunk: Chunk, incomplete: Option<Arc<str>>) {
+        let source = chunk.source;
+        self.workers.chunk(chunk, self.seqs[source], incomplete);
         self.seqs[source] += 1;
+    }
+
+    /// Hands out what the gates let go on.
+    fn release(&mut self) {
+        for at in 0..self.gates.len() {
+            while let Some(batch) = self.gates[at].release(self.now_ms, false) {
+                self.incomplete[at] = batch.incomplete;
+                batch.pieces.into_iter().for_each(|piece| self.hand_out(piece.chunk, piece.incomplete));
+            }
+        }
     }
 
     /// Seals a tick, waits until it is closed, and applies it.
@@ -103,11 +129,15 @@ impl Scenario {
     /// When a worker has ended.
     pub fn seal(&mut self) -> TickOutput {
         self.tick += 1;
-        let sources =
-            (0..self.plan.sources.len()).map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: true, ..SealedSource::default() }).collect();
+        self.release();
+        let incomplete = self.incomplete.concat();
+        let held = |source: usize| self.gates.iter().any(|gate| gate.held_of(source) > 0);
+        let sources = (0..self.plan.sources.len())
+            .map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: !held(s), ..SealedSource::default() })
+            .collect();
         self.workers.all(&Command::Seal { tick: self.tick, hold: false });
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
-        self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, ..Sealed::default() }, reports)
+        self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, incomplete, ..Sealed::default() }, reports)
     }
 
     /// Begins to take a checkpoint: everything, or what changed since the last one.

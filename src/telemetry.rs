@@ -14,6 +14,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 
 use crate::{
     checkpoint::{CheckpointError, Manifest},
+    clock::gate::News,
     ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
     memory,
     plan::{Plan, TableRef},
@@ -97,6 +98,12 @@ metrics! {
         "Bytes of state that are in a file, since memory came close to `memory_max`.";
     table_rows: IntGaugeVec ["table"] "tieout_table_rows"
         "Rows of a table as of the newest closed tick.";
+    transactions_held: IntGaugeVec ["log"] "tieout_transactions_held"
+        "Upstream transactions that wait for the rest of their rows.";
+    transactions_held_bytes: IntGaugeVec ["log"] "tieout_transactions_held_bytes"
+        "Bytes of messages that wait for, or behind, the rest of a transaction.";
+    transactions_incomplete: IntGaugeVec ["log"] "tieout_transactions_incomplete"
+        "Upstream transactions that are shown though some of their rows are lacking.";
     queue_rows: IntGaugeVec [] "tieout_queue_rows"
         "Messages that are read and not yet handed to a worker; a full queue makes readers wait.";
     difference_changes: IntCounterVec [] "tieout_difference_changes_total"
@@ -351,6 +358,43 @@ pub struct QueueMeasured {
 impl QueueMeasured {
     pub fn emit(self) {
         metrics().queue_rows.with_label_values::<&str>(&[]).set(self.rows as i64);
+    }
+}
+
+/// So much is held for transactions of a log.
+pub struct TransactionsMeasured<'a> {
+    pub log: &'a str,
+    pub held: usize,
+    pub bytes: u64,
+    pub incomplete: usize,
+}
+
+impl TransactionsMeasured<'_> {
+    pub fn emit(self) {
+        metrics().transactions_held.with_label_values(&[self.log]).set(self.held as i64);
+        metrics().transactions_held_bytes.with_label_values(&[self.log]).set(self.bytes as i64);
+        metrics().transactions_incomplete.with_label_values(&[self.log]).set(self.incomplete as i64);
+    }
+}
+
+/// A transaction goes on without all of its rows, or no longer lacks any.
+pub struct TransactionTurned<'a> {
+    pub news: &'a News,
+}
+
+impl TransactionTurned<'_> {
+    pub fn emit(self) {
+        match self.news {
+            News::Incomplete { name, why, seen } => {
+                let of = |(source, seen, count): &(String, u64, Option<u64>)| match count {
+                    Some(count) => format!("{source} {seen} of {count}"),
+                    None => format!("{source} {seen}"),
+                };
+                let seen = seen.iter().map(of).collect::<Vec<_>>().join(", ");
+                tracing::warn!(code = "TRANSACTION_INCOMPLETE", transaction = %name, why = why.text(), seen, "a transaction is shown without all of its rows");
+            }
+            News::Settled { name } => tracing::info!(transaction = %name, "nothing more of an incomplete transaction is awaited"),
+        }
     }
 }
 

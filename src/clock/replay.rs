@@ -6,12 +6,13 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped};
 use crate::{
-    engine::{Chunk, Command, Payload, Sealed},
+    engine::{Chunk, Command, Marked, Payload, Sealed, worker::Workers},
     log::LogError,
 };
 
@@ -75,7 +76,7 @@ impl Clock<'_> {
                     Step::There => {}
                     Step::Waits => there = false,
                     Step::Chunk(chunk) => {
-                        self.lanes[source].pass(chunk, self.workers);
+                        self.lanes[source].pass_marked(chunk, self.workers, &sealed.marked);
                         (there, moved) = (false, true);
                     }
                 }
@@ -102,7 +103,7 @@ impl Clock<'_> {
             lane.positions.clone_from(&of.positions);
             if let Some(time) = of.heartbeat {
                 // It stands where the partition does, so that positions stay as listed.
-                self.workers.chunk(lane.beat(time), lane.seq);
+                self.workers.chunk(lane.beat(time), lane.seq, None);
                 lane.seq += 1;
             }
             of.identity.clone_from(&lane.view.identity);
@@ -120,6 +121,23 @@ impl Lane {
     fn beat(&self, time: i64) -> Chunk {
         let next = self.position(0).unwrap_or(0);
         Chunk { source: self.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next }
+    }
+
+    /// Hands a chunk out in parts: those of incomplete transactions are marked as they were.
+    fn pass_marked(&mut self, chunk: Chunk, workers: &Workers, marked: &[Marked]) {
+        let mut rest = Some(chunk);
+        while let Some(chunk) = rest.take() {
+            let (of, at) = ((chunk.source, chunk.partition), first(&chunk));
+            let ahead = marked.iter().filter(|mark| (mark.source, mark.partition) == of && mark.to > at).min_by_key(|mark| mark.from);
+            let (upto, name) = match ahead {
+                Some(mark) if mark.from <= at => (mark.to, Some(Arc::from(mark.transaction.as_str()))),
+                Some(mark) => (mark.from, None),
+                None => (i64::MAX, None),
+            };
+            let (head, tail) = cut(chunk, upto);
+            self.pass(head, workers, name);
+            rest = tail;
+        }
     }
 
     /// The next chunk below the positions, if there is one yet.
@@ -193,7 +211,7 @@ pub(super) fn first(chunk: &Chunk) -> i64 {
 }
 
 /// Cuts a chunk at a position behind its first message.
-fn cut(chunk: Chunk, at: i64) -> (Chunk, Option<Chunk>) {
+pub(super) fn cut(chunk: Chunk, at: i64) -> (Chunk, Option<Chunk>) {
     if chunk.next <= at {
         return (chunk, None);
     }

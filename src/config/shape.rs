@@ -216,6 +216,11 @@ pub static DATAFLOW: Object = Object {
         key("owner", Text, "Who answers for it; shown with every difference.").example("sales-operations@example.com"),
         COMMENT,
         key("sources", Map("source", &Object(&SOURCE)), "Tables that a log of changes describes, by name."),
+        key(
+            "transactions",
+            Map("transaction log", &Object(&TRANSACTIONS)),
+            "Logs in which a connector says where transactions end, by name: rows of one transaction become visible together.",
+        ),
         key("targets", Map("target", &Object(&TARGET)), "Tables that should exist, by name; each is computed from sources and other targets."),
         key("comparisons", Map("comparison", &Object(&COMPARISON)), "Pairs of tables that should agree, by name."),
         key("outputs", List(&Object(&OUTPUT)), "What is written to topics and files."),
@@ -267,10 +272,47 @@ static SOURCE: Object = Object {
         )
         .required()
         .example("{ order_id: bigint, amount: \"decimal(18,2)\" }"),
+        key(
+            "transactions",
+            Text,
+            "The log of transactions (of `transactions`) of its connector: what one transaction changes in all sources that name the log becomes visible \
+             in one tick.",
+        )
+        .example("erp_transactions"),
+        key(
+            "collection",
+            Text,
+            "The source's table as the log of transactions names it. Default: the topic without the prefix that it shares with the log's topic.",
+        )
+        .example("public.sales_order"),
         key("wire", Object(&WIRE), "How the connector writes decimals, times and bytes where messages carry no schema."),
         COMMENT,
     ],
-    rules: &[Rule::ExactlyOne(&["files", "topic", "table"]), Rule::Needs("start", "topic"), Rule::Needs("heartbeat", "topic")],
+    rules: &[
+        Rule::ExactlyOne(&["files", "topic", "table"]),
+        Rule::Needs("start", "topic"),
+        Rule::Needs("heartbeat", "topic"),
+        Rule::Needs("collection", "transactions"),
+    ],
+};
+
+static TRANSACTIONS: Object = Object {
+    name: "transaction log",
+    doc: "The log in which a connector says where transactions end (Debezium's `provide.transaction.metadata`).",
+    keys: &[
+        key("connection", Text, "The connection that it is read from.").required(),
+        key("topic", Text, "The Kafka topic, mostly `PREFIX.transaction`.").example("erp.transaction"),
+        key("files", TEXTS, "Files of the connection's folder, read one after the other.").example("[erp.transaction.ndjson]"),
+        key(
+            "bound",
+            Span { min_ms: 1, max_ms: DAY_MS },
+            "How long the rest of a transaction is waited for. After that its rows are shown, and differences of their keys are `undetermined` until the \
+             rest has come.",
+        )
+        .default("5s"),
+        COMMENT,
+    ],
+    rules: &[Rule::ExactlyOne(&["files", "topic"])],
 };
 
 static START: Object = Object {

@@ -76,7 +76,8 @@ pub struct MessageAt {
 #[derive(Clone)]
 pub enum Command {
     /// The `seq`-th chunk of its source (from 0, no gap), for one worker to decode, at the tick that is open.
-    Chunk { chunk: Arc<Chunk>, seq: u64 },
+    /// `incomplete` names the transaction of which its messages are a part, and of which others are lacking.
+    Chunk { chunk: Arc<Chunk>, seq: u64, incomplete: Option<Arc<str>> },
     /// No change at or before this tick will come. `hold`: no later change is applied to a table before the `Cut` or
     /// `Restored` that follows, though other workers may send some.
     Seal { tick: Tick, hold: bool },
@@ -171,6 +172,8 @@ pub struct Report {
     pub rejects: Vec<(Reject, i64)>,
     /// Rejects of messages whose key nobody could read: no later record takes them back.
     pub loose: Vec<Reject>,
+    /// Keys that an incomplete transaction touched, with its name; an empty key: it may have touched any.
+    pub incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
     /// By source: what this worker decoded since its last report.
     pub sources: Vec<SourceReport>,
     /// By table: what this worker holds now.
@@ -337,6 +340,42 @@ pub struct Sealed {
     pub cut: bool,
     /// The tick is made again as it was before a restart; `hydrated` says whether differences were shown then.
     pub replay: bool,
+    /// The transactions that are shown though parts of them are lacking.
+    pub incomplete: Vec<Incomplete>,
+    /// The messages of this tick that are parts of them.
+    pub marked: Vec<Marked>,
+}
+
+/// Messages of a source's partition, from one position up to another, that are parts of an incomplete transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Its name.
+    pub transaction: String,
+    pub source: SourceId,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// A transaction of an upstream database that is shown though parts of it are lacking.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incomplete {
+    /// The place of its log of transactions in the plan's list.
+    pub group: usize,
+    pub id: String,
+    /// By source: the places of its events that are there, in stretches from one to another.
+    pub seen: Vec<(SourceId, Vec<(u64, u64)>)>,
+    /// The partitions in which they are.
+    pub partitions: Vec<(SourceId, i32)>,
+    /// Once its end is known: the position after it, and how many events there should be.
+    pub end: Option<(u64, Vec<(SourceId, u64)>)>,
+}
+
+impl Incomplete {
+    /// The name of a transaction: ids are those of one log.
+    pub fn name(log: &str, id: &str) -> Arc<str> {
+        format!("{log}/{id}").into()
+    }
 }
 
 /// How far a source is read at a tick.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     format::{self, Batch, Decoder, Message},
-    plan::{OutputOf, Plan, TableRef, TargetId},
+    plan::{ComparisonId, OutputOf, Plan, TableRef, TargetId},
     row,
 };
 
@@ -73,10 +73,10 @@ impl Workers {
     }
 
     /// Hands a chunk to the worker with the least to do.
-    pub fn chunk(&self, chunk: Chunk, seq: u64) {
+    pub fn chunk(&self, chunk: Chunk, seq: u64, incomplete: Option<Arc<str>>) {
         self.pending.fetch_add(1, Ordering::AcqRel);
         let at = (0..self.senders.len()).min_by_key(|w| (self.senders[*w].len(), (*w + seq as usize) % self.senders.len())).expect("there is a worker");
-        self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq });
+        self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq, incomplete });
     }
 
     /// Hands entries of a checkpoint to all workers; they count as pending until each has taken its own.
@@ -135,6 +135,7 @@ struct SealedTick {
     sources: Vec<SourceReport>,
     /// Rejects without a key to keep them under.
     loose: Vec<Reject>,
+    incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
 }
 
 struct Loop {
@@ -150,6 +151,8 @@ struct Loop {
     /// Counts since the last seal.
     sources: Vec<SourceReport>,
     loose: Vec<Reject>,
+    /// Keys that incomplete transactions touched.
+    incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
     sealed: VecDeque<SealedTick>,
     closed: Tick,
     difference_changes: u64,
@@ -217,6 +220,7 @@ impl Loop {
             batch: Batch::default(),
             fates: Vec::new(),
             loose: Vec::new(),
+            incomplete: Vec::new(),
             sealed: VecDeque::new(),
             closed: 0,
             difference_changes: 0,
@@ -230,8 +234,8 @@ impl Loop {
     fn run(mut self, worker: &mut timely::worker::Worker, commands: &Receiver<Command>) {
         loop {
             match commands.try_recv() {
-                Ok(Command::Chunk { chunk, seq }) => {
-                    self.ingest(&chunk, seq);
+                Ok(Command::Chunk { chunk, seq, incomplete }) => {
+                    self.ingest(&chunk, seq, incomplete.as_ref());
                     if let Some(Chunk { payload: Payload::Lines { bytes, .. }, .. }) = Arc::into_inner(chunk) {
                         buffers::CHUNKS.give(bytes);
                     }
@@ -247,7 +251,13 @@ impl Loop {
                         feed.handle.flush();
                     }
                     let sources = std::mem::replace(&mut self.sources, vec![QUIET; self.plan.sources.len()]);
-                    self.sealed.push_back(SealedTick { tick, at: Instant::now(), sources, loose: std::mem::take(&mut self.loose) });
+                    self.sealed.push_back(SealedTick {
+                        tick,
+                        at: Instant::now(),
+                        sources,
+                        loose: std::mem::take(&mut self.loose),
+                        incomplete: std::mem::take(&mut self.incomplete),
+                    });
                     self.step(worker);
                 }
                 Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
@@ -364,7 +374,7 @@ impl Loop {
     }
 
     /// Decodes a chunk and sends what it changes to the workers that hold the keys.
-    fn ingest(&mut self, chunk: &Chunk, seq: u64) {
+    fn ingest(&mut self, chunk: &Chunk, seq: u64, incomplete: Option<&Arc<str>>) {
         let source = &mut self.sources[chunk.source];
         let Some(decoder) = &mut self.decoders[chunk.source] else { return };
         let began = Instant::now();
@@ -415,10 +425,14 @@ impl Loop {
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
             let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.workers + 64)).collect();
             let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
+            let (doubtful, of) = (&mut self.incomplete, &self.flow.specs[feed.table]);
             let result = feed.program.run(batch, chunk.partition, |mapped| {
                 fates[mapped.record] = fates[mapped.record].max(Some(mapped.fate));
                 let reported = mapped.reject.as_ref().is_some_and(|r| if r.target.is_some() { reports.mapping } else { reports.decode });
                 let time = batch.records[mapped.record].source_time;
+                if let (Some(name), TableOf::Comparison(id), Some((_, key, _))) = (incomplete, of, &mapped.change) {
+                    doubtful.push((*id, (*key).into(), Arc::clone(name)));
+                }
                 match mapped.change {
                     Some((Op::Truncate, ..)) => runs.iter_mut().for_each(|run| push_with(run, Op::Truncate, time, &[], &[])),
                     Some((op, key, value)) => {
@@ -481,7 +495,7 @@ impl Loop {
     /// Reports the ticks that have closed.
     fn report(&mut self) {
         while self.sealed.front().is_some_and(|s| !self.flow.probe.less_equal(&s.tick)) {
-            let SealedTick { tick, at: since, sources, loose } = self.sealed.pop_front().expect("there is a front");
+            let SealedTick { tick, at: since, sources, loose, incomplete } = self.sealed.pop_front().expect("there is a front");
             let mut report =
                 Report { worker: self.index, tick, failure: self.failure.take().or_else(|| self.flow.failure.borrow_mut().take()), ..Report::default() };
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
@@ -506,6 +520,7 @@ impl Loop {
                 report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
             }
             report.loose = loose;
+            report.incomplete = incomplete;
             let mut kept = self.flow.rejects.borrow_mut();
             while let Some(rejects) = kept.first_entry().filter(|r| *r.key() <= tick) {
                 report.rejects.extend(rejects.remove());

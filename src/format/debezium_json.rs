@@ -21,6 +21,8 @@ use super::{
 };
 use crate::plan::Source;
 
+pub mod transaction;
+
 // Fields of the envelope.
 const BEFORE: usize = 0;
 const AFTER: usize = 1;

@@ -61,6 +61,8 @@ pub struct ComparisonInfo {
     pub fields: Vec<String>,
     /// Rejects that stand and may have touched any key; while there are some, nothing new is confirmed.
     pub doubtful_rejects: u64,
+    /// Upstream transactions of which rows are lacking, and which may have touched any key: the same holds for them.
+    pub incomplete_transactions: u64,
     /// The newest tick that changed one of its differences.
     pub changed: Tick,
 }
@@ -136,6 +138,7 @@ impl ComparisonInfo {
             key: comparison.key.iter().map(|k| k.name.clone()).collect(),
             fields: comparison.fields.iter().map(|f| f.name.clone()).collect(),
             doubtful_rejects: status.doubts,
+            incomplete_transactions: status.incomplete,
             changed: status.changed,
         }
     }
@@ -248,13 +251,16 @@ impl<'a> Shower<'a> {
         if let Some(reason) = self.status.state.reason() {
             return format!("the comparison is stale: {reason}");
         }
-        match difference.unclear {
+        match &difference.unclear {
             Some(Unclear::Rejected { expected }) => {
-                let side = if expected { "expected" } else { "actual" };
+                let side = if *expected { "expected" } else { "actual" };
                 return format!("the newest record of this key on the {side} side is a reject");
             }
             Some(Unclear::UnknownField) => {
                 return "a compared field of this key is unknown: its connector did not send the value".into();
+            }
+            Some(Unclear::IncompleteTransaction(name)) => {
+                return format!("incomplete transaction: of {name}, which changed this key, other rows are lacking");
             }
             None => {}
         }
@@ -264,6 +270,13 @@ impl<'a> Shower<'a> {
             return format!(
                 "{} {rejects} among the rows that the expected side is made of, and which keys {are} touched can't be told: see /api/v1/rejects",
                 self.status.doubts
+            );
+        }
+        if self.status.expected.time >= difference.base && self.status.incomplete > 0 {
+            let transactions = if self.status.incomplete == 1 { "transaction is" } else { "transactions are" };
+            return format!(
+                "incomplete transaction: {} {transactions} without all rows, and which keys the lacking ones would touch can't be told",
+                self.status.incomplete
             );
         }
         let source = name(self.status.expected.held_by);

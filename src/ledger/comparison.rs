@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What would become confirmed while a reject stands that may have touched any key (see `doubt`) is *held*: undetermined
-//! until the last such reject has gone.
+//! until the last such reject has gone. A key that an incomplete transaction touched is undetermined until the rest has come.
 //!
 //! Everything is a function of ticks: the same changes and source times at the same ticks give the same states. The
 //! transitions that time alone makes come from two queues ordered by deadline, so a tick costs what changes in it.
@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Reject, Tick, render::rows::TIME_OF_TICK},
+    engine::{DifferenceChange, Incomplete, Reject, Tick, render::rows::TIME_OF_TICK},
     ledger::{
-        difference::{self, Difference, Kind, Since, State},
+        difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
         source::SourceState,
     },
@@ -110,6 +110,8 @@ pub struct ComparisonStatus {
     pub changed: Tick,
     /// Rejects that stand and may have touched any key: while there are some, nothing becomes confirmed.
     pub doubts: u64,
+    /// Incomplete transactions that may have touched any key: the same.
+    pub incomplete: u64,
 }
 
 /// How far one side of a comparison is known.
@@ -147,6 +149,9 @@ pub(super) struct Now<'a> {
     pub rows: &'a BTreeMap<TableRef, u64>,
     /// Rejects of keyed rows that came and went.
     pub rejects: &'a BTreeMap<Reject, i64>,
+    /// The transactions that stand incomplete, and their names.
+    pub incomplete: &'a [Incomplete],
+    pub names: &'a BTreeSet<Arc<str>>,
 }
 
 /// How far a difference is on its way; `stale` hides it (everything is then undetermined) but does not stop it.
@@ -214,6 +219,8 @@ pub(super) struct LiveComparison {
     /// Differences that are held.
     held: BTreeSet<Arc<[u8]>>,
     doubts: Doubts,
+    /// Keys that incomplete transactions touched, with their names; the empty key stands for all.
+    marks: BTreeMap<Arc<[u8]>, BTreeSet<Arc<str>>>,
     counts: Counts,
     expected: SideClock,
     actual: SideClock,
@@ -247,6 +254,7 @@ impl LiveComparison {
             await_actual: BTreeSet::new(),
             held: BTreeSet::new(),
             doubts: Doubts::new(plan, comparison),
+            marks: BTreeMap::new(),
             counts: Counts::default(),
             expected: SideClock::new(plan, comparison.expected),
             actual: SideClock::new(plan, comparison.actual),
@@ -296,7 +304,8 @@ impl LiveComparison {
             expected: self.expected.status.clone(),
             actual: self.actual.status.clone(),
             changed: self.changed,
-            doubts: self.doubts.standing(),
+            doubts: self.doubts.rejects(),
+            incomplete: self.incomplete(),
         }
     }
 
@@ -312,11 +321,13 @@ impl LiveComparison {
     }
 
     /// Applies a whole tick and returns what it changed of what is shown, in the order of keys.
-    pub fn apply(&mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, now: &Now) -> Vec<Change> {
+    pub fn apply(&mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, marks: Vec<(Box<[u8]>, Arc<str>)>, now: &Now) -> Vec<Change> {
         let Now { tick, wall_ms, hydrated, .. } = *now;
         self.expected.advance(now);
         self.actual.advance(now);
         self.doubts.count(now.rejects);
+        self.doubts.count_incomplete(now.incomplete);
+        let turned = self.mark(marks, now.names);
         let first_shown = hydrated && !self.hydrated;
         if first_shown {
             // While a backlog is read, a side that waits for the other is not stale.
@@ -326,6 +337,7 @@ impl LiveComparison {
         for change in changes {
             self.change(comparison, change, tick);
         }
+        self.place_again(comparison, turned);
         self.pass_deadlines();
         let stale = hydrated.then(|| self.why_stale(plan, now.sources, wall_ms)).flatten();
         self.set_stale(stale);
@@ -353,6 +365,7 @@ impl LiveComparison {
         let before = self.remove(&change.key);
         let Some(sides) = change.now else { return };
         let Some((kind, unclear)) = difference::classify(comparison, &sides) else { return };
+        let unclear = unclear.or_else(|| self.marked(&change.key));
         // A change that came through a join or an aggregate has no source time of its own: it is as new as its side.
         let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.status.time } else { time };
         let (expected_time, actual_time) = (of_tick(change.expected_time, &self.expected), of_tick(change.actual_time, &self.actual));
@@ -377,6 +390,62 @@ impl LiveComparison {
         // What was confirmed and has not changed stays so, whatever is rejected since.
         let passed = passed && before.is_none_or(|before| before.sides == sides && before.base == base);
         self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, passed);
+    }
+
+    /// Takes over which keys incomplete transactions touched, and which of them no longer lack anything. Gives the keys that
+    /// turned.
+    fn mark(&mut self, marks: Vec<(Box<[u8]>, Arc<str>)>, standing: &BTreeSet<Arc<str>>) -> Vec<Arc<[u8]>> {
+        let mut turned = Vec::new();
+        for (key, name) in marks.into_iter().filter(|(_, name)| standing.contains(name)) {
+            let key: Arc<[u8]> = key.into();
+            turned.push(Arc::clone(&key));
+            self.marks.entry(key).or_default().insert(name);
+        }
+        self.marks.retain(|key, names| {
+            names.retain(|name| standing.contains(name));
+            if names.is_empty() {
+                turned.push(Arc::clone(key));
+            }
+            !names.is_empty()
+        });
+        turned
+    }
+
+    fn marked(&self, key: &[u8]) -> Option<Unclear> {
+        self.marks.get(key)?.first().map(|name| Unclear::IncompleteTransaction(Arc::clone(name)))
+    }
+
+    /// Incomplete transactions that may have touched any key.
+    fn incomplete(&self) -> u64 {
+        self.doubts.incomplete() + self.marks.get(&[][..]).map_or(0, |names| names.len() as u64)
+    }
+
+    /// May something have touched any key?
+    fn is_doubtful(&self) -> bool {
+        self.doubts.any() || self.incomplete() > 0
+    }
+
+    /// Puts the differences of keys where they belong that came to be marked, or no longer are.
+    fn place_again(&mut self, comparison: &Comparison, keys: Vec<Arc<[u8]>>) {
+        for key in keys {
+            let Some(entry) = self.entries.get(&key) else { continue };
+            let unclear = difference::classify(comparison, &entry.difference.sides).and_then(|(_, unclear)| unclear).or_else(|| self.marked(&key));
+            if unclear == entry.difference.unclear {
+                continue;
+            }
+            let before = self.remove(&key).expect("it stands");
+            self.insert(Difference { unclear, ..Difference::clone(&before) }, false);
+        }
+    }
+
+    /// The keys that incomplete transactions touched, for a checkpoint.
+    pub fn marks(&self) -> impl Iterator<Item = (&[u8], &Arc<str>)> {
+        self.marks.iter().flat_map(|(key, names)| names.iter().map(move |name| (&**key, name)))
+    }
+
+    /// Goes on with keys that were touched before a restart.
+    pub fn resume_marks(&mut self, key: &[u8], name: &str) {
+        self.marks.entry(key.into()).or_default().insert(name.into());
     }
 
     /// Must it be remembered what stood before? Not as long as nothing has ever been shown.
@@ -409,7 +478,7 @@ impl LiveComparison {
             Phase::AwaitsExpected
         } else if self.actual.status.time < self.deadline(&difference) {
             Phase::AwaitsActual
-        } else if self.doubts.standing() > 0 && !passed {
+        } else if self.is_doubtful() && !passed {
             Phase::Held
         } else {
             Phase::Passed
@@ -447,7 +516,7 @@ impl LiveComparison {
         while self.await_actual.first().is_some_and(|(deadline, _)| *deadline <= self.actual.status.time) {
             due.extend(self.await_actual.pop_first().map(|(_, key)| key));
         }
-        if self.doubts.standing() == 0 {
+        if !self.is_doubtful() {
             due.extend(std::mem::take(&mut self.held));
         }
         for key in due {

@@ -77,12 +77,14 @@ pub struct Since {
 }
 
 /// What about a key keeps its difference undetermined, whatever the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unclear {
     /// The newest record of the key on the expected, or else the actual, side is a reject.
     Rejected { expected: bool },
     /// A compared field is unknown, so the list of differing fields may lack some.
     UnknownField,
+    /// The transaction of this name changed the key, and other rows of it are lacking.
+    IncompleteTransaction(Arc<str>),
 }
 
 /// One key on which a comparison's sides disagree, as of one tick. Never changed in place: a new state is a new value, so

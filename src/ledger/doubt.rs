@@ -5,11 +5,14 @@
 //! decoded. While such a reject stands, a difference that it may have made must not be alarmed on: nothing new is confirmed.
 //!
 //! A message whose key can't be read at all is not counted: no later record would take the doubt back.
+//!
+//! A transaction of which parts are lacking is the same: where rows go through SQL, nobody can tell which keys would be others
+//! with the rest of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    engine::{Reject, render::layout},
+    engine::{Incomplete, Reject, render::layout},
     plan::{Comparison, Mapping, Plan, SourceId, TableRef, TargetId},
 };
 
@@ -21,6 +24,8 @@ pub struct Doubts {
     /// The sides' own targets: their rejects say which key they hold back, mostly.
     own: BTreeSet<TargetId>,
     standing: i64,
+    /// Incomplete transactions with rows of these sources.
+    incomplete: u64,
 }
 
 impl Doubts {
@@ -71,8 +76,24 @@ impl Doubts {
         }
     }
 
-    /// How many stand.
-    pub fn standing(&self) -> u64 {
+    /// Takes over the incomplete transactions that stand now.
+    pub fn count_incomplete(&mut self, incomplete: &[Incomplete]) {
+        let counts = |one: &&Incomplete| one.seen.iter().any(|(source, _)| self.sources.contains(source));
+        self.incomplete = incomplete.iter().filter(counts).count() as u64;
+    }
+
+    /// How many rejects stand.
+    pub fn rejects(&self) -> u64 {
         self.standing.max(0) as u64
+    }
+
+    /// How many incomplete transactions do.
+    pub fn incomplete(&self) -> u64 {
+        self.incomplete
+    }
+
+    /// Does any of both stand?
+    pub fn any(&self) -> bool {
+        self.rejects() + self.incomplete > 0
     }
 }

@@ -78,6 +78,7 @@ pub fn plan() -> Plan {
         listen: ([127, 0, 0, 1], 0).into(),
         checkpoint: crate::plan::Checkpoints { interval: Duration::from_secs(10), keep: 3 },
         connections: vec![connection("crm"), connection("erp")],
+        transactions: Vec::new(),
         sources: vec![opportunity, source("sales_order", 1, Type::Decimal(18, 4))],
         targets: vec![target],
         comparisons: vec![comparison],

@@ -11,7 +11,7 @@ use super::{
     source::SourceState,
 };
 use crate::{
-    engine::{Reject, Sealed, SealedSource, Tick, render::layout, table::change},
+    engine::{Incomplete, Reject, Sealed, SealedSource, Tick, render::layout, table::change},
     plan::{ComparisonId, Plan},
     row::{self, push_varint64, read_varint64},
 };
@@ -27,6 +27,12 @@ pub struct LedgerSave {
     pub sources: Vec<SourceState>,
     /// Those that no table holds, packed as tables pack them, in hex, with how often each stands.
     pub rejects: Vec<(String, i64)>,
+    /// Transactions that stand though parts of them are lacking, and by comparison the keys that they touched, in hex, with
+    /// their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<Incomplete>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<(ComparisonId, String, String)>,
     /// By comparison in the plan's order, packed; kept beside, since there may be many.
     #[serde(skip)]
     pub differences: Vec<Vec<u8>>,
@@ -36,7 +42,7 @@ impl LedgerSave {
     /// The tick that has what the tables give back, and nothing else.
     pub fn sealed(&self) -> Sealed {
         let sources = self.sources.iter().map(|source| SealedSource { positions: source.positions.clone(), ..SealedSource::default() }).collect();
-        Sealed { tick: self.tick, wall_ms: self.wall_ms, sources, restored: true, ..Sealed::default() }
+        Sealed { tick: self.tick, wall_ms: self.wall_ms, sources, restored: true, incomplete: self.incomplete.clone(), ..Sealed::default() }
     }
 }
 
@@ -62,6 +68,13 @@ impl Ledger {
             hydrated: self.hydrated,
             sources: self.sources.clone(),
             rejects: loose.map(|(reject, weight)| (row::hex(&change::pack_reject(reject)), *weight)).collect(),
+            incomplete: self.incomplete.clone(),
+            marks: self
+                .comparisons
+                .iter()
+                .enumerate()
+                .flat_map(|(id, live)| live.marks().map(move |(key, name)| (id, row::hex(key), name.to_string())))
+                .collect(),
             differences: self.comparisons.iter().map(|live| pack(&live.stood())).collect(),
         }
     }
@@ -81,6 +94,10 @@ impl Ledger {
         for (text, weight) in &save.rejects {
             let reject = row::unhex(text.as_bytes()).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
             ledger.rejects.insert(Reject { keyed: false, ..reject }, *weight);
+        }
+        for (id, key, name) in &save.marks {
+            let key = row::unhex(key.as_bytes()).ok_or("a key can't be read")?;
+            ledger.comparisons.get_mut(*id).ok_or("it has other comparisons")?.resume_marks(&key, name);
         }
         for (id, packed) in save.differences.iter().enumerate() {
             let stood = unpack(packed).ok_or("its differences can't be read")?;

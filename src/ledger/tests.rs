@@ -519,7 +519,7 @@ fn states_equal_those_computed_from_scratch_at_every_tick() {
                 let classified = classify(&plan.comparisons[0], &sides);
                 let now = (sides.expected, sides.actual);
                 let before = known.remove(&id);
-                if let Some((kind, unclear)) = classified {
+                if let Some((kind, unclear)) = classified.clone() {
                     let or_else = |time: Option<i64>| time.unwrap_or(times[CRM]);
                     let base = match before {
                         Some(b) if b.expected == expected => b.base,

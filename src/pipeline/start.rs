@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 use super::Failure;
 use crate::{
     checkpoint::{Manifest, folder, manifest::fingerprint, restore::Restore},
-    engine::{Sealed, Tick},
+    engine::{Incomplete, Sealed, Tick},
     log::At,
     plan::Plan,
     sink::exact::{self, Exact, From},
@@ -23,6 +23,8 @@ pub struct Start {
     pub last: Tick,
     /// Ticks to be made again.
     pub again: Vec<Sealed>,
+    /// The transactions that stand incomplete once they are made again.
+    pub incomplete: Vec<Incomplete>,
     pub exact: Vec<(Exact, From)>,
 }
 
@@ -48,7 +50,14 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     let anew = |exact: Vec<Exact>| {
         let last = ever.max(found.first().map_or(0, |newest| newest.tick));
         let exact = exact.into_iter().map(|exact| (exact, From { begins: true, ..From::default() })).collect();
-        Ok(Start { restore: None, at: vec![At::default(); plan.sources.len()], last: if exactly { last } else { 0 }, again: Vec::new(), exact })
+        Ok(Start {
+            restore: None,
+            at: vec![At::default(); plan.sources.len()],
+            last: if exactly { last } else { 0 },
+            again: Vec::new(),
+            incomplete: Vec::new(),
+            exact,
+        })
     };
     if fresh {
         return anew(exact);
@@ -112,7 +121,12 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         };
         (exact, from)
     });
-    Ok(Start { restore, at, last: from, again, exact: exact.collect() })
+    let incomplete = match (again.last(), &restore) {
+        (Some(sealed), _) => sealed.incomplete.clone(),
+        (None, Some(restore)) => restore.manifest.ledger.incomplete.clone(),
+        (None, None) => Vec::new(),
+    };
+    Ok(Start { restore, at, last: from, again, incomplete, exact: exact.collect() })
 }
 
 /// A checkpoint knows of progress records that are not there, or of another cluster.

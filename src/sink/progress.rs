@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{Sealed, SealedSource, Tick},
+    engine::{Incomplete, Marked, Sealed, SealedSource, Tick},
     ledger::TickOutput,
 };
 
@@ -51,6 +51,11 @@ pub struct TickAt {
     pub hydrated: bool,
     /// In the plan's order.
     pub sources: Vec<SourceAt>,
+    /// The transactions that were shown without all of their rows, and which messages were theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<Incomplete>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marked: Vec<Marked>,
 }
 
 /// How far a source was read at a tick.
@@ -123,7 +128,8 @@ impl Notes {
             }
         };
         let sources = self.positions.iter_mut().zip(&mut self.logs).zip(&output.sealed).map(note).collect();
-        self.ticks.push(TickAt { tick: output.tick, wall_ms: output.wall_ms, hydrated: output.hydrated, sources });
+        let (incomplete, marked) = (output.incomplete.clone(), output.marked.clone());
+        self.ticks.push(TickAt { tick: output.tick, wall_ms: output.wall_ms, hydrated: output.hydrated, sources, incomplete, marked });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -202,7 +208,17 @@ impl Chain {
                 ..SealedSource::default()
             };
             let sources = positions.iter().zip(&at.sources).map(source).collect();
-            self.ticks.push(Sealed { tick: at.tick, wall_ms: at.wall_ms, sources, hydrated: at.hydrated, replay: true, ..Sealed::default() });
+            let (incomplete, marked) = (at.incomplete.clone(), at.marked.clone());
+            self.ticks.push(Sealed {
+                tick: at.tick,
+                wall_ms: at.wall_ms,
+                sources,
+                hydrated: at.hydrated,
+                replay: true,
+                incomplete,
+                marked,
+                ..Sealed::default()
+            });
         }
     }
 

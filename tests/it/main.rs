@@ -19,3 +19,4 @@ mod restart;
 mod seeds;
 mod stuck;
 mod tidy;
+mod upstream;

@@ -9,9 +9,10 @@ die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 # say TEXT: with the seconds since T0 (milliseconds since the epoch).
 say() { local ms=$(($(date +%s%3N) - T0)); printf '%4d.%03d s  %s\n' $((ms / 1000)) $((ms % 1000)) "$*"; }
 
-# What the scripts need beside Rust. `need_packages` installs what is lacking where that is allowed (Debian, root).
+# What the scripts need beside Rust. `need_packages [mariadb]` installs what is lacking where that is allowed (Debian, root).
 need_packages() {
   local lacking=()
+  [ "${1:-}" != mariadb ] || command -v mariadbd >/dev/null || lacking+=(mariadb-server)
   command -v java >/dev/null || lacking+=(openjdk-17-jre-headless)
   command -v mvn >/dev/null || lacking+=(maven)
   command -v psql >/dev/null || lacking+=(postgresql-client)

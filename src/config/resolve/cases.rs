@@ -95,6 +95,7 @@ impl Resolver<'_> {
     fn fed(&mut self, name: At) -> Option<SourceId> {
         match self.things.get(name.key()) {
             Some((Thing::Table(TableRef::Source(id)), _)) => Some(*id),
+            Some((Thing::Transactions(group), _)) => Some(self.plan.transactions[*group].log),
             Some((_, declared)) => {
                 let declared = declared.clone();
                 self.report
@@ -115,7 +116,7 @@ impl Resolver<'_> {
             _ if name.key() == "rejects" => Some(Expectation::Rejects),
             Some((Thing::Table(TableRef::Target(id)), _)) => Some(Expectation::Target(*id)),
             Some((Thing::Comparison(id), _)) => Some(Expectation::Comparison(*id)),
-            Some((Thing::Table(TableRef::Source(_)), declared)) => {
+            Some((Thing::Table(TableRef::Source(_)) | Thing::Transactions(_), declared)) => {
                 let declared = declared.clone();
                 self.report
                     .error_of_two(Code::WrongKind, &name.place(), format!("`{}` is a source: it holds what was fed", name.key()), &declared, "declared here")
@@ -123,7 +124,7 @@ impl Resolver<'_> {
                 None
             }
             None => {
-                let mut known = self.known(|thing| !matches!(thing, Thing::Table(TableRef::Source(_))));
+                let mut known = self.known(|thing| !matches!(thing, Thing::Table(TableRef::Source(_)) | Thing::Transactions(_)));
                 known.push("rejects".into());
                 self.unknown(name, "there is no target or comparison", &known, "");
                 None
@@ -151,7 +152,7 @@ impl Resolver<'_> {
         self.json_text(at, &mut text)?;
         let format = self.plan.sources[source].format;
         match format.in_text() {
-            _ if at.is_null() => {}
+            _ if at.is_null() || self.plan.transactions.iter().any(|t| t.log == source) => {}
             Format::DebeziumJson => self.debezium(at, source),
             Format::UpsertJson => {
                 if !at.is_map() || !at.entries().any(|(key, _)| key.key() == "key") {

@@ -11,6 +11,7 @@ mod outputs;
 mod settings;
 mod sources;
 mod targets;
+mod transactions;
 
 use std::collections::HashMap;
 
@@ -30,6 +31,8 @@ use crate::{
 enum Thing {
     Table(TableRef),
     Comparison(ComparisonId),
+    /// A log of transactions, by its place in the plan's list.
+    Transactions(usize),
 }
 
 /// A named declaration, and the dataflow around it.
@@ -75,11 +78,16 @@ pub fn resolve(report: &mut Report, trees: &[Option<Node>]) -> Plan {
     let sources = declared(&dataflows, "sources");
     let targets = declared(&dataflows, "targets");
     let comparisons = declared(&dataflows, "comparisons");
+    let transactions = declared(&dataflows, "transactions");
     resolver.declare(&sources, "source", |id| Thing::Table(TableRef::Source(id)));
+    resolver.declare(&transactions, "transaction log", Thing::Transactions);
     let (targets, circular) = resolver.ordered(targets);
     resolver.declare(&targets, "target", |id| Thing::Table(TableRef::Target(id)));
     resolver.declare(&comparisons, "comparison", Thing::Comparison);
     sources.iter().for_each(|declared| resolver.source(*declared));
+    transactions.iter().for_each(|declared| resolver.transactions(*declared));
+    sources.iter().enumerate().for_each(|(id, declared)| resolver.member(id, *declared));
+    transactions.iter().zip(0..).for_each(|(declared, id)| resolver.has_members(id, *declared));
     targets.iter().zip(circular).for_each(|(declared, circular)| resolver.target(*declared, circular));
     comparisons.iter().for_each(|declared| resolver.comparison(*declared));
     dataflows.iter().for_each(|at| resolver.outputs(*at));
@@ -136,7 +144,7 @@ impl Resolver<'_> {
                 let first = first.clone();
                 self.report
                     .error_of_two(Code::DuplicateName, &place, format!("the name `{name}` is taken"), &first, "first here")
-                    .hint("sources, targets and comparisons of all files share one namespace: rename one of the two");
+                    .hint("sources, targets, comparisons and logs of transactions of all files share one namespace: rename one of the two");
                 continue;
             }
             self.things.insert(name.to_string(), (thing(id), place));
@@ -159,6 +167,13 @@ impl Resolver<'_> {
                 let declared = declared.clone();
                 self.report
                     .error_of_two(Code::WrongKind, &at.place(), format!("`{name}` is a comparison, not a table"), &declared, "declared here")
+                    .hint("name a source or a target");
+                None
+            }
+            Some((Thing::Transactions(_), declared)) => {
+                let declared = declared.clone();
+                self.report
+                    .error_of_two(Code::WrongKind, &at.place(), format!("`{name}` is a log of transactions, not a table"), &declared, "declared here")
                     .hint("name a source or a target");
                 None
             }

@@ -132,6 +132,7 @@ impl Resolver<'_> {
 
     fn not_an_output(&mut self, name: At, thing: Thing, declared: &Place, key: &str) {
         let (is, hint) = match thing {
+            Thing::Transactions(_) => ("a log of transactions", "name a target"),
             Thing::Comparison(_) => ("a comparison", "write `differences:` instead of `table:`"),
             Thing::Table(TableRef::Target(_)) => ("a target", "write `table:` instead of `differences:`"),
             Thing::Table(TableRef::Source(_)) => ("a source", "what comes from a source is not written again: declare a target that reads it"),

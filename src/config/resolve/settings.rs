@@ -30,6 +30,7 @@ pub fn defaults() -> Plan {
         },
         connections: Vec::new(),
         sources: Vec::new(),
+        transactions: Vec::new(),
         targets: Vec::new(),
         comparisons: Vec::new(),
         outputs: Vec::new(),

@@ -85,7 +85,7 @@ impl Resolver<'_> {
     }
 
     /// What of the connection is read; the connection must be of the kind that has such a thing.
-    fn log(&mut self, name: &str, body: At, connection: Option<usize>) -> LogSpec {
+    pub(super) fn log(&mut self, name: &str, body: At, connection: Option<usize>) -> LogSpec {
         let kind = connection.filter(|id| self.connections_known[*id]).map(|id| self.plan.connections[id].kind.clone());
         let wanted = match &kind {
             Some(ConnectionKind::File { .. }) => Some(("file", "files")),

@@ -73,7 +73,7 @@ impl Resolver<'_> {
         let broken = |name: &String| {
             self.things.get(name).is_some_and(|(thing, _)| match thing {
                 super::Thing::Table(table) => !self.is_known(*table),
-                super::Thing::Comparison(_) => false,
+                super::Thing::Comparison(_) | super::Thing::Transactions(_) => false,
             })
         };
         let tables = order::tables(text);
