@@ -290,10 +290,7 @@ impl<'a> Clock<'a> {
             }
             let most = match memory::pressure() {
                 Pressure::None => CHUNKS_PER_WORKER * self.workers.count() as u64,
-                Pressure::Tight => {
-                    memory::relieve();
-                    1
-                }
+                Pressure::Tight => 1,
                 Pressure::Full => return Stopped::Memory,
             };
             if self.workers.pending() >= most {

@@ -16,6 +16,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
+    cell::Cell,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -47,6 +48,8 @@ const EVERY: Duration = Duration::from_millis(5);
 const FULL_FOR: Duration = Duration::from_secs(3);
 /// Bytes of the file that are given back at once.
 const TRIM_BYTES: usize = 32 << 20;
+/// So many calls of [`breathe`] are one look.
+const BREATHS: u32 = 8;
 /// A block that moves is copied in pieces of this size, so that it is not in memory twice.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -125,7 +128,8 @@ unsafe impl GlobalAlloc for Allocator {
         if layout.size() >= LARGE
             && let Some(arena) = file_of(block)
         {
-            arena.give(block, layout);
+            // SAFETY: it came from there, and the caller gives it up.
+            unsafe { arena.give(block, layout) };
             return;
         }
         // SAFETY: it came from there.
@@ -217,9 +221,27 @@ fn limit() -> MutexGuard<'static, Option<Limit>> {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One look, and what follows from it. Whoever is about to make more of the state in use calls it when memory is tight: a chunk of
-/// messages may touch pages of the file in hundreds of places, and the kernel brings their neighbours with them.
-pub fn relieve() {
+/// To be called by whoever walks over state, every few dozen places: where memory is short each may bring a page of the file
+/// and its neighbours in, more than the governor alone keeps up with.
+#[inline]
+pub fn breathe() {
+    if PRESSURE.load(Ordering::Relaxed) != 0 {
+        pant();
+    }
+}
+
+#[cold]
+fn pant() {
+    thread_local!(static PLACES: Cell<u32> = const { Cell::new(0) });
+    let places = PLACES.get() + 1;
+    PLACES.set(places % BREATHS);
+    if places == BREATHS {
+        relieve();
+    }
+}
+
+/// One look, and what follows from it.
+fn relieve() {
     let mut limit = limit();
     let (Some(limit), Some((mut held, files)), Some(arena)) = (limit.as_mut(), resident(), ARENA.get()) else { return };
     let most = limit.most;

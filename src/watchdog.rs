@@ -25,7 +25,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{engine::Tick, ledger::SharedLedger, log::LogStatus, plan::Plan, sink::Written, telemetry};
+use crate::{
+    engine::Tick,
+    ledger::SharedLedger,
+    log::LogStatus,
+    plan::{LogSpec, Plan},
+    sink::Written,
+    telemetry,
+};
 
 /// Something that stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +91,8 @@ struct SeenSource {
     trouble: Option<String>,
     /// By partition: the next position of closed ticks, of the reader, and the log's end.
     partitions: Vec<(i32, i64, i64, Option<i64>)>,
+    /// The next partition is read when the one before is done.
+    one_by_one: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,10 +157,12 @@ impl Watch {
                 found.push(Stuck { code: "READER_STUCK", name: source.name.clone(), text });
                 continue;
             }
+            let mut turn = true;
             for (partition, done, _, end) in &source.partitions {
                 let place = self.partitions.entry((source.name.clone(), *partition)).or_insert_with(|| Still::new(*done, now));
                 let idle = end.is_none_or(|end| *done >= end);
-                let still = place.look(*done, idle || source.excused, now);
+                let still = place.look(*done, idle || source.excused || !turn, now);
+                turn &= idle || !source.one_by_one;
                 // As of ticks that are not closed nothing moves.
                 if still > self.bound && !engine {
                     let more = end.unwrap_or(*done) - done;
@@ -222,6 +233,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),
+            one_by_one: matches!(declared.log, LogSpec::Files(_)),
         }
     });
     let writers = written.all().map(|(name, status)| SeenWriter { name: name.to_string(), tick: status.tick(), trouble: status.trouble() });
@@ -300,6 +312,19 @@ mod tests {
             seen
         };
         assert_eq!(stuck_after(60, sink), [(31, "SINK_STUCK", "bus".into())]);
+    }
+
+    #[test]
+    fn of_files_only_the_one_whose_turn_it_is_can_be_stuck() {
+        let files = |second: u64, until: u64| {
+            let mut seen = moving(second);
+            let at = second.min(until) as i64;
+            seen.sources[0].partitions = vec![(0, at, at, Some(1000)), (1, 0, 0, Some(9))];
+            seen.sources[0].one_by_one = true;
+            seen
+        };
+        assert_eq!(stuck_after(60, |second| files(second, 1000)), []);
+        assert_eq!(stuck_after(60, |second| files(second, 20)), [(31, "PARTITION_STUCK", "orders/0".into())]);
     }
 
     #[test]

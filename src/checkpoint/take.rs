@@ -125,7 +125,9 @@ impl Chain {
     fn take(&mut self, stopped: &Receiver<()>, saved: &Receiver<LedgerSave>, tell: impl Fn(Command)) -> Result<(), Given> {
         let begun = Instant::now();
         let outweighed = self.files.first().is_some_and(|first| self.files[1..].iter().map(|f| f.bytes).sum::<u64>() > first.bytes);
-        let mut files = if outweighed { Vec::new() } else { std::mem::take(&mut self.files) };
+        // Somebody may have cleared the folder away; a chain that lacks a file is of no use.
+        let whole = self.files.iter().all(|file| self.folder.path().join(&file.name).exists());
+        let mut files = if outweighed || !whole { Vec::new() } else { std::mem::take(&mut self.files) };
         let path = self.folder.new_entries(self.next);
         let filled = self.fill(&path, files.is_empty(), stopped, saved, tell);
         let written = filled.and_then(|filled| self.outputs_written(filled.0.tick, stopped).map(|progress| (filled, progress)).ok_or(Given::Up));
@@ -190,6 +192,7 @@ impl Chain {
         tell: impl Fn(Command),
     ) -> Result<(LedgerSave, u64, u128), Given> {
         let unwritable = |error: std::io::Error| Given::Failed(CheckpointError::unwritable(path, &error));
+        std::fs::create_dir_all(self.folder.path()).map_err(unwritable)?;
         let mut file = entries::Writer::create(path).map_err(unwritable)?;
         let (to, mut parts) = unbounded();
         tell(Command::Save { all, to });

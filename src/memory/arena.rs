@@ -152,7 +152,10 @@ impl Arena {
     }
 
     /// Takes a block back; its space on the disk is free again.
-    pub fn give(&self, block: *mut u8, layout: Layout) {
+    ///
+    /// # Safety
+    /// [`Arena::take`] gave the block, of this size (or it was [`Arena::resized`] to it), and nobody uses it any more.
+    pub unsafe fn give(&self, block: *mut u8, layout: Layout) {
         let (Some(class), Ok(mut places)) = (class_of(layout.size()), self.places.lock()) else { return };
         let offset = (block as usize - self.base.as_ptr() as usize) as u64;
         if self.hole(offset + LINK_BYTES, class_bytes(class) - LINK_BYTES).is_err() {
@@ -253,7 +256,8 @@ mod tests {
                 3 | 4 if !blocks.is_empty() => {
                     let (block, size, of) = blocks.swap_remove(draw(blocks.len() as u64) as usize);
                     assert!(all(block, size, of), "step {step}");
-                    arena.give(block, layout(size));
+                    // SAFETY: the block was taken, has this size, and has left the list.
+                    unsafe { arena.give(block, layout(size)) };
                 }
                 5 | 6 if !blocks.is_empty() => {
                     let at = draw(blocks.len() as u64) as usize;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod contract;
+mod fixture;
 #[path = "../../benches/generate.rs"]
 mod generate;
 #[allow(

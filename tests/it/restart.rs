@@ -23,6 +23,8 @@ struct Live {
     /// By file: its lines, and how many of them are there.
     files: Vec<(File, Vec<String>, usize)>,
     random: u64,
+    /// The longest file that the program can write.
+    file_kib_max: Option<u32>,
 }
 
 impl Live {
@@ -35,7 +37,7 @@ impl Live {
         };
         let files = FILES.iter().map(open).collect();
         // The snapshots are there from the start.
-        let mut live = Live { dir, files, random: seed.max(1) };
+        let mut live = Live { dir, files, random: seed.max(1), file_kib_max: None };
         for at in [0, 2, 4] {
             live.append(at, usize::MAX);
         }
@@ -79,7 +81,15 @@ impl Live {
         let config = self.path().join("config.yaml");
         let text = fs::read_to_string(contract.join("config.yaml")).expect("the contract is there");
         fs::write(&config, format!("{text}\ncheckpoint: {{ interval: 100ms, keep: 2 }}\n")).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        let mut command = match self.file_kib_max {
+            None => Command::new(env!("CARGO_BIN_EXE_tieout")),
+            Some(kib) => {
+                // What would be longer is refused, as on a disk that is full.
+                let mut shell = Command::new("bash");
+                shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tieout")]);
+                shell
+            }
+        };
         command.env("TIEOUT_DATA", self.path().join("data")).env("TIEOUT_STATE", self.path().join("state"));
         command.args(["run", "--listen", "127.0.0.1:0", "--tick", "5ms", "--workers", &workers.to_string(), "--config"]).arg(config);
         Running::start(command.arg("--dataflows").arg(dataflows))
@@ -238,4 +248,60 @@ fn stopped_again_and_again_its_outputs_end_as_if_it_had_run_all_the_time() {
     let written: BTreeSet<String> =
         written.map(|key| serde_json::from_str::<serde_json::Value>(&key).expect("a key")["order_id"].as_str().expect("a text").to_string()).collect();
     assert_eq!(written, differing, "after {stops} stops");
+}
+
+fn truthful(live: &Live, running: &Running) {
+    running.until("/api/v1/sources", |answer| answer["hydrated"] == true && read(live, answer).iter().all(|(read, lines)| read >= lines));
+    assert_eq!(served(running, "orders_in_erp"), exported(live, "orders", "orders_in_erp"));
+}
+
+/// The number of sound checkpoints, all of them being sound.
+fn verified(live: &Live) -> usize {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+    let output = command.args(["checkpoint", "verify", "--data-dir"]).arg(live.path().join("state")).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text.matches("sound").count()
+}
+
+/// With no room for checkpoints it goes on from memory, says so, and leaves the ones before as they are.
+#[test]
+fn a_full_disk_harms_neither_the_run_nor_the_last_checkpoint() {
+    let workload = generate::workload(Size { rows: 4_000, changes: 8_000, seed: 11, fault: 0.01, lag: 300 });
+    let mut live = Live::new(&workload, 11);
+    let checkpoints = |running: &Running, name: &str| {
+        let (_, page) = running.text("/metrics").expect("it answers");
+        page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let wait = |running: &Running, name: &str| {
+        while checkpoints(running, name) < 1.0 {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    };
+    live.append(1, 2_000);
+    let running = live.start("orders", 2, "");
+    running.until("/readyz", |answer| answer["ready"] == true);
+    wait(&running, "tieout_checkpoint_seconds_count");
+    drop(running);
+    assert!(verified(&live) > 0);
+    live.file_kib_max = Some(16);
+    let running = live.start("orders", 1, "");
+    live.append(1, usize::MAX);
+    live.append(3, usize::MAX);
+    wait(&running, "tieout_checkpoint_failures_total");
+    assert!(running.says(&["CHECKPOINT_UNWRITABLE"], Duration::from_secs(20)));
+    truthful(&live, &running);
+    drop(running);
+    assert!(verified(&live) > 0);
+    live.file_kib_max = None;
+    let running = live.start("orders", 3, "");
+    truthful(&live, &running);
+    // And a folder that somebody clears away is made again, with all that a restart needs.
+    fs::remove_dir_all(live.path().join("state/checkpoints")).expect("a folder");
+    wait(&running, "tieout_checkpoint_seconds_count");
+    running.stop();
+    assert!(verified(&live) > 0);
+    let running = live.start("orders", 2, "");
+    truthful(&live, &running);
+    running.stop();
 }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use super::{DifferenceChange, Reject, RowState, Side, Sides};
+use crate::memory;
 use crate::row::{self, Field, RowReader, RowWriter, Type};
 
 pub mod change;
@@ -26,6 +27,9 @@ use slab::{Handle, Kind, Slabs};
 pub const EXPECTED: usize = 0;
 /// The actual side.
 pub const ACTUAL: usize = 1;
+
+/// Slots that are worked on together.
+const STRETCH: usize = 32;
 
 /// The slot was touched since the last close.
 const TOUCHED: u8 = 1;
@@ -114,7 +118,6 @@ impl Table {
     pub fn apply_all(&mut self, side: usize, run: &[u8]) {
         // Several passes per stretch of changes: one each to bring index, slots and entries near (the loads of a pass do
         // not depend on each other, so the processor overlaps them), the last works on them.
-        const STRETCH: usize = 32;
         let mut changes = change::read(run);
         let mut stretch: [(Change, u64); STRETCH] = [(Change::EMPTY, 0); STRETCH];
         loop {
@@ -148,6 +151,7 @@ impl Table {
             for (change, hash) in &stretch[..n] {
                 self.apply(side, change, *hash as u32);
             }
+            memory::breathe();
         }
     }
 
@@ -427,7 +431,10 @@ impl Table {
         }
         let mut log = std::mem::take(&mut self.log);
         let mut place: HashMap<u32, usize> = HashMap::new();
-        for &(slot, side, time) in &log {
+        for (n, &(slot, side, time)) in log.iter().enumerate() {
+            if n % STRETCH == 0 {
+                memory::breathe();
+            }
             if self.flags[slot as usize] & TOUCHED != 0 {
                 self.flags[slot as usize] &= !TOUCHED;
                 let published = self.flags[slot as usize] & PUBLISHED != 0;
