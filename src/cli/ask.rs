@@ -28,7 +28,7 @@ enum Format {
 Examples:
   tieout differences                                 the comparisons and their counts
   tieout differences orders_in_erp --state confirmed
-  tieout differences orders_in_erp --format csv > differences.csv")]
+  tieout differences orders_in_erp --format csv > differences.csv     all of them")]
 pub struct Differences {
     /// The comparison [default: list them]
     comparison: Option<String>,
@@ -46,9 +46,12 @@ pub struct Differences {
     /// Only mismatches in this field
     #[arg(long, value_name = "FIELD")]
     field: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: u32,
+    /// At most so many [default: 100 for table and json, otherwise all]
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Those behind this page: its `next` in JSON
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
@@ -88,6 +91,43 @@ fn parsed(body: &[u8]) -> Result<Json, Fail> {
     serde_json::from_slice(body).map_err(|e| Fail::Retry(format!("the answer is not JSON: {e}; is it a tieout that listens there?")))
 }
 
+/// A value of a row: NULL and the empty text can be told apart, and from the texts that look like them.
+fn cell(value: &Json) -> String {
+    match value {
+        Json::Null => "NULL".into(),
+        Json::String(text) if text.is_empty() || text == "NULL" || text.starts_with('\'') => format!("'{text}'"),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What one side has: its row, several, or none.
+fn side(difference: &Json, name: &str) -> String {
+    let row = |row: &Json| {
+        let fields = row.as_object().into_iter().flatten().map(|(name, value)| format!("{name}: {}", cell(value)));
+        fields.collect::<Vec<_>>().join(", ")
+    };
+    let rejected = difference.get("rejected").and_then(Json::as_array).is_some_and(|sides| sides.iter().any(|side| side == name));
+    match difference.get(name) {
+        Some(Json::Array(rows)) => rows.iter().map(row).collect::<Vec<_>>().join(" | "),
+        Some(one @ Json::Object(_)) => row(one),
+        _ if rejected => "(a reject)".into(),
+        _ => "–".into(),
+    }
+}
+
+/// In what the sides differ: the fields where both have a row, and otherwise what each side has.
+fn both(difference: &Json) -> String {
+    match difference.get("fields").and_then(Json::as_object).filter(|fields| !fields.is_empty()) {
+        Some(fields) => {
+            let value = |both: &Json, side: &str| both.get(side).map_or_else(String::new, cell);
+            let fields = fields.iter().map(|(name, both)| format!("{name}: {} / {}", value(both, "expected"), value(both, "actual")));
+            fields.collect::<Vec<_>>().join(", ")
+        }
+        None => format!("{} / {}", side(difference, "expected"), side(difference, "actual")),
+    }
+}
+
 fn text(value: Option<&Json>) -> String {
     match value {
         None | Some(Json::Null) => String::new(),
@@ -98,10 +138,10 @@ fn text(value: Option<&Json>) -> String {
 
 pub fn differences(args: &Differences, out: &mut impl Write) -> Result<(), Fail> {
     let Some(comparison) = &args.comparison else { return comparisons(args, out) };
-    let mut path = format!("/api/v1/comparisons/{}/differences?limit={}", http::escaped(comparison), args.limit);
-    for (name, value) in [("kind", &args.kind), ("state", &args.state), ("key", &args.key), ("field", &args.field)] {
+    let mut path = format!("/api/v1/comparisons/{}/differences?", http::escaped(comparison));
+    for (name, value) in args.filters() {
         if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", http::escaped(value)));
+            path.push_str(&format!("{name}={}&", http::escaped(&value)));
         }
     }
     let format = match args.format {
@@ -109,28 +149,47 @@ pub fn differences(args: &Differences, out: &mut impl Write) -> Result<(), Fail>
         Format::Ndjson => "ndjson",
         Format::Csv => "csv",
     };
-    let body = asked(&args.at, &format!("{path}&format={format}"))?;
+    let body = asked(&args.at, &format!("{path}format={format}"))?;
     if args.format != Format::Table {
         return Ok(out.write_all(&body)?);
     }
     let answer = parsed(&body)?;
     let found = answer.get("differences").and_then(Json::as_array).cloned().unwrap_or_default();
-    let rows: Vec<Vec<String>> = found
-        .iter()
-        .map(|d| {
-            let fields = d.get("fields").and_then(Json::as_object).cloned().unwrap_or_default();
-            let fields: Vec<String> =
-                fields.iter().map(|(name, both)| format!("{name}: {} / {}", text(both.get("expected")), text(both.get("actual")))).collect();
-            let since = d.get("since");
-            let since = text(since.and_then(|s| s.get("source_time")).or(since));
-            vec![text(d.get("key")), text(d.get("kind")), text(d.get("state")), fields.join(", "), since]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> =
+        found.iter().map(|d| vec![text(d.get("key")), text(d.get("kind")), text(d.get("state")), both(d), text(d.get("since"))]).collect();
     write!(out, "{}", table(&["key", "kind", "state", "expected / actual", "since"], &rows))?;
-    Ok(writeln!(out, "{} as of tick {}", super::count(rows.len(), "difference"), text(answer.get("as_of")))?)
+    let more = answer.get("next").is_some_and(Json::is_string);
+    let shown = match answer.get("total").and_then(Json::as_u64) {
+        _ if !more => super::count(rows.len(), "difference"),
+        Some(total) => format!("{} of {total} differences", rows.len()),
+        None => format!("{} differences of more", rows.len()),
+    };
+    let way = if more { " (--limit N for more, --format csv for all)" } else { "" };
+    writeln!(out, "{shown} as of tick {}{way}", text(answer.get("as_of")))?;
+    let waits = |d: &Json| d.get("held_back_by").is_some_and(|by| by == "comparison");
+    if let Some(why) = answer.get("held_back").and_then(Json::as_str).filter(|_| found.iter().any(waits)) {
+        writeln!(out, "undetermined, because {why}")?;
+    }
+    Ok(())
+}
+
+impl Differences {
+    /// What is asked of a comparison's differences, by parameter.
+    fn filters(&self) -> [(&'static str, Option<String>); 6] {
+        let (kind, state, key, field) = (self.kind.clone(), self.state.clone(), self.key.clone(), self.field.clone());
+        let limit = self.limit.map(|n| n.to_string());
+        [("kind", kind), ("state", state), ("key", key), ("field", field), ("limit", limit), ("cursor", self.cursor.clone())]
+    }
 }
 
 fn comparisons(args: &Differences, out: &mut impl Write) -> Result<(), Fail> {
+    let of_one = "is about the differences of one comparison: name it, as in `tieout differences NAME`; without a name the comparisons are listed";
+    if let Some((name, _)) = args.filters().iter().find(|(_, value)| value.is_some()) {
+        return Err(Fail::Usage(format!("`--{name}` {of_one}")));
+    }
+    if matches!(args.format, Format::Csv | Format::Ndjson) {
+        return Err(Fail::Usage(format!("`--format {}` {of_one}", if args.format == Format::Csv { "csv" } else { "ndjson" })));
+    }
     let body = asked(&args.at, "/api/v1/comparisons")?;
     if args.format != Format::Table {
         return Ok(out.write_all(&body)?);

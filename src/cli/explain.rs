@@ -4,11 +4,12 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{Fail, Files};
+use super::{Fail, Files, count};
 use crate::{
     config::Need,
     engine::render::layout::{self, TableOf},
-    plan::{CaseInput, FieldMapping, FieldValue, Mapping, Otherwise, Plan, Target},
+    plan::{CaseInput, FieldMapping, FieldRule, FieldValue, Mapping, NullPolicy, Otherwise, Plan, Target},
+    row::{self, Type, Value},
 };
 
 /// Print how a target is computed: the operators of its SQL, or its field rules, and where its rows are kept
@@ -66,11 +67,41 @@ fn fields(plan: &Plan, target: &Target, mapping: &FieldMapping, fused: bool, out
                     CaseInput::Column(c) => inputs[*c].name.as_str(),
                     CaseInput::Expression(expression) => expression.text(),
                 };
-                let otherwise = if matches!(otherwise, Otherwise::Reject) { "otherwise a reject" } else { "with an else" };
-                format!("case {input}, {} values, {otherwise}", when.len())
+                let otherwise = match otherwise {
+                    Otherwise::Reject => "otherwise a reject".to_string(),
+                    Otherwise::Value(value) => format!("otherwise {}", shown(column.ty, value)),
+                };
+                format!("case {input}, {}, {otherwise}", count(when.len(), "value"))
             }
         };
-        writeln!(out, "  {} {} = {value}", column.name, column.ty)?;
+        writeln!(out, "  {} {} = {value}{}", column.name, column.ty, policies(column.ty, rule))?;
+    }
+    if !mapping.require.is_empty() {
+        let names: Vec<&str> = mapping.require.iter().map(|c| target.columns[*c].name.as_str()).collect();
+        writeln!(out, "  require {}: without a value the row is a reject", names.join(", "))?;
     }
     Ok(())
+}
+
+/// A value as SQL has it.
+fn shown(ty: Type, value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".into(),
+        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        value => row::text_of(ty, value),
+    }
+}
+
+/// What a rule makes of NULL, of what the message lacks, and of the empty text, where that is not the plain way.
+fn policies(ty: Type, rule: &FieldRule) -> String {
+    let says = |policy: &NullPolicy| match policy {
+        NullPolicy::Pass => "pass".to_string(),
+        NullPolicy::Default(value) => format!("default {}", shown(ty, value)),
+        NullPolicy::Drop => "drop".into(),
+        NullPolicy::Reject => "reject".into(),
+        NullPolicy::Fail => "fail".into(),
+    };
+    let on_null = Some(&rule.on_null).filter(|policy| **policy != NullPolicy::Pass);
+    let all = [("on_null", on_null), ("on_missing", rule.on_missing.as_ref()), ("on_empty", rule.on_empty.as_ref())];
+    all.into_iter().filter_map(|(name, policy)| Some(format!(", {name}: {}", says(policy?)))).collect()
 }

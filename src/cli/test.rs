@@ -113,8 +113,12 @@ fn junit(plan: &Plan, results: &[Ran]) -> String {
             result.test.line,
             result.seconds
         );
-        for unmet in &result.unmet {
-            let _ = write!(xml, "\n<failure message=\"line {}\">{}</failure>\n", unmet.line, escaped(&rows::compared(plan, unmet)));
+        // A test case has one failure at most: readers of reports take the first, or refuse the file.
+        if !result.unmet.is_empty() {
+            let lines: Vec<String> = result.unmet.iter().map(|unmet| unmet.line.to_string()).collect();
+            let texts: Vec<String> = result.unmet.iter().map(|unmet| format!("line {}:\n{}", unmet.line, rows::compared(plan, unmet))).collect();
+            let lines = if lines.len() == 1 { format!("line {}", lines[0]) } else { format!("lines {}", lines.join(", ")) };
+            let _ = write!(xml, "\n<failure message=\"{lines}\">{}</failure>\n", escaped(&texts.join("\n")));
         }
         xml.push_str("</testcase>\n");
     }

@@ -22,7 +22,7 @@ pub fn check(report: &mut Report, at: At, object: &'static Object) {
 /// `name` is where the object's own name stands: what it lacks is shown there.
 fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
     if !at.is_map() {
-        wrong_form(report, at, &format!("a map ({})", names::list(object.keys.iter().map(|k| k.name))));
+        wrong_form(report, at, &format!("a map ({})", names::list(object.keys.iter().map(|k| k.name))), &Shape::Map("key", &Shape::Any));
         return;
     }
     let applies = |key: &Key| key.only.is_none_or(|(tag, value)| at.get_text(tag) == Some(value));
@@ -135,8 +135,24 @@ fn conflicts(object: &Object, at: At, key: &str) -> bool {
     })
 }
 
-fn wrong_form(report: &mut Report, at: At, wanted: &str) {
-    report.error(Code::WrongType, &at.place(), format!("expected {wanted}, found {}", at.form()));
+fn wrong_form(report: &mut Report, at: At, wanted: &str, shape: &Shape) {
+    report.error(Code::WrongType, &at.place(), format!("expected {wanted}, found {}", at.form())).hint(remedy(at, shape));
+}
+
+/// How to write something of a shape instead of what stands there.
+fn remedy(at: At, shape: &Shape) -> String {
+    let only = at.items().next().and_then(At::text).filter(|_| at.items().count() == 1);
+    match shape {
+        Shape::Object(_) | Shape::Map(..) => "write its keys below it, one a line: `NAME: …`".into(),
+        Shape::List(_) => at.text().map_or_else(|| "write its entries below it, one a line behind `- `".into(), |text| format!("write `[{text}]`")),
+        Shape::Int { .. } if at.scalar().is_some() => "write it in digits, without a unit".into(),
+        Shape::Either(shapes) => shapes.first().map_or_else(String::new, |shape| remedy(at, shape)),
+        _ if at.is_map() => "a value that starts with `{` needs quotes".into(),
+        _ => match only {
+            Some(text) => format!("only one value can stand here: write `{text}`, without the brackets"),
+            None => "only one value can stand here; one that starts with `[` needs quotes".into(),
+        },
+    }
 }
 
 /// A shape in a few words.
@@ -170,8 +186,8 @@ fn check_value(report: &mut Report, at: At, name: Place, shape: &Shape) {
         Shape::Object(object) => check_object(report, at, name, object),
         Shape::List(of) if at.is_list() => at.items().for_each(|item| check_value(report, item, item.place(), of)),
         Shape::Map(_, value) if at.is_map() => at.entries().for_each(|(key, entry)| {
-            if entry.is_null() && key.key().ends_with(')') && !key.key().contains('(') {
-                // The end of an unquoted `decimal(18,2)`, which has been reported.
+            if is_rest_of_type(key, entry) {
+                // The type has been reported.
             } else if entry.is_null() && !matches!(value, Shape::Sql | Shape::Literal | Shape::Any) && !matches!(value, Shape::Either([Shape::Sql, ..])) {
                 report.error(Code::MissingKey, &key.place(), format!("`{}` has no value", key.key())).hint(format!("expected is {}", describe(value)));
             } else {
@@ -179,13 +195,9 @@ fn check_value(report: &mut Report, at: At, name: Place, shape: &Shape) {
             }
         }),
         Shape::List(of) => {
-            let scalar = at.text().map(|t| format!("write `[{t}]`"));
-            wrong_form(report, at, &describe(&Shape::List(of)));
-            if let Some(hint) = scalar {
-                report.last().hint(hint);
-            }
+            wrong_form(report, at, &describe(shape), &Shape::List(of));
         }
-        Shape::Map(..) => wrong_form(report, at, &describe(shape)),
+        Shape::Map(..) => wrong_form(report, at, &describe(shape), shape),
         Shape::Either(shapes) => {
             let fits = |shape: &&Shape| match shape {
                 Shape::List(_) => at.is_list(),
@@ -194,17 +206,12 @@ fn check_value(report: &mut Report, at: At, name: Place, shape: &Shape) {
             };
             match shapes.iter().find(fits) {
                 Some(shape) => check_value(report, at, name, shape),
-                None => wrong_form(report, at, &describe(shape)),
+                None => wrong_form(report, at, &describe(shape), shape),
             }
         }
         scalar => match at.scalar() {
             Some(value) => check_scalar(report, at, value, scalar),
-            None => {
-                wrong_form(report, at, &describe(scalar));
-                if at.is_map() {
-                    report.last().hint("a value that starts with `{` needs quotes");
-                }
-            }
+            None => wrong_form(report, at, &describe(scalar), scalar),
         },
     }
 }
@@ -214,7 +221,7 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
     let place = at.place();
     match shape {
         Shape::Int { min, max } => match value.as_number().and_then(|n| n.parse::<i64>().ok()) {
-            None => wrong_form(report, at, &describe(shape)),
+            None => wrong_form(report, at, &describe(shape), shape),
             Some(n) if n < *min || n > *max => {
                 report.error(Code::BadValue, &place, format!("{n} is out of range")).hint(format!("expected is {}", describe(shape)));
             }
@@ -260,6 +267,11 @@ fn check_scalar(report: &mut Report, at: At, value: &Scalar, shape: &Shape) {
         }
         _ => {}
     }
+}
+
+/// Is this the end of an unquoted `decimal(18,2)` inside of braces, which reads as a key of its own?
+pub fn is_rest_of_type(key: At, value: At) -> bool {
+    value.is_null() && key.key().ends_with(')') && !key.key().contains('(')
 }
 
 /// An address to listen on; `localhost` is the loopback.

@@ -77,10 +77,14 @@ pub struct Key {
     pub example: Option<&'static str>,
     /// Only where another key has this value.
     pub only: Option<(&'static str, &'static str)>,
+    /// A list that must have an entry.
+    pub filled: bool,
+    /// What its text must look like, as a regular expression.
+    pub pattern: Option<&'static str>,
 }
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, doc, required: false, default: None, example: None, only: None }
+    Key { name, shape, doc, required: false, default: None, example: None, only: None, filled: false, pattern: None }
 }
 
 impl Key {
@@ -94,6 +98,14 @@ impl Key {
 
     const fn example(self, value: &'static str) -> Key {
         Key { example: Some(value), ..self }
+    }
+
+    const fn filled(self) -> Key {
+        Key { filled: true, ..self }
+    }
+
+    const fn pattern(self, pattern: &'static str) -> Key {
+        Key { pattern: Some(pattern), ..self }
     }
 
     const fn only(self, key: &'static str, value: &'static str) -> Key {
@@ -117,6 +129,7 @@ pub static CONFIG: Object = Object {
             "Tells this deployment from others that write to the same Kafka clusters: its transactions and its topic of progress \
              records are named after it. Small letters, digits, `.`, `_` and `-`.",
         )
+        .pattern(r"^[a-z0-9._-]+$|\$\{(env|file):.*\}")
         .default("tieout"),
         key("data_dir", Text, "The folder of tieout's durable state. A relative path is relative to the working directory.").default("./state"),
         key("workers", Int { min: 1, max: 256 }, "Worker threads of the engine; the results do not depend on it.").default("1"),
@@ -245,6 +258,7 @@ static SOURCE: Object = Object {
     keys: &[
         key("connection", Text, "The connection that it is read from.").required(),
         key("files", TEXTS, "Files of the connection's folder, read one after the other; they are followed as they grow, which is mostly the last one.")
+            .filled()
             .example("[orders.snapshot.ndjson, orders.changes.ndjson]"),
         key("topic", Text, "The Kafka topic; all its partitions are read.").example("crm.public.sales_order"),
         key("table", Text, "The table of the simulation (of a `demo` connection)."),
@@ -369,7 +383,7 @@ static TARGET: Object = Object {
     name: "target",
     doc: "A table that should exist: row by row from one table (`from`, `fields`), or a query (`sql`).",
     keys: &[
-        key("key", TEXTS, "The columns that name a row.").required().example("[order_id]"),
+        key("key", TEXTS, "The columns that name a row.").required().filled().example("[order_id]"),
         key("from", Text, "The source or target whose rows are mapped one by one."),
         key("where", Sql, "Only rows on which this is true.").example("stage <> 'Draft'"),
         key("fields", Map("column", &Either(&[Sql, Object(&FIELD)])), "The target's columns: each a column's name, an expression, or a rule.")

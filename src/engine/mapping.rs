@@ -27,6 +27,7 @@ pub struct Origin {
     pub key: Vec<usize>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
     /// A column of the input, to be converted if the types are packed differently.
     Column(usize),
@@ -333,13 +334,14 @@ impl RowProgram {
             }
             let at = at_row;
             at_row += 1;
-            let filter_error = filter_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
-            let key_error = early_errors.next_if(|(row, _)| *row == at).map(|(_, cause)| cause);
-            while early_errors.next_if(|(row, _)| *row == at).is_some() {}
+            let filter_error = filter_errors.next_if(|(row, ..)| *row == at).map(|(_, _, cause)| cause.clone());
+            let key_error = early_errors.next_if(|(row, ..)| *row == at).map(|(_, scalar, cause)| self.of_field(Input::Early(*scalar), cause));
+            while early_errors.next_if(|(row, ..)| *row == at).is_some() {}
             let passed = (passing.get(at_passing) == Some(&(record as u32))).then_some(at_passing);
             at_passing += usize::from(passed.is_some());
-            let late_error = passed.and_then(|p| late_errors.next_if(|(row, _)| *row == p)).map(|(_, cause)| cause);
-            while passed.is_some_and(|p| late_errors.next_if(|(row, _)| *row == p).is_some()) {}
+            let late_error = passed.and_then(|p| late_errors.next_if(|(row, ..)| *row == p));
+            let late_error = late_error.map(|(_, scalar, cause)| self.of_field(Input::Late(*scalar), cause));
+            while passed.is_some_and(|p| late_errors.next_if(|(row, ..)| *row == p).is_some()) {}
             let decode = rejects.next_if(|r| r.record == record);
             let field = |rule: usize, scratch: &mut Vec<u8>| self.field(rule, batch, record, (early, at), passed.map(|p| (&*late, p)), scratch);
 
@@ -408,9 +410,9 @@ impl RowProgram {
                 emit(Mapped { record, fate: Fate::Applied, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
-            let error = filter_error.or(passed.and(key_error)).or(late_error);
+            let error = filter_error.or(passed.and(key_error.clone())).or(late_error);
             if let Some(cause) = error {
-                refuse("EVALUATION_FAILED", cause.clone(), None, true);
+                refuse("EVALUATION_FAILED", cause, None, true);
                 continue;
             }
             if passed.is_none() {
@@ -458,6 +460,14 @@ impl RowProgram {
             }
         }
         Ok(())
+    }
+
+    /// Why a scalar has no value, with the name of its field.
+    fn of_field(&self, scalar: Input, cause: &str) -> String {
+        match self.rules.iter().find(|rule| rule.input == scalar) {
+            Some(rule) => format!("field `{}`: {cause}", rule.name),
+            None => cause.to_string(),
+        }
     }
 
     /// Can't it be told whether the row passes the filter, because the connector did not send a value?

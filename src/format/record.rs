@@ -131,7 +131,7 @@ impl Columns {
     /// As [`Columns::upsert`]; key columns that `key` has are taken from it.
     ///
     /// # Errors
-    /// A value does not fit its column, or a key column lacks.
+    /// A value does not fit its column, a key column lacks, or key and row contradict each other.
     #[inline]
     pub fn upsert_keyed<I: Cells>(&self, key: Option<I>, image: I, record: Record, batch: &mut Batch) -> Result<(), Bad> {
         let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
@@ -158,9 +158,32 @@ impl Columns {
                 batch.bytes.truncate(bytes);
                 return Err(bad);
             }
+            if let Some(key) = key
+                && key.has(c)
+                && image.has(c)
+                && self.contradicts(c, image, batch.spans[spans + c], &mut batch.bytes)
+            {
+                let (name, key, row) = (&self.columns[c].name, key.shown(c), image.shown(c));
+                batch.spans.truncate(spans);
+                batch.bytes.truncate(bytes);
+                return Err(Bad::not_decoded(format!("key column `{name}` is {key} in the key and {row} in the value")));
+            }
         }
         batch.records.push(record);
         Ok(())
+    }
+
+    /// Does the row have a key column with another value than the key has, which stands in `span`? Then nobody knows whose row
+    /// it is. `out` is as it was afterwards.
+    #[inline]
+    fn contradicts<I: Cells>(&self, c: usize, row: I, span: Span, out: &mut Vec<u8>) -> bool {
+        let bytes = out.len();
+        let agree = match row.pack(c, self.columns[c].ty, out) {
+            Ok(other) => other.field(out) == span.field(out),
+            Err(_) => false,
+        };
+        out.truncate(bytes);
+        !agree
     }
 
     /// Appends a record that has only the key columns of `image`. On a failure nothing is appended.
@@ -197,6 +220,16 @@ impl Columns {
 
     /// Appends a reject, with each key column from the first of `images` that has it in readable form.
     pub fn reject<I: Cells>(&self, bad: Bad, images: &[I], record: Record, batch: &mut Batch) {
+        self.refuse(bad, images, false, record, batch);
+    }
+
+    /// As [`Columns::reject`]; a key column that `key` has is never taken from the row, which may name another.
+    pub fn reject_keyed<I: Cells>(&self, bad: Bad, key: I, row: I, record: Record, batch: &mut Batch) {
+        self.refuse(bad, &[key, row], true, record, batch);
+    }
+
+    /// `first`: the first image that has a column decides, readable or not.
+    fn refuse<I: Cells>(&self, bad: Bad, images: &[I], first: bool, record: Record, batch: &mut Batch) {
         let spans = batch.spans.len();
         self.bare(Record { op: Op::Reject, ..record }, batch);
         for &c in &self.key {
@@ -208,6 +241,9 @@ impl Columns {
                         break;
                     }
                     _ => batch.bytes.truncate(bytes),
+                }
+                if first && image.has(c) {
+                    break;
                 }
             }
         }

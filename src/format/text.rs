@@ -133,14 +133,15 @@ fn integer_any(text: &[u8]) -> Result<i64, Fault> {
 /// A double: a number, `NaN`, `Infinity`, `-Infinity` (as Debezium spells them, in any case).
 ///
 /// # Errors
-/// It is none of these, or larger than any double.
+/// It is none of these, or larger than any double, or nearer to zero than any but zero itself.
 pub fn double(text: &[u8]) -> Result<f64, Fault> {
     let text = std::str::from_utf8(text).map_err(|_| Fault::Mismatch)?;
     if text.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'-' || b == b'.')
         && text.bytes().all(|b| !b.is_ascii_alphabetic() || matches!(b, b'e' | b'E'))
     {
         let n: f64 = text.parse().map_err(|_| Fault::Mismatch)?;
-        return if n.is_finite() { Ok(n) } else { Err(Fault::Range) };
+        let lost = n == 0.0 && text.bytes().take_while(|b| !matches!(b, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'));
+        return if n.is_finite() && !lost { Ok(n) } else { Err(Fault::Range) };
     }
     match text.to_ascii_lowercase().as_str() {
         "nan" => Ok(f64::NAN),

@@ -1,7 +1,7 @@
 //! `upsert-avro`: the message key is an Avro record of the key columns (or the value of the only one), the message's value
 //! one of the row; a null value deletes.
 //!
-//! Key columns may also stand in the value; what the key says goes first.
+//! Key columns may also stand in the value, with the same values: a value that says otherwise is a reject of the key.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl Decoder for UpsertAvro {
             Ok(false) => self.columns.keyed(key, record(Op::Delete, time, &message), batch),
         };
         if let Err(bad) = done {
-            self.columns.reject(bad, &[key, value], record(Op::Reject, time, &message), batch);
+            self.columns.reject_keyed(bad, key, value, record(Op::Reject, time, &message), batch);
         }
     }
 

@@ -1,7 +1,7 @@
 //! `upsert-json`: the message key is a JSON object of the key columns, the value one of the row; a null value deletes.
 //!
 //! In a file a line is `{"key": {…}, "value": {…} | null}`, with an optional `"ts_ms"` beside them. Key columns may also
-//! stand in the value; what the key says goes first. Bytes are in hexadecimal digits, as tieout writes them, or as `wire` says.
+//! stand in the value, with the same values: what the key says goes first, and a value that says otherwise is a reject. Bytes are in hexadecimal digits, as tieout writes them, or as `wire` says.
 
 use super::{
     Batch, Decoder, Message, Op,
@@ -112,14 +112,13 @@ impl Decoder for UpsertJson {
         let key_bytes = if self.lines { value_bytes } else { message.key.unwrap_or_default() };
         let key = Image { tokens: &self.key, bytes: key_bytes, spellings: &self.columns.spellings };
         let value = Image { tokens: &self.value, bytes: value_bytes, spellings: &self.columns.spellings };
-        let images = [key, value];
         let done = match scanned {
             Err(bad) => Err(bad),
             Ok((_, true)) => self.columns.upsert_keyed(Some(key), value, record(Op::Upsert, time, &message), batch),
             Ok((_, false)) => self.columns.keyed(key, record(Op::Delete, time, &message), batch),
         };
         if let Err(bad) = done {
-            self.columns.reject(bad, &images, record(Op::Reject, time, &message), batch);
+            self.columns.reject_keyed(bad, key, value, record(Op::Reject, time, &message), batch);
         }
     }
 

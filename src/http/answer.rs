@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{ObjectBuilder, Schema, SchemaType, Type},
+};
 
 use crate::{
     engine::{Side, Sides, Tick},
-    ledger::{ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
+    ledger::{ComparisonState, ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
     plan::{Comparison, ComparisonId, Format, LogSpec, Plan, SourceId, TableRef},
     row::source_time_text,
 };
@@ -63,6 +66,8 @@ pub struct ComparisonInfo {
     pub doubtful_rejects: u64,
     /// Upstream transactions of which rows are lacking, and which may have touched any key: the same holds for them.
     pub incomplete_transactions: u64,
+    /// What holds back the differences of which `held_back_by` is `comparison`, as a sentence; null where none is undetermined.
+    pub held_back: Option<String>,
     /// The newest tick that changed one of its differences.
     pub changed: Tick,
 }
@@ -139,6 +144,7 @@ impl ComparisonInfo {
             fields: comparison.fields.iter().map(|f| f.name.clone()).collect(),
             doubtful_rejects: status.doubts,
             incomplete_transactions: status.incomplete,
+            held_back: held_back(plan, &status),
             changed: status.changed,
         }
     }
@@ -183,10 +189,10 @@ pub struct DifferenceInfo {
     #[schema(value_type = Object)]
     pub fields: Json,
     /// The compared fields of the expected row; null where there is none, an array where several claim the key.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = rows_schema)]
     pub expected: Json,
     /// The same of the actual row.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = rows_schema)]
     pub actual: Json,
     /// The source time at which it opened.
     pub since: String,
@@ -198,21 +204,31 @@ pub struct DifferenceInfo {
     /// What confirmed it: `deadline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<&'static str>,
-    /// While `undetermined`: what holds it back.
+    /// While `undetermined`: what holds it back. `rejected_side`: see `rejected`; `unknown_field`: a connector did not send
+    /// the value of a compared field; `incomplete_transaction`: see `transaction`; `comparison`: see `held_back` of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_back_by: Option<String>,
+    pub held_back_by: Option<&'static str>,
+    /// The upstream transaction that changed this key, and of which other rows are lacking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
     /// The sides, `expected` or `actual`, of which the key's newest record is a reject: nobody knows that side's row, so a
     /// difference that is `mismatched` has no fields then. `/api/v1/targets/{name}/rows/{key}` and `/api/v1/rejects` say why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<&'static str>,
 }
 
+/// A row's columns, null, or an array of several rows.
+fn rows_schema() -> Schema {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Array, Type::Null])).into()
+}
+
 /// What is needed to show differences of one comparison away from the ledger.
-#[derive(Clone)]
+///
+/// It knows nothing that changes without the difference: what was told of a difference holds until the difference changes.
+#[derive(Clone, Copy)]
 pub struct Shower<'a> {
     pub plan: &'a Plan,
     pub id: ComparisonId,
-    pub status: ComparisonStatus,
 }
 
 impl<'a> Shower<'a> {
@@ -242,50 +258,52 @@ impl<'a> Shower<'a> {
             since_tick: difference.since.tick,
             due: (state == State::InFlight).then(|| source_time_text(difference.base.saturating_add(grace))),
             evidence: (state == State::Confirmed).then_some("deadline"),
-            held_back_by: (state == State::Undetermined).then(|| self.held_back_by(difference)),
+            held_back_by: (state == State::Undetermined).then(|| held_back_by(difference)),
+            transaction: match &difference.unclear {
+                Some(Unclear::IncompleteTransaction(name)) if state == State::Undetermined => Some(name.to_string()),
+                _ => None,
+            },
             rejected: rejected(&difference.sides),
         }
     }
+}
 
-    fn held_back_by(&self, difference: &Difference) -> String {
-        if let Some(reason) = self.status.state.reason() {
-            return format!("the comparison is stale: {reason}");
-        }
-        match &difference.unclear {
-            Some(Unclear::Rejected { expected }) => {
-                let side = if *expected { "expected" } else { "actual" };
-                return format!("the newest record of this key on the {side} side is a reject");
-            }
-            Some(Unclear::UnknownField) => {
-                return "a compared field of this key is unknown: its connector did not send the value".into();
-            }
-            Some(Unclear::IncompleteTransaction(name)) => {
-                return format!("incomplete transaction: of {name}, which changed this key, other rows are lacking");
-            }
-            None => {}
-        }
-        let name = |source: Option<SourceId>| source.map_or("an input", |s| self.plan.sources[s].name.as_str());
-        if self.status.expected.time >= difference.base && self.status.doubts > 0 {
-            let (rejects, are) = if self.status.doubts == 1 { ("reject", "is") } else { ("rejects", "are") };
-            return format!(
-                "{} {rejects} among the rows that the expected side is made of, and which keys {are} touched can't be told: see /api/v1/rejects",
-                self.status.doubts
-            );
-        }
-        if self.status.expected.time >= difference.base && self.status.incomplete > 0 {
-            let transactions = if self.status.incomplete == 1 { "transaction is" } else { "transactions are" };
-            return format!(
-                "incomplete transaction: {} {transactions} without all rows, and which keys the lacking ones would touch can't be told",
-                self.status.incomplete
-            );
-        }
-        let source = name(self.status.expected.held_by);
-        let needed = source_time_text(difference.base);
-        match time_text(self.status.expected.time) {
-            None => format!("source {source} of the expected side has not been read yet"),
-            Some(time) => format!("source {source} of the expected side is known up to {time} only, and {needed} is needed"),
-        }
+/// What about the difference itself, or the comparison, holds it back.
+fn held_back_by(difference: &Difference) -> &'static str {
+    match &difference.unclear {
+        Some(Unclear::Rejected { .. }) => "rejected_side",
+        Some(Unclear::UnknownField) => "unknown_field",
+        Some(Unclear::IncompleteTransaction(_)) => "incomplete_transaction",
+        None => "comparison",
     }
+}
+
+/// What holds back differences that are clear in themselves.
+pub fn held_back(plan: &Plan, status: &ComparisonStatus) -> Option<String> {
+    if let ComparisonState::Stale(reason) = &status.state {
+        return Some(format!("the comparison is stale: {reason}"));
+    }
+    if status.counts.of_state(State::Undetermined) == 0 {
+        return None;
+    }
+    let source = status.expected.held_by.map_or("an input", |source| plan.sources[source].name.as_str());
+    let known = match time_text(status.expected.time) {
+        None => format!("source {source} of the expected side has not been read yet"),
+        Some(time) => format!("the expected side is known up to {time} only, by its source {source}; what is newer waits"),
+    };
+    let one_or_many = |n: u64, one: &str, many: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {one}, and which keys it touches can't be told")),
+        n => Some(format!("{n} {many}, and which keys they touch can't be told")),
+    };
+    let rejects = one_or_many(
+        status.doubts,
+        "reject stands among the rows that the expected side is made of (see /api/v1/rejects)",
+        "rejects stand among the rows that the expected side is made of (see /api/v1/rejects)",
+    );
+    let incomplete = one_or_many(status.incomplete, "upstream transaction is without all its rows", "upstream transactions are without all their rows");
+    let doubts: Vec<String> = [rejects, incomplete].into_iter().flatten().collect();
+    Some(if doubts.is_empty() { known } else { format!("{}, so nothing new is confirmed; {known}", doubts.join("; ")) })
 }
 
 /// The sides of which the newest record is a reject.
@@ -301,6 +319,10 @@ pub struct DifferencesAnswer {
     pub comparison: String,
     /// In the order of keys.
     pub differences: Vec<DifferenceInfo>,
+    /// All that match, on this page and others; null where only a look at each would tell (`key_prefix`, `field`).
+    pub total: Option<u64>,
+    /// The comparison's `held_back`.
+    pub held_back: Option<String>,
     /// Pass it as `cursor` for the next page; null on the last one. It stays valid over later ticks.
     pub next: Option<String>,
 }
@@ -333,6 +355,7 @@ pub struct SourceInfo {
     /// Why it is not read now.
     pub trouble: Option<String>,
     /// The next position to read, by partition.
+    #[schema(value_type = BTreeMap<String, i64>)]
     pub positions: BTreeMap<i32, i64>,
 }
 
@@ -423,7 +446,7 @@ pub struct RowAnswerInfo {
     /// `absent`, `row`, `duplicate` or `rejected`.
     pub state: &'static str,
     /// All columns of the row; null where there is none, an array where several claim the key.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = rows_schema)]
     pub row: Json,
     /// Why the key's newest record is no row.
     #[serde(skip_serializing_if = "Option::is_none")]

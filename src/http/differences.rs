@@ -11,14 +11,15 @@ use axum::{
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     http::{
         App,
-        answer::{AsOf, DifferencesAnswer, Shower},
+        answer::{AsOf, DifferenceInfo, DifferencesAnswer, Shower, held_back},
         problem::{Names, Params, Problem},
     },
-    ledger::{self, DIFFERENCE_COLUMNS, Difference, Kind, State as DifferenceState, show},
+    ledger::{self, Counts, DIFFERENCE_COLUMNS, Difference, Kind, State as DifferenceState, show},
     plan::Comparison,
     row,
 };
@@ -100,6 +101,12 @@ impl Filter {
         })
     }
 
+    /// How many of all differences match, where the counts by kind and state tell it.
+    fn count(&self, counts: &Counts) -> Option<u64> {
+        let by_counts = self.key.is_none() && self.key_prefix.is_none() && self.field.is_none();
+        by_counts.then(|| self.kinds.iter().flat_map(|kind| self.states.iter().map(|state| counts.of(*kind, *state))).sum())
+    }
+
     pub fn matches(&self, shower: &Shower, difference: &Difference) -> bool {
         self.kinds.contains(&difference.kind)
             && self.states.contains(&difference.state)
@@ -131,13 +138,34 @@ impl Format {
     }
 }
 
-/// A key as a cursor, and back.
-pub fn cursor_of(key: &[u8]) -> String {
-    row::hex(key)
+/// The first byte of a cursor: the version of its make.
+const CURSOR: u8 = 1;
+
+/// What tells a cursor behind `key` from one that was not given for this comparison and its key columns.
+fn seal(comparison: &Comparison, key: &[u8]) -> [u8; 8] {
+    let mut sealed = comparison.name.clone().into_bytes();
+    for column in &comparison.key {
+        sealed.extend_from_slice(format!("\n{} {}", column.name, column.ty).as_bytes());
+    }
+    sealed.push(0);
+    sealed.extend_from_slice(key);
+    xxh3_64(&sealed).to_le_bytes()
 }
 
-fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
-    row::unhex(text.as_bytes()).ok_or_else(|| Problem::parameter(format!("`{text}` is no cursor"), "pass `next` of the page before as it was given"))
+/// A key as a cursor: in hex the version, the seal and the key.
+fn cursor_of(comparison: &Comparison, key: &[u8]) -> String {
+    row::hex(&[&[CURSOR], &seal(comparison, key)[..], key].concat())
+}
+
+fn parse_cursor(comparison: &Comparison, text: &str) -> Result<Vec<u8>, Problem> {
+    let bytes = row::unhex(text.as_bytes()).unwrap_or_default();
+    match bytes.split_first_chunk::<9>() {
+        Some((head, key)) if head[0] == CURSOR && head[1..] == seal(comparison, key) => Ok(key.to_vec()),
+        _ => {
+            let remedy = "pass `next` of the page before as it was given, to the same comparison; or leave `cursor` off to begin again";
+            Err(Problem::parameter(format!("`{text}` is no cursor of {}", comparison.name), remedy))
+        }
+    }
 }
 
 /// The differences of a comparison, in the order of keys.
@@ -147,7 +175,7 @@ fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
 #[utoipa::path(get, path = "/api/v1/comparisons/{name}/differences", tag = "differences",
     params(("name" = String, Path, description = "The comparison."), DifferencesQuery),
     responses(
-        (status = 200, body = DifferencesAnswer, description = "A page as JSON. As NDJSON (a difference a line) or CSV (a differing field a line) the tick and the cursor are in the headers `tieout-as-of` and `tieout-cursor`."),
+        (status = 200, content((DifferencesAnswer = "application/json"), (DifferenceInfo = "application/x-ndjson"), (String = "text/csv")), description = "A page as JSON. As NDJSON (a difference a line) or CSV (a differing field a line) the tick and the cursor are in the headers `tieout-as-of` and `tieout-cursor`."),
         (status = 400, body = Problem, description = "A parameter does not hold."),
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn differences(
@@ -158,8 +186,9 @@ pub async fn differences(
 ) -> Result<Response, Problem> {
     let id = app.comparison(&name)?;
     let format = Format::of(&query, &headers)?;
-    let filter = Filter::of(&query, &app.plan.comparisons[id])?;
-    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let comparison = &app.plan.comparisons[id];
+    let filter = Filter::of(&query, comparison)?;
+    let after = query.cursor.as_deref().map(|cursor| parse_cursor(comparison, cursor)).transpose()?;
     let limit = match (format, query.limit) {
         (Format::Json, Some(n)) if n > PAGE_MAX => {
             let remedy = "ask for pages with `cursor`, or for `format=ndjson`, which has no limit";
@@ -174,7 +203,7 @@ pub async fn differences(
     let (as_of, status, mut found) = {
         let ledger = app.ledger.read();
         let status = ledger.status(id);
-        let shower = Shower { plan: &plan, id, status: status.clone() };
+        let shower = Shower { plan: &plan, id };
         let found: Vec<Arc<Difference>> = match &filter.key {
             Some(key) => ledger.difference(id, key).into_iter().filter(|d| filter.matches(&shower, d)).cloned().collect(),
             None => {
@@ -184,17 +213,19 @@ pub async fn differences(
         };
         (AsOf::of(&ledger), status, found)
     };
-    let next = (found.len() > limit).then(|| cursor_of(&found[limit - 1].key));
+    let next = (found.len() > limit).then(|| cursor_of(comparison, &found[limit - 1].key));
     found.truncate(limit);
     if format == Format::Json {
-        let shower = Shower { plan: &plan, id, status };
-        let differences = found.iter().map(|d| shower.difference(d)).collect();
-        return Ok(Json(DifferencesAnswer { as_of, comparison: name, differences, next }).into_response());
+        let shower = Shower { plan: &plan, id };
+        let differences: Vec<DifferenceInfo> = found.iter().map(|d| shower.difference(d)).collect();
+        let total = if filter.key.is_some() { Some(differences.len() as u64) } else { filter.count(&status.counts) };
+        let held_back = held_back(&plan, &status);
+        return Ok(Json(DifferencesAnswer { as_of, comparison: name, differences, total, held_back, next }).into_response());
     }
     let chunks = found.chunks(CHUNK).map(<[_]>::to_vec).collect::<Vec<_>>();
     let head = (format == Format::Csv).then(|| Bytes::from(DIFFERENCE_COLUMNS.join(",") + "\n"));
     let body = chunks.into_iter().map(move |chunk| {
-        let shower = Shower { plan: &plan, id, status: status.clone() };
+        let shower = Shower { plan: &plan, id };
         let mut out = Vec::new();
         match format {
             Format::Csv => {

@@ -12,11 +12,12 @@
 //! | `rows` | the row of a target |
 //! | `graph` | the dataflow as nodes and edges |
 //! | `problem` | errors |
+//! | `describe` | the description of all this, as OpenAPI |
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, Uri},
     middleware::{self, Next},
@@ -25,7 +26,6 @@ use axum::{
     serve::ListenerExt,
 };
 use tokio::{net::TcpListener, sync::watch};
-use utoipa::OpenApi;
 
 use crate::{
     ledger::SharedLedger,
@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub mod answer;
+pub mod describe;
 pub mod differences;
 pub mod graph;
 pub mod problem;
@@ -76,7 +77,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/livez", get(status::livez)),
         ("/readyz", get(status::readyz)),
         ("/metrics", get(status::metrics)),
-        ("/api/v1/openapi.json", get(openapi)),
+        ("/api/v1/openapi.json", get(describe::openapi)),
         ("/api/v1/comparisons", get(status::comparisons)),
         ("/api/v1/comparisons/{name}", get(status::comparison)),
         ("/api/v1/comparisons/{name}/differences", get(differences::differences)),
@@ -87,36 +88,6 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/rejects", get(status::rejects)),
         ("/api/v1/graph", get(status::graph)),
     ]
-}
-
-/// The description of the API.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "tieout", description = "Live reconciliation: the tables that should exist, and where they disagree with what does."),
-    paths(
-        status::page,
-        status::livez,
-        status::readyz,
-        status::metrics,
-        openapi,
-        status::comparisons,
-        status::comparison,
-        differences::differences,
-        subscribe::subscribe,
-        subscribe::overview,
-        rows::row,
-        status::sources,
-        status::rejects,
-        status::graph
-    ),
-    components(schemas(subscribe::SnapshotEvent, subscribe::ProgressEvent))
-)]
-pub struct Api;
-
-/// This description.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health", responses((status = 200, body = Object)))]
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(Api::openapi())
 }
 
 /// Answers to all paths.

@@ -9,7 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
-use crate::reference;
+use crate::{http::describe::PROBLEM, reference};
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -65,7 +65,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         debug_assert!(reference::HTTP.iter().any(|(s, code, _)| (*s, *code) == (self.status, &self.code)), "{} {} is in no reference", self.status, self.code);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        (status, [(CONTENT_TYPE, PROBLEM)], Json(self)).into_response()
     }
 }
 

@@ -33,7 +33,10 @@ pub async fn comparisons(State(app): State<App>) -> Json<ComparisonsAnswer> {
 /// One comparison with its state and counts.
 #[utoipa::path(get, path = "/api/v1/comparisons/{name}", tag = "comparisons",
     params(("name" = String, Path, description = "The comparison.")),
-    responses((status = 200, body = ComparisonAnswer), (status = 404, body = Problem, description = "There is no such comparison.")))]
+    responses(
+        (status = 200, body = ComparisonAnswer),
+        (status = 400, body = Problem, description = "The name is no text."),
+        (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn comparison(State(app): State<App>, Names(name): Names<String>) -> Result<Json<ComparisonAnswer>, Problem> {
     let id = app.comparison(&name)?;
     let ledger = app.ledger.read();
@@ -78,7 +81,10 @@ impl RejectInfo {
 
 /// Messages and rows that could not be decoded, mapped or validated, and were not mended since.
 #[utoipa::path(get, path = "/api/v1/rejects", tag = "sources", params(RejectsQuery),
-    responses((status = 200, body = RejectsAnswer), (status = 404, body = Problem, description = "There is no such source.")))]
+    responses(
+        (status = 200, body = RejectsAnswer),
+        (status = 400, body = Problem, description = "A parameter does not hold."),
+        (status = 404, body = Problem, description = "There is no such source.")))]
 pub async fn rejects(State(app): State<App>, Params(query): Params<RejectsQuery>) -> Result<Json<RejectsAnswer>, Problem> {
     let sources = &app.plan.sources;
     let source = query.source.as_deref().map(|name| {
@@ -112,7 +118,7 @@ pub async fn graph(State(app): State<App>) -> Json<GraphAnswer> {
 }
 
 /// Is the process alive? Restart it if not.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = AsOf), (status = 500, body = Problem)))]
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = AsOf)))]
 pub async fn livez(State(app): State<App>) -> Json<AsOf> {
     Json(AsOf::of(&app.ledger.read()))
 }
@@ -128,7 +134,12 @@ pub async fn readyz(State(app): State<App>) -> Response {
             reasons.push("hydrating: the checkpoint is read".into());
         }
         let behind: u64 = ledger.sources().iter().map(|s| s.behind_bytes).sum();
-        reasons.push(format!("hydrating: {behind} bytes of the backlog that is known are still to be read"));
+        let unread: Vec<&str> = ledger.sources().iter().zip(&app.plan.sources).filter(|(s, _)| !s.caught_up).map(|(_, p)| p.name.as_str()).collect();
+        reasons.push(match (behind, unread.as_slice()) {
+            (0, []) => "hydrating: the backlog is read; the tick that closes it is not closed yet".into(),
+            (0, unread) => format!("hydrating: it is not known yet how much there is to read of {}", unread.join(", ")),
+            (behind, unread) => format!("hydrating: {behind} bytes of the backlog that is known are still to be read, of {}", unread.join(", ")),
+        });
     }
     for (source, declared) in ledger.sources().iter().zip(&app.plan.sources) {
         if let Some(trouble) = &source.trouble {

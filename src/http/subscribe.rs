@@ -9,7 +9,13 @@
 //! A subscription pulls: when a tick is closed it looks what it lacks. Whoever reads slowly falls behind on its own, and is
 //! cut when the ledger no longer knows what it lacks. Nothing here ever makes the ledger wait.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     extract::State,
@@ -24,7 +30,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -121,6 +127,15 @@ pub struct OverviewEvent {
     pub troubles: Vec<String>,
 }
 
+/// Event `cut`: the last one, where the subscriber read too slowly.
+#[derive(Serialize, ToSchema)]
+pub struct CutEvent {
+    /// `too_slow`.
+    pub code: &'static str,
+    pub message: &'static str,
+    pub remedy: &'static str,
+}
+
 /// Why a send did not happen.
 enum Gone {
     /// The subscriber left, or the process stops.
@@ -128,8 +143,32 @@ enum Gone {
     Slow,
 }
 
+/// The event with which a stream ends, if there is one to say. It has a place of its own, because a subscriber that is cut has
+/// filled all others.
+type Farewell = Arc<Mutex<Option<Event>>>;
+
+/// What waits for the subscriber's connection, and then the farewell.
+struct Waiting {
+    events: mpsc::Receiver<Event>,
+    farewell: Farewell,
+}
+
+impl Stream for Waiting {
+    type Item = Result<Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Self::Item>> {
+        let event = match self.events.poll_recv(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            Poll::Ready(event) => event,
+        };
+        Poll::Ready(event.map(Ok))
+    }
+}
+
 struct Subscriber {
-    to: mpsc::Sender<Result<Event, Infallible>>,
+    to: mpsc::Sender<Event>,
+    farewell: Farewell,
     closed: watch::Receiver<Tick>,
 }
 
@@ -140,7 +179,7 @@ impl Subscriber {
             event = event.id(id.to_string());
         }
         let event = event.json_data(data).expect("an event is JSON");
-        match tokio::time::timeout(PATIENCE, self.to.send(Ok(event))).await {
+        match tokio::time::timeout(PATIENCE, self.to.send(event)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Gone::Left),
             Err(_) => Err(Gone::Slow),
@@ -186,13 +225,15 @@ impl Subscriber {
         Ok(())
     }
 
-    async fn cut(&self, message: &str) {
-        let remedy = "connect again: without Last-Event-ID, or with one too old, it begins with a fresh snapshot";
-        let data = serde_json::json!({ "code": "too_slow", "message": message, "remedy": remedy });
-        // Whoever does not even take this learns it from the end of the stream.
-        if let Ok(event) = Event::default().event("cut").json_data(data) {
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.to.send(Ok(event))).await;
-        }
+    /// Ends the stream behind what waits, with the reason.
+    fn cut(self) {
+        let data = CutEvent {
+            code: "too_slow",
+            message: "the subscriber read more slowly than the differences changed",
+            remedy: "connect again: without Last-Event-ID, or with one too old, it begins with a fresh snapshot",
+        };
+        let event = Event::default().event("cut").json_data(data).expect("an event is JSON");
+        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
     }
 }
 
@@ -225,8 +266,7 @@ async fn follow(app: &App, subscriber: &mut Subscriber, id: ComparisonId, filter
         subscriber.closed.mark_unchanged();
         let (as_of, info, shower, lacks) = {
             let ledger = app.ledger.read();
-            let shower = Shower { plan, id, status: ledger.status(id) };
-            (AsOf::of(&ledger), ComparisonInfo::of(&ledger, id, now_ms()), shower, lacks(&ledger, id, told, following))
+            (AsOf::of(&ledger), ComparisonInfo::of(&ledger, id, now_ms()), Shower { plan, id }, lacks(&ledger, id, told, following))
         };
         let tick = as_of.as_of;
         let mut news = false;
@@ -270,10 +310,11 @@ impl Drop for Counted {
 /// Both ends of a new subscription, counted.
 fn open(app: &App, name: &str) -> (Subscriber, Counted, Response) {
     let (to, events) = mpsc::channel(WAITING);
+    let farewell = Farewell::default();
     telemetry::SubscriberCame { comparison: name }.emit();
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    let response = Sse::new(ReceiverStream::new(events)).keep_alive(keep_alive).into_response();
-    (Subscriber { to, closed: app.ledger.closed() }, Counted { name: name.to_string(), cut: false }, response)
+    let response = Sse::new(Waiting { events, farewell: farewell.clone() }).keep_alive(keep_alive).into_response();
+    (Subscriber { to, farewell, closed: app.ledger.closed() }, Counted { name: name.to_string(), cut: false }, response)
 }
 
 /// Subscribes to the differences of a comparison: a snapshot, then the changes of each tick, as server-sent events.
@@ -287,6 +328,7 @@ fn open(app: &App, name: &str) -> (Subscriber, Counted, Response) {
     responses(
         (status = 200, content_type = "text/event-stream", body = ChangeEvent,
             description = "Events without end; the data of `change` is shown here, that of the others is among the schemas."),
+        (status = 400, body = Problem, description = "A parameter does not hold."),
         (status = 404, body = Problem, description = "There is no such comparison.")))]
 pub async fn subscribe(
     State(app): State<App>,
@@ -302,7 +344,7 @@ pub async fn subscribe(
         let mut counted = counted;
         if let Err(Gone::Slow) = follow(&app, &mut subscriber, id, &filter, resume).await {
             counted.cut = true;
-            subscriber.cut("the subscriber read more slowly than the differences changed").await;
+            subscriber.cut();
         }
     });
     Ok(response)
@@ -344,5 +386,31 @@ impl OverviewEvent {
             rejects: ledger.rejects().map(|(_, count)| count).sum(),
             troubles: troubles.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::fixture::Bench, watchdog::Watched};
+
+    /// Whoever is cut has not read what waits; the reason comes behind it all the same.
+    #[tokio::test]
+    async fn who_reads_late_still_gets_the_reason_of_the_cut() {
+        let mut bench = Bench::new();
+        bench.close(1);
+        let rows = |_table, _key, _reply| Err("nobody is asked".to_string());
+        let app = App::new(bench.ledger.clone(), rows, Watched::default());
+        let (subscriber, _counted, response) = open(&app, "orders_in_erp");
+        for tick in 0..WAITING as u64 {
+            assert!(subscriber.send("change", Some(tick), &tick).await.is_ok());
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(20), subscriber.send("change", None, &0)).await.is_err(), "all places are taken");
+        subscriber.cut();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("the stream ends");
+        let body = String::from_utf8(body.to_vec()).expect("events are text");
+        let events: Vec<&str> = body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+        assert_eq!((events.len(), events.last()), (WAITING + 1, Some(&"cut")), "{body}");
+        assert!(body.contains("too_slow"), "{body}");
     }
 }

@@ -96,6 +96,20 @@ fn graph_schema_plan_and_completions_are_printed() {
     assert!(out(&["graph", "--dot", config[0], config[1]]).starts_with("digraph"));
     let plan = out(&["explain-plan", "expected_revenue", config[0], config[1]]);
     assert!(plan.contains("sum") && plan.contains("region"), "{plan}");
+    // Every rule that a row may meet is told.
+    let plan = out(&["explain-plan", "expected_order", "--config", "tests/contract/orders/config.yaml"]);
+    for rule in [
+        "where stage <> 'Draft'",
+        "currency varchar = currency, on_null: default 'EUR'",
+        "case stage, 4 values, otherwise a reject",
+        "require customer, amount",
+    ] {
+        assert!(plan.contains(rule), "{rule}: {plan}");
+    }
+    let plan = out(&["explain-plan", "--config", "dataflows/rules/config.yaml"]);
+    for rule in ["on_null: reject", "on_null: drop", "on_missing: ", "on_empty: ", "otherwise '"] {
+        assert!(plan.contains(rule), "{rule}: {plan}");
+    }
     for kind in ["config", "dataflow"] {
         let schema: serde_json::Value = serde_json::from_str(&out(&["schema", kind])).expect("a schema is JSON");
         assert!(schema["properties"].is_object());
@@ -122,7 +136,8 @@ fn a_failed_test_says_where_and_update_mends_it() {
     fs::copy(from.join("config.yaml"), folder.path().join("config.yaml")).expect("a copy");
     let file = folder.path().join("dataflows/orders.yaml");
     let text = fs::read_to_string(from.join("dataflows/orders.yaml")).expect("a dataflow");
-    fs::write(&file, text.replace("kind: missing", "kind: unexpected")).expect("a file");
+    fs::write(&file, text.replace("kind: missing", "kind: unexpected").replace("status: confirmed, amount: \"10.50\"", "status: open, amount: \"10.50\""))
+        .expect("a file");
     let config = folder.path().join("config.yaml");
     let report = folder.path().join("report.xml");
     let (config, report) = (config.to_str().expect("text"), report.to_str().expect("text"));
@@ -130,7 +145,11 @@ fn a_failed_test_says_where_and_update_mends_it() {
     let said = String::from_utf8_lossy(&failed.stdout).to_string();
     assert_eq!(failed.status.code(), Some(1));
     assert!(said.contains("orders.yaml:") && said.contains("kind: unexpected") && said.contains("kind: missing"), "{said}");
-    assert!(fs::read_to_string(report).expect("a report").contains("<failure"));
+    // Two expectations of a test do not hold: that is one failure, with both texts.
+    let junit = fs::read_to_string(report).expect("a report");
+    assert!(junit.split("<testcase").skip(1).all(|case| case.matches("<failure").count() <= 1), "{junit}");
+    let both = junit.split("<testcase").find(|case| case.contains("message=\"lines "));
+    assert!(both.is_some_and(|case| case.matches("line ").count() >= 2), "{junit}");
     out(&["test", "--config", config, "--update"]);
     assert!(out(&["test", "--config", config]).contains("2 tests, 0 failed"));
 }

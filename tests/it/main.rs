@@ -1,5 +1,6 @@
 //! The integration tests of tieout, in one binary.
 
+mod ask;
 mod cli;
 mod contract;
 mod fixture;

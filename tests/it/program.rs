@@ -47,6 +47,11 @@ impl Running {
         }
     }
 
+    /// Where it listens, as `--url` takes it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The body of a GET, as text.
     pub fn text(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address)?;

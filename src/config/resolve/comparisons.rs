@@ -43,6 +43,9 @@ impl Resolver<'_> {
                 self.keyless(body, &expected, &actual);
             }
         }
+        if sides.is_none() {
+            self.of_one_side(body, expected.filter(|e| self.is_known(*e)), actual.filter(|a| self.is_known(*a)));
+        }
         self.plan.comparisons.push(Comparison {
             name: name.to_string(),
             dataflow: declared.dataflow.to_string(),
@@ -60,6 +63,28 @@ impl Resolver<'_> {
 
     fn side(&self, table: TableRef) -> Side {
         Side { table, what: table_text(table, self.plan.table_name(table)), columns: self.plan.columns(table).to_vec(), key: self.plan.key(table).to_vec() }
+    }
+
+    /// What can be told of a comparison of which only one side is known: whether that side has the fields that are named.
+    fn of_one_side(&mut self, body: At, expected: Option<TableRef>, actual: Option<TableRef>) {
+        let (of_expected, table) = match (expected, actual) {
+            (Some(table), None) => (true, table),
+            (None, Some(table)) => (false, table),
+            _ => return,
+        };
+        let side = self.side(table);
+        let Some(fields) = body.get("fields") else { return };
+        for item in fields.items() {
+            if let Some(name) = item.text() {
+                self.column(item, name, &side.columns, &side.what);
+            }
+        }
+        for (left, right) in fields.entries() {
+            let (at, name) = if of_expected { (left, Some(left.key())) } else { (right, right.text()) };
+            if let Some(name) = name {
+                self.column(at, name, &side.columns, &side.what);
+            }
+        }
     }
 
     /// A table without a key can't be a side. (Only a source in `json` may lack one without a problem of its own.)

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Declared, Resolver};
 use crate::{
-    config::{codes::Code, yaml::At},
+    config::{check::is_rest_of_type, codes::Code, yaml::At},
     plan::{Connection, ConnectionKind, Format, Heartbeat, LogSpec, Registry, Source, Start, Wire, WireDecimals, WireTimes},
     row::{Column, Type, parse_timestamp},
 };
@@ -15,7 +15,7 @@ impl Resolver<'_> {
         let format = body.get_text("format").and_then(|text| Format::ALL.iter().find(|(n, _)| *n == text)).map(|(_, f)| *f);
         let mut known = body.get("columns").is_some_and(At::is_map);
         let mut columns = Vec::new();
-        for (column, ty) in body.get("columns").into_iter().flat_map(At::entries) {
+        for (column, ty) in body.get("columns").into_iter().flat_map(At::entries).filter(|(column, ty)| !is_rest_of_type(*column, *ty)) {
             let text = if ty.is_map() { ty.get_text("type") } else { ty.text() };
             let ty = text.and_then(|text| Type::parse(text).ok());
             known &= ty.is_some();

@@ -90,6 +90,7 @@ impl SqlPlan {
 pub struct Evaluated {
     pub bytes: Vec<u8>,
     pub spans: Vec<Span>,
-    /// Rows (places in the list asked for) that have no value, and why: a failed cast, a division by zero, an overflow.
-    pub errors: Vec<(usize, String)>,
+    /// Rows (places in the list asked for) that have no value, of which scalar, and why: a failed cast, a division by zero, an
+    /// overflow.
+    pub errors: Vec<(usize, usize, String)>,
 }

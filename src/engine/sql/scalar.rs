@@ -291,7 +291,6 @@ fn injective(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 pub fn evaluate(scalars: &[&Scalar], batch: &Batch, columns: &[Column], rows: &[u32], out: &mut Evaluated) {
     let (n, stride) = (rows.len(), scalars.len());
     out.bytes.clear();
-    out.errors.clear();
     out.spans.clear();
     out.spans.resize(n * stride, Span::NULL);
     let mut arrays: Vec<Option<ArrayRef>> = vec![None; columns.len()];
@@ -342,7 +341,7 @@ pub fn evaluate(scalars: &[&Scalar], batch: &Batch, columns: &[Column], rows: &[
     }
     failed.sort();
     failed.dedup_by_key(|f| f.0);
-    out.errors.extend(failed.into_iter().map(|(i, _, why)| (i, why)));
+    out.errors = failed;
 }
 
 #[cfg(test)]

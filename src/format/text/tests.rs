@@ -162,3 +162,22 @@ fn uuids() {
         assert_eq!(uuid(bad.as_bytes()), Err(Fault::Mismatch), "{bad}");
     }
 }
+
+/// The nearest double, save where nothing would be left of the number.
+#[test]
+fn doubles() {
+    for (text, expected) in [
+        ("0.1", Ok(0.1)),
+        ("-0.0", Ok(0.0)),
+        ("0e400", Ok(0.0)),
+        ("0.000", Ok(0.0)),
+        ("5e-324", Ok(5e-324)),
+        ("1e400", Err(Fault::Range)),
+        ("1e-400", Err(Fault::Range)),
+        ("-0.01E-400", Err(Fault::Range)),
+        ("Infinity", Ok(f64::INFINITY)),
+        ("1.5x", Err(Fault::Mismatch)),
+    ] {
+        assert_eq!(double(text.as_bytes()), expected, "{text}");
+    }
+}

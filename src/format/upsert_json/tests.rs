@@ -23,7 +23,11 @@ fn line(text: &str) -> String {
 fn a_topic_has_the_key_in_the_message_key() {
     let key = Some(r#"{"id":1,"part":"a"}"#);
     assert_eq!(topic(&[(key, Some(r#"{"raw":"00ff","n":3}"#))]), "upsert id=1 part=a raw=00ff n=3");
-    assert_eq!(topic(&[(key, Some(r#"{"id":2,"n":null}"#))]), "upsert id=1 part=a raw=? n=-");
+    assert_eq!(topic(&[(key, Some(r#"{"id":1.0,"part":"\u0061","n":null}"#))]), "upsert id=1 part=a raw=? n=-");
+    assert_eq!(
+        topic(&[(key, Some(r#"{"id":2,"n":null}"#))]),
+        r#"reject DECODE_FAILED key column `id` is 1 in the key and 2 in the value [[1,"a"]] id=1 part=a raw=? n=?"#
+    );
     assert_eq!(topic(&[(None, Some(r#"{"id":2,"part":"b"}"#))]), "upsert id=2 part=b raw=? n=?");
     assert_eq!(topic(&[(key, None)]), "delete id=1 part=a raw=? n=?");
     assert_eq!(topic(&[(key, Some("null"))]), "delete id=1 part=a raw=? n=?");
@@ -49,6 +53,22 @@ fn a_line_of_a_file_has_both() {
     assert!(line(r#"{"key":1,"value":{}}"#).starts_with("reject DECODE_FAILED `key` is not an object"));
     assert!(line(r#"{"key":{},"value":[]}"#).starts_with("reject DECODE_FAILED `value` is neither an object nor null"));
     assert!(line("").starts_with("reject DECODE_FAILED the message ends at byte 0"));
+}
+
+/// A message whose key and value name different rows is no row of either.
+#[test]
+fn a_key_and_a_value_that_contradict_each_other_are_a_reject_of_the_key() {
+    let of = |key: &str, value: &str| line(&format!(r#"{{"key":{key},"value":{value}}}"#));
+    let said = of(r#"{"id":9,"part":"a"}"#, r#"{"id":10,"part":"a","n":1}"#);
+    assert_eq!(said, r#"reject DECODE_FAILED key column `id` is 9 in the key and 10 in the value [[9,"a"]] id=9 part=a raw=? n=?"#);
+    let said = of(r#"{"id":9,"part":"a"}"#, r#"{"id":9,"part":null}"#);
+    assert_eq!(said, r#"reject DECODE_FAILED key column `part` is "a" in the key and null in the value [[9,"a"]] id=9 part=a raw=? n=?"#);
+    // A part that the key does not have is the value's.
+    assert_eq!(of(r#"{"id":9}"#, r#"{"id":9,"part":"a","n":1}"#), "upsert id=9 part=a raw=? n=1");
+    let said = of(r#"{"id":null,"part":"a"}"#, r#"{"id":9,"part":"a","n":1}"#);
+    assert_eq!(said, r#"reject KEY_MISSING key column `id`: it is null [[null,"a"]] id=? part=a raw=? n=?"#);
+    let said = of(r#"{"id":"x","part":"a"}"#, r#"{"id":9,"part":"a"}"#);
+    assert!(said.starts_with(r#"reject TYPE_MISMATCH column `id` is declared bigint; "x" is not one [[null,"a"]]"#), "{said}");
 }
 
 #[test]

@@ -55,8 +55,8 @@ fn run(text: &str, want: Option<Type>, rows: &[&[(&str, Value)]]) -> Vec<String>
     let (batch, mut out) = (batch(rows), Evaluated::default());
     let all: Vec<u32> = (0..rows.len() as u32).collect();
     evaluate(&[&scalar], &batch, &columns(), &all, &mut out);
-    let value = |i: usize| match out.errors.iter().find(|(at, _)| *at == i) {
-        Some((_, why)) => format!("!{why}"),
+    let value = |i: usize| match out.errors.iter().find(|(at, ..)| *at == i) {
+        Some((_, _, why)) => format!("!{why}"),
         None => match out.spans[i].field(&out.bytes) {
             Field::Null => "NULL".into(),
             Field::Unknown => "unknown".into(),
