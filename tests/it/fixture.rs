@@ -17,9 +17,15 @@ const ANSWERS: [(&str, &str); 4] = [
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder").flatten() {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to).expect("a file")) }
+        copy_one(&entry.path(), &to.join(entry.file_name()));
     }
+}
+
+fn copy_one(from: &Path, to: &Path) {
+    if from.is_dir() {
+        return copy(from, to);
+    }
+    fs::copy(from, to).expect("a file");
 }
 
 fn start(dir: &Path) -> Running {
@@ -37,7 +43,10 @@ fn answer(running: &Running, path: &str) -> String {
     };
     json.as_object_mut().expect("an answer").retain(|name, _| ["rejects", "sources"].contains(&name.as_str()));
     for source in json["sources"].as_array_mut().into_iter().flatten() {
-        source.as_object_mut().expect("a source").retain(|name, _| ["name", "read", "applied", "filtered", "rejected", "positions", "source_time"].contains(&name.as_str()));
+        source
+            .as_object_mut()
+            .expect("a source")
+            .retain(|name, _| ["name", "read", "applied", "filtered", "rejected", "positions", "source_time"].contains(&name.as_str()));
     }
     format!("{json:#}\n")
 }
@@ -49,8 +58,7 @@ fn checkpoints_of_every_format_are_gone_on_from() {
         let newest = folder.join(format!("format-{}", tieout::checkpoint::manifest::FORMAT));
         let dir = tempfile::tempdir().expect("a folder");
         for part in ["config.yaml", "dataflows", "data"] {
-            let (from, to) = (newest.join(part), dir.path().join(part));
-            if from.is_dir() { copy(&from, &to) } else { drop(fs::copy(from, to).expect("a file")) }
+            copy_one(&newest.join(part), &dir.path().join(part));
         }
         let running = start(dir.path());
         running.until("/readyz", |answer| answer["ready"] == true);
