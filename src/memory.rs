@@ -16,7 +16,6 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
-    cell::Cell,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -48,8 +47,6 @@ const EVERY: Duration = Duration::from_millis(5);
 const FULL_FOR: Duration = Duration::from_secs(3);
 /// Bytes of the file that are given back at once.
 const TRIM_BYTES: usize = 32 << 20;
-/// So many calls of [`breathe`] are one look.
-const BREATHS: u32 = 8;
 /// A block that moves is copied in pieces of this size, so that it is not in memory twice.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -221,26 +218,17 @@ fn limit() -> MutexGuard<'static, Option<Limit>> {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// To be called by whoever walks over state, every few dozen places: where memory is short each may bring a page of the file
-/// and its neighbours in, more than the governor alone keeps up with.
+/// To be called by whoever walks over state, every few dozen places: once state is in the file each may bring sixteen pages of
+/// it in, more than the governor alone keeps up with.
 #[inline]
 pub fn breathe() {
-    if PRESSURE.load(Ordering::Relaxed) != 0 {
-        pant();
-    }
-}
-
-#[cold]
-fn pant() {
-    thread_local!(static PLACES: Cell<u32> = const { Cell::new(0) });
-    let places = PLACES.get() + 1;
-    PLACES.set(places % BREATHS);
-    if places == BREATHS {
+    if TO_FILE.load(Ordering::Relaxed) {
         relieve();
     }
 }
 
 /// One look, and what follows from it.
+#[cold]
 fn relieve() {
     let mut limit = limit();
     let (Some(limit), Some((mut held, files)), Some(arena)) = (limit.as_mut(), resident(), ARENA.get()) else { return };

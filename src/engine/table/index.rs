@@ -4,6 +4,11 @@
 //! order, and a walk meets keys in the order of their hashes. Linear probing; deletion shifts back, so there are no
 //! tombstones.
 
+use crate::memory;
+
+/// Places between two looks at memory while all of them move.
+const BREATH: usize = 1 << 15;
+
 #[derive(Default)]
 pub struct Index {
     places: Vec<u64>,
@@ -67,10 +72,11 @@ impl Index {
     fn grow(&mut self) {
         let size = (self.places.len() * 3 / 2).max(64);
         let old = std::mem::replace(&mut self.places, vec![0; size]);
-        for place in old {
-            if place != 0 {
-                self.put(place);
+        for stretch in old.chunks(BREATH) {
+            for place in stretch.iter().filter(|place| **place != 0) {
+                self.put(*place);
             }
+            memory::breathe();
         }
     }
 
