@@ -91,7 +91,7 @@ pub struct Source {
     pub format: Format,
     /// All declared columns, in order.
     pub columns: Vec<Column>,
-    /// Places in `columns`. Empty only for `Format::Json`: then each message is a row of its own.
+    /// Places in `columns`. Empty: rows are counted, since nothing names one.
     pub key: Vec<usize>,
     /// How the connector writes decimals and times where the message has no schema to say it.
     pub wire: Wire,

@@ -341,7 +341,13 @@ pub fn field_len(ty: Type, bytes: &[u8], at: usize) -> usize {
 /// The integer of a packed integer, date, time or timestamp.
 #[inline]
 pub fn unpack_int(field: &[u8]) -> i64 {
-    let n = read_varint64(field, &mut 0);
+    read_int(field, &mut 0)
+}
+
+/// Reads what [`pack_int`] wrote, and moves on.
+#[inline]
+pub fn read_int(bytes: &[u8], at: &mut usize) -> i64 {
+    let n = read_varint64(bytes, at);
     (n >> 1) as i64 ^ -((n & 1) as i64)
 }
 

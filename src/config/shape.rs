@@ -278,7 +278,12 @@ static SOURCE: Object = Object {
         )
         .default("auto"),
         key("format", Word(FORMATS), "How messages are written.").required(),
-        key("key", TEXTS, "The columns that name a row. Required, but for `format: json`, whose rows need none.").example("[order_id]"),
+        key(
+            "key",
+            Either(&[Word(&[("none", "no column names a row: equal rows are counted (not in `upsert-json` and `upsert-avro`)")]), TEXTS]),
+            "The columns that name a row. Required, but for `format: json`, whose default is `none`.",
+        )
+        .example("[order_id]"),
         key(
             "columns",
             Map("column", &Either(&[Type, Object(&COLUMN)])),

@@ -10,7 +10,10 @@
 use super::{
     Reject,
     sql::{self, Evaluated, Scalar},
-    table::change::{Op, pack_reject},
+    table::{
+        change::{Op, pack_reject},
+        counted,
+    },
 };
 use crate::{
     format::{self, Batch, Lack, Span},
@@ -91,8 +94,8 @@ pub struct RowProgram {
     checks: Vec<usize>,
     /// By value: the column of the input whose packed bytes it is as they stand, when it has some.
     plain: Vec<Option<usize>>,
-    /// No declared key: the position is the key.
-    by_position: bool,
+    /// No declared key: the row is the key, and rows are counted.
+    counted: bool,
     /// Rows tell what the message lacked from NULL; see [`RowProgram::keep_missing`].
     keeps_missing: bool,
     work: Work,
@@ -170,7 +173,7 @@ impl RowProgram {
             values,
             checks: Vec::new(),
             plain: Vec::new(),
-            by_position: false,
+            counted: false,
             keeps_missing: false,
             work: Work::default(),
         };
@@ -206,8 +209,8 @@ impl RowProgram {
                 .collect(),
             require: Vec::new(),
         };
-        let by_position = key.is_empty();
-        RowProgram { by_position, ..Self::mapping(origin, columns, columns, &plain, key, values) }
+        let counted = key.is_empty();
+        RowProgram { counted, ..Self::mapping(origin, columns, columns, &plain, key, values) }
     }
 
     /// Rows keep what the message lacked apart from NULL, for mappings that read them with an `on_missing`.
@@ -315,7 +318,9 @@ impl RowProgram {
         };
         passing.clear();
         for (at, record) in rows.iter().enumerate() {
-            if batch.records[*record as usize].op == format::Op::Upsert && (keeps(at).unwrap_or(true) || self.filter_unknown(batch, *record as usize)) {
+            let op = batch.records[*record as usize].op;
+            let whole = op == format::Op::Upsert || self.counted && op == format::Op::Delete;
+            if whole && (keeps(at).unwrap_or(true) || self.filter_unknown(batch, *record as usize)) {
                 passing.push(*record);
             }
         }
@@ -348,7 +353,8 @@ impl RowProgram {
             // The key first: without it a reject has nowhere to be.
             key.clear();
             let mut bad_key = None;
-            if self.by_position {
+            if self.counted {
+                key.push(if meta.op == format::Op::Reject { counted::POSITION } else { counted::ROW });
                 push_position(key, partition, meta.offset);
             } else {
                 for (i, (rule, ty)) in self.key.iter().enumerate() {
@@ -406,7 +412,7 @@ impl RowProgram {
                 }
                 None => {}
             }
-            if meta.op == format::Op::Delete {
+            if meta.op == format::Op::Delete && !self.counted {
                 emit(Mapped { record, fate: Fate::Applied, change: Some((Op::Clear, key, &[])), reject: None });
                 continue;
             }
@@ -450,6 +456,13 @@ impl RowProgram {
             }
             writer.finish();
             match stop {
+                None if self.counted => {
+                    // The key is the row; what is taken away is told with the position of the message.
+                    let position = key.split_off(1);
+                    key.extend_from_slice(value);
+                    let change = if meta.op == format::Op::Delete { (Op::Lose, &key[..], &position[..]) } else { (Op::Gain, &key[..], &[][..]) };
+                    emit(Mapped { record, fate: Fate::Applied, change: Some(change), reject: None });
+                }
                 None => {
                     let op = if self.filter.is_some() && self.filter_unknown(batch, record) { Op::Merge } else { Op::Set };
                     emit(Mapped { record, fate: Fate::Applied, change: Some((op, key, value)), reject: None });
@@ -588,12 +601,8 @@ fn convert(out: Out, from: Type, to: Type, scratch: &mut Vec<u8>, name: &str) ->
 }
 
 fn push_position(key: &mut Vec<u8>, partition: i32, offset: i64) {
-    let mut field = Vec::new();
-    row::pack_int(&mut field, i64::from(partition));
-    push_key(key, Type::Int(64), Field::Packed(&field), false);
-    field.clear();
-    row::pack_int(&mut field, offset);
-    push_key(key, Type::Int(64), Field::Packed(&field), true);
+    row::pack_int(key, i64::from(partition));
+    row::pack_int(key, offset);
 }
 
 /// Can a mapping from a source to one of its targets be done without keeping the source's rows? Each target key must tell

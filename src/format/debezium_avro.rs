@@ -82,7 +82,7 @@ impl Envelope {
         for (name, field) in fields {
             has[role(name)] = true;
             match role(name) {
-                BEFORE => before = avro::Layout::of(schema, *field, columns, |c| columns.key.contains(&c)),
+                BEFORE => before = avro::Layout::of(schema, *field, columns, |c| columns.reads_before(c)),
                 AFTER => after = avro::Layout::of(schema, *field, columns, |c| columns.reads(c)),
                 SOURCE => source = schema.record(*field).map(|(id, fields)| (id, fields.iter().map(|(name, field)| (*field, name == "ts_ms")).collect())),
                 _ => {}
@@ -205,6 +205,17 @@ impl DebeziumAvro {
         let has = |field: usize| fields[field].is_value(schema);
         let (before, after) = (self.row(&self.event.before, value), self.row(&self.event.after, value));
         match word(schema, fields[OP], value) {
+            op @ (b"u" | b"c" | b"r" | b"d") if self.columns.counted() => {
+                let name = String::from_utf8_lossy(op);
+                let (old, new) = (matches!(op, b"u" | b"d"), op != b"d");
+                if old && (!has(BEFORE) || envelope.before.is_none()) {
+                    return Err(Columns::no_before(&name));
+                }
+                if new && (!has(AFTER) || envelope.after.is_none()) {
+                    return Err(Bad::not_decoded(format!("operation `{name}` has no `after`")));
+                }
+                self.columns.exchange(old.then_some(before), new.then_some(after), record(Op::Skip, time, message), batch)
+            }
             op @ (b"u" | b"c" | b"r") => {
                 if !has(AFTER) || envelope.after.is_none() {
                     return Err(Bad::not_decoded(format!("operation `{}` has no `after`", String::from_utf8_lossy(op))));

@@ -5,6 +5,7 @@
 //! op r, c, u + after           upsert; if before has another key, first a delete of that
 //! op d + before (or the key)   delete; before's other columns may be invented, so only its key is read
 //! op t                         truncate
+//!                              (of a table without a key: a delete of before's row, then an upsert of after's)
 //! op m, no op: heartbeats, transaction and schema change records: skip, but their time counts
 //! ```
 //!
@@ -94,7 +95,7 @@ impl DebeziumJson {
         let event = Event {
             shape: Shape::new(ENVELOPE, OTHER),
             source_shape: Shape::new([("ts_ms", 0)], 1),
-            before_shape: columns.key_shape(),
+            before_shape: columns.before_shape(),
             after_shape: columns.shape(),
             schemas: Schemas::default(),
             fields: [Token::MISSING; OTHER + 1],
@@ -115,6 +116,17 @@ impl DebeziumJson {
         let spellings = self.event.schema.map_or(self.columns.spellings.as_slice(), |known| self.event.schemas.spellings(known));
         let (before, after) = (self.event.image(&self.event.before, value, spellings), self.event.image(&self.event.after, value, spellings));
         match fields[OP].of(value) {
+            op @ (b"u" | b"c" | b"r" | b"d") if self.columns.counted() => {
+                let (is, name) = (|field: usize| fields[field].kind == Kind::Object, String::from_utf8_lossy(op));
+                let (old, new) = (matches!(op, b"u" | b"d"), op != b"d");
+                if old && !is(BEFORE) {
+                    return Err(Columns::no_before(&name));
+                }
+                if new && !is(AFTER) {
+                    return Err(Bad::not_decoded(format!("operation `{name}` has no `after`")));
+                }
+                self.columns.exchange(old.then_some(before), new.then_some(after), record(Op::Skip, time, message), batch)
+            }
             b"u" | b"c" | b"r" => {
                 if fields[AFTER].kind != Kind::Object {
                     return Err(Bad::not_decoded(format!("operation `{}` has no `after`", String::from_utf8_lossy(fields[OP].of(value)))));

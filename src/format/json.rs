@@ -1,6 +1,6 @@
 //! `json`: each message is one row, and nothing is ever taken back.
 //!
-//! Without a declared key each message is a row of its own; its key is then its position, which the engine adds.
+//! Without a declared key each message is one more of its row.
 
 use super::{
     Batch, Decoder, Message, Op,

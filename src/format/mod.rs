@@ -40,7 +40,7 @@ pub struct Message<'a> {
 pub enum Op {
     /// The row of this key is now this.
     Upsert,
-    /// There is no row of this key. Only the key's columns are read.
+    /// There is no row of this key. Only the key's columns are read (without a key: the whole row, and there is one less of it).
     Delete,
     /// There is no row at all.
     Truncate,
@@ -123,7 +123,8 @@ pub struct DecodeReject {
 
 /// Decoded messages of one source: `records[i]` has the columns `spans[i * columns..][..columns]`.
 ///
-/// An update whose images have different keys is two records of one offset: a delete of the old key, then an upsert.
+/// An update whose images have different keys is two records of one offset: a delete of the old key, then an upsert. In a
+/// source without a key rows are counted: an upsert is one more of its row, a delete (with all columns) one less.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub columns: usize,

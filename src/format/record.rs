@@ -19,6 +19,13 @@ pub const TYPE_MISMATCH: &str = "TYPE_MISMATCH";
 pub const VALUE_OUT_OF_RANGE: &str = "VALUE_OUT_OF_RANGE";
 /// A key column lacks or is null.
 pub const KEY_MISSING: &str = "KEY_MISSING";
+/// What a row was before is not all there, in a table without a key.
+pub const BEFORE_INCOMPLETE: &str = "BEFORE_INCOMPLETE";
+/// A column was not sent.
+pub const VALUE_UNKNOWN: &str = "VALUE_UNKNOWN";
+
+/// What makes a connector send whole rows.
+const FULL: &str = "set REPLICA IDENTITY FULL in PostgreSQL, binlog_row_image=FULL in MariaDB and MySQL";
 
 /// A row of a message, of which values are read one by one.
 pub trait Cells: Copy {
@@ -107,6 +114,21 @@ impl Columns {
     /// Is the column read?
     pub fn reads(&self, column: usize) -> bool {
         self.wanted.iter().any(|(c, _)| *c == column)
+    }
+
+    /// Rows are counted, since no column names one.
+    pub fn counted(&self) -> bool {
+        self.key.is_empty()
+    }
+
+    /// Is the column read of what a row was before? Only its key is, where it has one.
+    pub fn reads_before(&self, column: usize) -> bool {
+        if self.counted() { self.reads(column) } else { self.key.contains(&column) }
+    }
+
+    /// The shape of what a row was before.
+    pub fn before_shape(&self) -> Shape {
+        if self.counted() { self.shape() } else { self.key_shape() }
     }
 
     /// The shape of an object of which only key columns are read.
@@ -210,6 +232,50 @@ impl Columns {
         }
         batch.records.push(record);
         Ok(())
+    }
+
+    /// Appends the change of a table without a key: one row less that is as `before`, one more that is as `after`. On a
+    /// failure nothing is appended.
+    ///
+    /// # Errors
+    /// A value does not fit its column, was not sent, or lacks in `before`.
+    pub fn exchange<I: Cells>(&self, before: Option<I>, after: Option<I>, record: Record, batch: &mut Batch) -> Result<(), Bad> {
+        let (records, spans, bytes) = (batch.records.len(), batch.spans.len(), batch.bytes.len());
+        let mut done = Ok(());
+        for (op, image) in [(Op::Delete, before), (Op::Upsert, after)] {
+            let Some(image) = image.filter(|_| done.is_ok()) else { continue };
+            let row = batch.spans.len();
+            done = self.upsert(image, Record { op, ..record }, batch).and_then(|()| self.whole(op, &batch.spans[row..]));
+        }
+        if done.is_err() {
+            batch.records.truncate(records);
+            batch.spans.truncate(spans);
+            batch.bytes.truncate(bytes);
+        }
+        done
+    }
+
+    /// Is a row to be counted all there? (A column that lacks in a new row is NULL, as in every other table.)
+    fn whole(&self, op: Op, row: &[Span]) -> Result<(), Bad> {
+        let lacks = |lack: Lack| self.wanted.iter().find(|(c, _)| row[*c].lack() == Some(lack)).map(|(c, _)| &self.columns[*c].name);
+        let image = if op == Op::Delete { "before" } else { "after" };
+        if let Some(name) = lacks(Lack::Unknown) {
+            let cause = format!("the connector did not send column `{name}` of `{image}`, and a table without a key needs whole rows: {FULL}");
+            return Err(Bad { code: VALUE_UNKNOWN, cause });
+        }
+        match lacks(Lack::Missing).filter(|_| op == Op::Delete) {
+            Some(name) => Err(Bad {
+                code: BEFORE_INCOMPLETE,
+                cause: format!("`before` has no column `{name}`; {FULL}, and declare only columns that change events have"),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// An update or delete without `before`, in a table without a key.
+    #[cold]
+    pub fn no_before(op: &str) -> Bad {
+        Bad { code: BEFORE_INCOMPLETE, cause: format!("operation `{op}` has no `before`, and a table without a key needs it: {FULL}") }
     }
 
     /// Appends a record without any column.

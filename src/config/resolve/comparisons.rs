@@ -87,17 +87,16 @@ impl Resolver<'_> {
         }
     }
 
-    /// A table without a key can't be a side. (Only a source in `json` may lack one without a problem of its own.)
+    /// A table without a key can't be a side. (A key that did not resolve has its own problem.)
     fn keyless(&mut self, body: At, expected: &Side, actual: &Side) {
         for (key, side) in [("expected", expected), ("actual", actual)] {
             if let TableRef::Source(id) = side.table
-                && side.key.is_empty()
-                && self.plan.sources[id].format == crate::plan::Format::Json
+                && self.sources_keyless[id]
                 && let Some(at) = body.get(key)
             {
                 self.report
                     .error(Code::BadKey, &at.place(), format!("{} has no key to match rows by", side.what))
-                    .hint("give the source a `key`, or compare a target that has one");
+                    .hint("give the source a `key`, or compare a target that has one, for example `SELECT a, b, count(*) AS n … GROUP BY a, b`");
             }
         }
     }

@@ -55,6 +55,8 @@ struct Resolver<'r> {
     connections_known: Vec<bool>,
     /// By id: are the columns right, so that others may build on them?
     sources_known: Vec<bool>,
+    /// Those that are to have no key.
+    sources_keyless: Vec<bool>,
     targets_known: Vec<bool>,
 }
 
@@ -71,6 +73,7 @@ pub fn resolve(report: &mut Report, trees: &[Option<Node>]) -> Plan {
         connections: HashMap::new(),
         connections_known: Vec::new(),
         sources_known: Vec::new(),
+        sources_keyless: Vec::new(),
         targets_known: Vec::new(),
     };
     config.iter().for_each(|at| resolver.settings(*at));

@@ -30,15 +30,23 @@ impl Resolver<'_> {
             Some(list) if body.get("columns").is_some_and(At::is_map) => self.key(list, &columns, &what),
             _ => Vec::new(),
         };
-        if let Some(format) = format
-            && format != Format::Json
-            && body.get("key").is_none_or(|list| list.is_list() && list.items().next().is_none())
-        {
+        let none = body.get_text("key") == Some("none");
+        let empty = body.get("key").is_none_or(|list| list.is_list() && list.items().next().is_none());
+        if let Some(format) = format {
             let place = body.get("key").map_or(declared.name.place(), At::place);
-            self.report
-                .error(Code::MissingKey, &place, format!("a source in `{}` needs `key`", format.name()))
-                .hint("`key`: the columns that name a row, for example `key: [id]`; only `format: json` can do without");
+            let counts = !matches!(format.in_text(), Format::UpsertJson);
+            if none && !counts {
+                self.report
+                    .error(Code::BadKey, &place, format!("in `{}` the key names the row: there is no table without one", format.name()))
+                    .hint("`key`: the columns of the message key, for example `key: [id]`");
+            } else if empty && format != Format::Json {
+                let or = if counts { "; `key: none` for a table that has none, whose equal rows are counted" } else { "" };
+                self.report
+                    .error(Code::MissingKey, &place, format!("a source in `{}` needs `key`", format.name()))
+                    .hint(format!("`key`: the columns that name a row, for example `key: [id]`{or}"));
+            }
         }
+        self.sources_keyless.push(none || empty && format == Some(Format::Json));
         let connection = body.get("connection").and_then(|at| self.connection(at));
         let log = self.log(name, body, connection);
         let schemas = match (format, connection, body.get("format")) {

@@ -16,6 +16,7 @@ impl Resolver<'_> {
         };
         self.plan.transactions.push(Transactions { log: self.plan.sources.len(), bound: span_of(body, "transaction log", "bound"), members: Vec::new() });
         self.sources_known.push(false);
+        self.sources_keyless.push(false);
         self.plan.sources.push(Source {
             name: name.to_string(),
             dataflow: declared.dataflow.to_string(),

@@ -131,7 +131,8 @@ pub fn layout(plan: &Plan) -> Layout {
             let key: Vec<(usize, Type)> = declared.key.iter().map(|c| (*c, declared.columns[*c].ty)).collect();
             layout.tables.push(TableSpec {
                 of: TableOf::Source(source),
-                key: if key.is_empty() { vec![Type::Int(64); 2] } else { key.iter().map(|k| k.1).collect() },
+                // Without a key, rows are counted.
+                key: key.iter().map(|k| k.1).collect(),
                 values: whole.iter().map(|v| v.1).collect(),
                 sides: vec![Feed::Records { source, mapping: None, key, values: whole, reports: Reports::default() }],
                 track: true,

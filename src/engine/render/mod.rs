@@ -90,7 +90,7 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
         .collect();
     let mut flow = Dataflow {
         feeds: Vec::new(),
-        stages: tables.iter().map(|t| Rc::new(RefCell::new(Stage::new(Table::new(t.values.clone(), t.sides.len() == 2, t.track))))).collect(),
+        stages: tables.iter().map(|spec| Rc::new(RefCell::new(Stage::new(table_of(spec))))).collect(),
         specs: tables.iter().map(|t| t.of).collect(),
         homes,
         rejects: Rc::default(),
@@ -155,6 +155,14 @@ pub fn render<'scope>(scope: Scope<'scope, u64>, plan: &Plan, workers: usize) ->
         flow.table(scope, plan, &tables[at], at, &found, &held, workers);
     }
     flow
+}
+
+fn table_of(spec: &layout::TableSpec) -> Table {
+    let table = Table::new(spec.values.clone(), spec.sides.len() == 2, spec.track);
+    match spec.of {
+        TableOf::Source(source) if spec.key.is_empty() => table.counting(source),
+        _ => table,
+    }
 }
 
 impl Dataflow {

@@ -18,7 +18,7 @@ use timely::{
 use crate::engine::{
     Tick,
     buffers::RUNS,
-    table::{Closed, Table, Value, change::Parcel},
+    table::{Closed, Table, Value, change::Parcel, counted},
 };
 
 /// A table and what it published, shared by its stage and the worker's loop.
@@ -138,7 +138,15 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                 let closed = stage.table.close();
                 if !closed.rows.is_empty() {
                     let mut session = output.session(&cap);
+                    let counts = stage.table.counts();
                     for (key, before, after) in &closed.rows {
+                        if counts {
+                            let (row, weight) = counted::net(key, before, after);
+                            if weight != 0 {
+                                session.give(((Vec::new(), row.to_vec()), tick, weight));
+                            }
+                            continue;
+                        }
                         for (value, weight) in [(before, -1), (after, 1)] {
                             match value {
                                 Value::Row(row) => session.give(((key.to_vec(), row.to_vec()), tick, weight)),

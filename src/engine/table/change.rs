@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Reject,
-    row::{pack_bytes, pack_int, push_varint64, read_varint64},
+    row::{pack_bytes, pack_int, push_varint64, read_int, read_varint64},
 };
 
 /// What a change does to one side of a key.
@@ -32,6 +32,10 @@ pub enum Op {
     AddReject = 7,
     /// One less of that reject.
     SubtractReject = 8,
+    /// In a table that counts rows: one more of the row that the key is.
+    Gain = 9,
+    /// In a table that counts rows: one less; the value is the packed partition and offset of the message.
+    Lose = 10,
 }
 
 /// One change; the bytes are those of its run.
@@ -88,6 +92,8 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
             5 => Op::Merge,
             7 => Op::AddReject,
             8 => Op::SubtractReject,
+            9 => Op::Gain,
+            10 => Op::Lose,
             _ => Op::Truncate,
         };
         at += 1;
@@ -102,7 +108,7 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
 }
 
 /// The codes a reject can have, with what they mean; a packed reject has the place in this list.
-pub const CODES: [(&str, &str); 12] = [
+pub const CODES: [(&str, &str); 14] = [
     ("DECODE_FAILED", "the message is not what its format says"),
     ("KEY_MISSING", "a column of the key is lacking or null"),
     ("TYPE_MISMATCH", "a value is not of its column's declared type"),
@@ -115,6 +121,8 @@ pub const CODES: [(&str, &str); 12] = [
     ("EMPTY_VALUE", "a value is the empty text, and the field's policy refuses that"),
     ("SCHEMA_UNKNOWN", "the registry does not know the schema that the message was written with"),
     ("SCHEMA_UNREADABLE", "the schema that the message was written with is none that tieout reads"),
+    ("BEFORE_INCOMPLETE", "an update or delete in a source without a key does not say what the whole row was"),
+    ("ROW_NOT_FOUND", "an update or delete in a source without a key is of a row that is not there (more often than it is)"),
 ];
 
 /// Packs a reject; its code must be one of [`CODES`].
@@ -148,10 +156,9 @@ pub fn reported(bytes: &[u8]) -> Option<Reject> {
 pub fn unpack_reject(bytes: &[u8]) -> Option<Reject> {
     let mut at = 1;
     let code = CODES.get(usize::from(*bytes.first()? & !SILENT))?.0;
-    let signed = |n: u64| (n >> 1) as i64 ^ -((n & 1) as i64);
     let source = read_varint64(bytes, &mut at) as usize;
-    let partition = signed(read_varint64(bytes, &mut at)) as i32;
-    let offset = signed(read_varint64(bytes, &mut at));
+    let partition = read_int(bytes, &mut at) as i32;
+    let offset = read_int(bytes, &mut at);
     let target = (read_varint64(bytes, &mut at) as usize).checked_sub(1);
     let has_key = read_varint64(bytes, &mut at) == 1;
     let mut text = || {

@@ -14,6 +14,7 @@ use crate::memory;
 use crate::row::{self, Field, RowReader, RowWriter, Type};
 
 pub mod change;
+pub mod counted;
 mod index;
 pub mod many;
 pub mod save;
@@ -74,6 +75,8 @@ pub struct Table {
     before: Vec<(u32, Value)>,
     rejects: Vec<(Reject, i64)>,
     rows: [u64; 2],
+    /// Rows are counted, since nothing names them.
+    counted: Option<counted::Counted>,
     /// What no checkpoint has yet.
     unsaved: save::Unsaved,
 }
@@ -95,13 +98,14 @@ impl Table {
             before: Vec::new(),
             rejects: Vec::new(),
             rows: [0; 2],
+            counted: None,
             unsaved: save::Unsaved::default(),
         }
     }
 
     /// Rows of a side (a key with several counts once).
     pub fn rows(&self, side: usize) -> u64 {
-        self.rows[side]
+        self.counted.as_ref().map_or(self.rows[side], |counted| counted.rows)
     }
 
     /// Bytes held from the allocator.
@@ -176,6 +180,9 @@ impl Table {
                 slot
             }
         };
+        if self.counted.is_some() {
+            return self.count(slot, side, change);
+        }
         // What changes nothing leaves no trace: a record that repeats itself does not make a difference any younger.
         match change.op {
             Op::Set | Op::Merge => {
@@ -222,6 +229,7 @@ impl Table {
                 }
             }
             Op::Truncate => unreachable!("handled above"),
+            Op::Gain | Op::Lose => unreachable!("only tables that count get them"),
         }
     }
 
@@ -365,6 +373,9 @@ impl Table {
                 self.touch(slot, side, time);
                 self.clear(slot, side);
             }
+        }
+        if let Some(counted) = &mut self.counted {
+            counted.rows = 0;
         }
     }
 

@@ -204,3 +204,57 @@ fn unknown_fields_are_taken_from_the_row_that_stands_and_make_no_difference() {
     assert_eq!(table.close().differences.len(), 1);
     assert_eq!(table.get(ACTUAL, &key(1)), Value::Row(pack_row(&[V::Text("x".into()), V::Int(2)]).into()));
 }
+
+proptest! {
+    /// A table that counts is a map from rows to numbers: what is below zero is one reject and no row; and a checkpoint keeps it.
+    #[test]
+    fn a_table_that_counts_is_a_multiset(acts in prop::collection::vec((0..8u8, 0..4u8, any::<bool>()), 0..120)) {
+        let row = |k: u8| pack_row(&[V::Int(i64::from(k)), V::Null]);
+        let key = |k: u8| [&[counted::ROW][..], &row(k)].concat();
+        let types = vec![Type::Int(32), Type::Varchar(0)];
+        let fresh = || { let mut table = Table::new(types.clone(), false, true).counting(3); table.keep(EXPECTED); table };
+        let (mut table, mut model) = (fresh(), BTreeMap::<u8, i64>::new());
+        let (mut shown, mut rejects) = (BTreeMap::<Vec<u8>, i64>::new(), BTreeMap::<String, i64>::new());
+        let mut chain = Vec::new();
+        for (what, k, cut) in acts {
+            let mut run = Vec::new();
+            match what {
+                0..4 => { *model.entry(k).or_default() += 1; change::push_with(&mut run, Op::Gain, 5, &key(k), &[]); }
+                4..7 => { *model.entry(k).or_default() -= 1; change::push_with(&mut run, Op::Lose, 5, &key(k), &[2, 8]); }
+                _ if k == 0 => { model.clear(); change::push_with(&mut run, Op::Truncate, 5, &[], &[]); }
+                _ => {}
+            }
+            table.apply_all(EXPECTED, &run);
+            if !cut { continue }
+            let closed = table.close();
+            for (key, before, after) in &closed.rows {
+                let (row, weight) = counted::net(key, before, after);
+                *shown.entry(row.to_vec()).or_default() += weight as i64;
+            }
+            for (reject, weight) in closed.rejects {
+                prop_assert_eq!((reject.source, reject.code, reject.partition, reject.offset), (3, "ROW_NOT_FOUND", 1, 4));
+                *rejects.entry(reject.key.unwrap_or_default()).or_default() += weight;
+            }
+            shown.retain(|_, n| *n != 0);
+            rejects.retain(|_, n| *n != 0);
+            prop_assert_eq!(&shown, &model.iter().filter(|(_, n)| **n > 0).map(|(k, n)| (row(*k), *n)).collect());
+            prop_assert_eq!(&rejects, &model.iter().filter(|(_, n)| **n < 0).map(|(k, _)| (format!("[{k},null]"), 1)).collect());
+            prop_assert_eq!(table.rows(EXPECTED) as i64, shown.values().sum::<i64>());
+            if k == 1 {
+                table.begin_save(chain.is_empty());
+                table.save_rest(&mut chain);
+                let (mut again, mut runs) = (fresh(), [Vec::new(), Vec::new()]);
+                prop_assert!(save::restore(&chain, |_| true, &mut runs).is_some());
+                again.apply_all(EXPECTED, &runs[EXPECTED]);
+                let stands = again.close().rejects.into_iter().fold(BTreeMap::new(), |mut all, (reject, weight)| {
+                    *all.entry(reject.key.unwrap_or_default()).or_insert(0) += weight;
+                    all
+                });
+                prop_assert_eq!(&stands.into_iter().filter(|(_, n)| *n != 0).collect::<BTreeMap<String, i64>>(), &rejects);
+                again.is_saved();
+                prop_assert_eq!(again.rows(EXPECTED), table.rows(EXPECTED));
+                table = again;
+            }
+        }
+    }
+}

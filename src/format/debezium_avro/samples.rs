@@ -176,3 +176,31 @@ fn operations_mean_what_they_mean_in_json() {
     schemas.put(9, Known::Schema(Arc::new(Schema::parse(&of_row.to_string(), &[]).expect("a schema"))));
     assert_eq!(feed(None, Some(&late)), "7 upsert id=1 n=5");
 }
+
+#[test]
+fn without_a_key_an_event_is_whole_rows() {
+    let row = serde_json::json!({ "type": "record", "name": "Value", "fields": [{ "name": "id", "type": "int" }, { "name": "n", "type": ["null", "int"] }] });
+    let of_row = envelope(row);
+    let schemas = crate::format::avro::testing::schemas([(2, &of_row)]);
+    let event = |op: &str, before: Json, after: Json| {
+        message(2, &of_row, &serde_json::json!({ "op": op, "before": before, "after": after, "source": { "ts_ms": 7 }, "ts_ms": 9 }))
+    };
+    let image = |id: i32, n: i32| serde_json::json!({ "id": id, "n": n });
+    let feed = |columns: &str, value: &[u8]| {
+        let source = source("debezium-avro", columns, "");
+        let mut decoder = DebeziumAvro::new(&source, &vec![true; source.columns.len()], schemas.clone());
+        let mut batch = Batch::default();
+        batch.clear(source.columns.len());
+        decoder.decode(Message { value: Some(value), ..Message::default() }, &mut batch);
+        show(&batch, &source)
+    };
+    let columns = "id int, n int";
+    assert_eq!(feed(columns, &event("c", Json::Null, image(1, 5))), "7 upsert id=1 n=5");
+    assert_eq!(feed(columns, &event("u", image(1, 5), image(2, 5))), "7 delete id=1 n=5\n7 upsert id=2 n=5");
+    assert_eq!(feed(columns, &event("d", image(1, 5), Json::Null)), "7 delete id=1 n=5");
+    assert_eq!(feed(columns, &event("t", Json::Null, Json::Null)), "7 truncate");
+    let without = feed(columns, &event("d", Json::Null, Json::Null));
+    assert!(without.starts_with("7 reject BEFORE_INCOMPLETE operation `d` has no `before`"), "{without}");
+    let lacks = feed("id int, other int", &event("d", image(1, 5), Json::Null));
+    assert!(lacks.starts_with("7 reject BEFORE_INCOMPLETE `before` has no column `other`"), "{lacks}");
+}

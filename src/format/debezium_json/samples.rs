@@ -155,6 +155,50 @@ fn a_table_without_key_takes_the_declared_one() {
 }
 
 #[test]
+fn a_table_without_key_is_its_whole_rows() {
+    let expected = |at: &str| {
+        format!(
+            "
+        upsert at={at} what=a
+        upsert at={at} what=a
+        delete at={at} what=a
+        upsert at={at} what=b
+        delete at={at} what=a
+        upsert at={at} what=b
+        delete at={at} what=b
+        skip
+        delete at={at} what=b
+        skip"
+        )
+    };
+    check("postgres/09-no-key-table", "crm.public.audit_nokey", "at timestamptz, what varchar", "", &expected("2026-02-01T00:00:00Z"));
+    check("mariadb/07-no-key-table", "erp.erp.nokey", "at timestamp(3), what varchar", "", &expected("2026-02-01T00:00:00"));
+    // Under the default identity a delete invents what it does not know: that is no row that anybody knows.
+    check(
+        "postgres/05-delete-identity-default",
+        "crm.public.customer",
+        CUSTOMER,
+        "",
+        "
+        delete id=3 name= email=- credit=- tier=bronze active=true updated_at=1970-01-01T00:00:00Z
+        skip",
+    );
+    check(
+        "postgres/04-update-identity-full",
+        "crm.public.customer_full",
+        CUSTOMER,
+        "",
+        "
+        delete id=2 name=Bob email=- credit=- tier=bronze active=false updated_at=2026-01-02T00:00:00Z
+        upsert id=2 name=Bob email=- credit=7.25 tier=bronze active=false updated_at=2026-01-02T00:00:00Z",
+    );
+    let without = "operation `u` has no `before`, and a table without a key needs it: set REPLICA IDENTITY FULL in PostgreSQL, binlog_row_image=FULL in MariaDB and MySQL";
+    let rejected = decode("postgres/03-update-identity-default", "crm.public.customer", CUSTOMER, "", PRECISE);
+    assert!(rejected.starts_with(&format!("reject BEFORE_INCOMPLETE {without}")), "{rejected}");
+    check("postgres/14-truncate", "crm.public.order_line", "order_id int, sku varchar", "", "truncate");
+}
+
+#[test]
 fn a_transaction_over_tables_is_its_rows() {
     let line = "order_id int, line_no int, sku varchar, qty int";
     check(

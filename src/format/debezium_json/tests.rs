@@ -52,6 +52,40 @@ fn operations_do_what_they_say() {
 }
 
 #[test]
+fn without_a_key_an_event_is_whole_rows() {
+    let source = source("debezium-json", "a int, b varchar", "");
+    let mut decoder = DebeziumJson::new(&source, &[true; 2]);
+    let full = "set REPLICA IDENTITY FULL in PostgreSQL, binlog_row_image=FULL in MariaDB and MySQL";
+    for (event, expected) in [
+        (r#"{"op":"c","before":null,"after":{"a":1,"b":null}}"#, "upsert a=1 b=-".to_string()),
+        (r#"{"op":"u","before":{"a":1,"b":"x"},"after":{"a":1,"b":"x"}}"#, "delete a=1 b=x\nupsert a=1 b=x".into()),
+        (r#"{"op":"d","after":null,"before":{"b":"x","a":1,"c":2}}"#, "delete a=1 b=x".into()),
+        (r#"{"op":"c","after":{"a":1}}"#, "upsert a=1 b=?".into()),
+        (r#"{"op":"t","before":null,"after":null}"#, "truncate".into()),
+        (
+            r#"{"op":"d","before":{"a":1}}"#,
+            format!("reject BEFORE_INCOMPLETE `before` has no column `b`; {full}, and declare only columns that change events have a=? b=?"),
+        ),
+        // Neither half of what can't be read as a whole.
+        (
+            r#"{"op":"u","before":{"a":1,"b":"x"},"after":{"a":"?","b":"x"}}"#,
+            "reject TYPE_MISMATCH column `a` is declared int; \"?\" is not one a=? b=?".into(),
+        ),
+        (
+            r#"{"op":"c","after":{"a":1,"b":"__debezium_unavailable_value"}}"#,
+            format!("reject VALUE_UNKNOWN the connector did not send column `b` of `after`, and a table without a key needs whole rows: {full} a=? b=?"),
+        ),
+        (r#"{"op":"u","before":{"a":1,"b":"x"},"after":null}"#, "reject DECODE_FAILED operation `u` has no `after` a=? b=?".into()),
+    ] {
+        assert_eq!(feed(&mut decoder, &source, &[value(event)]), expected, "{event}");
+    }
+    // A message key names no row, and a tombstone of it nothing.
+    assert_eq!(feed(&mut decoder, &source, &[(Some(r#"{"a":1}"#), None)]), "skip");
+    let bare = feed(&mut decoder, &source, &[(Some(r#"{"a":1}"#), Some(r#"{"op":"d","before":null}"#))]);
+    assert!(bare.starts_with("reject BEFORE_INCOMPLETE operation `d` has no `before`"), "{bare}");
+}
+
+#[test]
 fn a_row_that_moves_leaves_its_old_key() {
     check(
         value(r#"{"op":"u","before":{"id":1,"name":"a"},"after":{"id":2,"name":"a"}}"#),
