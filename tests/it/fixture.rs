@@ -1,7 +1,7 @@
 //! Checkpoints that earlier versions wrote are gone on from: `tests/checkpoints/` holds one of each format, with the files that
 //! were read until then and the answers that were right.
 //!
-//! `TIEOUT_WRITE=1` writes the one of this version's format again. Once that format is released, it is not to be written again.
+//! `TIEOUT_WRITE_CHECKPOINT=1` writes the one of this version's format again. Once that format is released, it is not to be written again.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -54,7 +54,7 @@ fn answer(running: &Running, path: &str) -> String {
 #[test]
 fn checkpoints_of_every_format_are_gone_on_from() {
     let folder = root().join("tests/checkpoints");
-    if std::env::var_os("TIEOUT_WRITE").is_some() {
+    if std::env::var_os("TIEOUT_WRITE_CHECKPOINT").is_some() {
         let newest = folder.join(format!("format-{}", tieout::checkpoint::manifest::FORMAT));
         let dir = tempfile::tempdir().expect("a folder");
         for part in ["config.yaml", "dataflows", "data"] {

@@ -14,11 +14,15 @@ use crate::{
         table::{ACTUAL, EXPECTED, Rows, Table},
     },
     format::encode::RowEncoder,
+    memory,
     plan::{Comparison, ComparisonId, Plan},
     row::{self, Field, RowReader, RowWriter, Type},
 };
 
 const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Rows between two looks at memory.
+const BREATH: usize = 32;
 
 /// Sends everything; blocks while the receiver is busy.
 pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
@@ -28,7 +32,10 @@ pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
         let slots = Arc::clone(sorted.entry(home.table).or_insert_with(|| table.sorted().into()));
         let encoder = RowEncoder::new(&plan.targets[target].columns);
         let (mut bytes, mut rows, mut row, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for slot in slots.iter() {
+        for (n, slot) in slots.iter().enumerate() {
+            if n % BREATH == 0 {
+                memory::breathe();
+            }
             let (key, held) = table.rows_of(*slot, home.side);
             let mut line = |value: &[u8]| {
                 bytes.extend_from_slice(key);

@@ -505,7 +505,12 @@ impl Table {
 
     /// The slots that have a value on some side, in no order.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
-        (0..self.slots.len() as u32).filter(|slot| self.kind(*slot, EXPECTED).is_some() || self.kind(*slot, ACTUAL).is_some())
+        let breathe = |slot: &u32| {
+            if *slot as usize % STRETCH == 0 {
+                memory::breathe();
+            }
+        };
+        (0..self.slots.len() as u32).inspect(breathe).filter(|slot| self.kind(*slot, EXPECTED).is_some() || self.kind(*slot, ACTUAL).is_some())
     }
 
     fn key_of(&self, slot: u32) -> &[u8] {
