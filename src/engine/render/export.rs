@@ -33,7 +33,7 @@ pub fn export(plan: &Plan, flow: &Dataflow, to: &Sender<ExportBlock>) {
         let encoder = RowEncoder::new(&plan.targets[target].columns);
         let (mut bytes, mut rows, mut row, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (n, slot) in slots.iter().enumerate() {
-            if n % BREATH == 0 {
+            if n.is_multiple_of(BREATH) {
                 memory::breathe();
             }
             let (key, held) = table.rows_of(*slot, home.side);

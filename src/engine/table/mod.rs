@@ -443,7 +443,7 @@ impl Table {
         let mut log = std::mem::take(&mut self.log);
         let mut place: HashMap<u32, usize> = HashMap::new();
         for (n, &(slot, side, time)) in log.iter().enumerate() {
-            if n % STRETCH == 0 {
+            if n.is_multiple_of(STRETCH) {
                 memory::breathe();
             }
             if self.flags[slot as usize] & TOUCHED != 0 {
@@ -506,7 +506,7 @@ impl Table {
     /// The slots that have a value on some side, in no order.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
         let breathe = |slot: &u32| {
-            if *slot as usize % STRETCH == 0 {
+            if (*slot as usize).is_multiple_of(STRETCH) {
                 memory::breathe();
             }
         };
