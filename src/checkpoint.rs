@@ -22,16 +22,19 @@
 //! | `entries` | `TICK.entries`: blocks of entries, written and read |
 //! | `folder` | the folder: who may use it, which checkpoints are there, which are sound, which go |
 //! | `take` | the thread that takes checkpoints |
+//! | `changes` | what of a checkpoint still holds for another plan, and what is made again |
 //! | `restore` | from a checkpoint back into workers and ledger |
 
 use std::path::PathBuf;
 
+pub mod changes;
 pub mod entries;
 pub mod folder;
 pub mod manifest;
 pub mod restore;
 pub mod take;
 
+pub use changes::Changes;
 pub use folder::{Folder, Found};
 pub use manifest::Manifest;
 pub use take::Taker;

@@ -15,7 +15,7 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
+    engine::{Again, Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
     plan::TableRef,
@@ -199,6 +199,8 @@ pub struct Clock<'a> {
     turn: usize,
     /// Ticks to be made again before anything else.
     listed: Vec<Sealed>,
+    /// What is read again before that.
+    rebuild: Vec<Again>,
     /// Sources whose transactions go on whole.
     gated: Vec<Gated>,
     /// Since the last seal: messages of incomplete transactions.
@@ -234,6 +236,7 @@ impl<'a> Clock<'a> {
             hydrated: false,
             turn: 0,
             listed: Vec::new(),
+            rebuild: Vec::new(),
             gated: Vec::new(),
             marked: Vec::new(),
             began: now,
@@ -241,9 +244,9 @@ impl<'a> Clock<'a> {
     }
 
     /// Goes on behind a tick at which each source had been read up to these positions, first with the ticks that are
-    /// listed, each exactly as it was.
-    pub fn resume(mut self, tick: Tick, at: &[At], listed: Vec<Sealed>) -> Self {
-        (self.last, self.listed) = (tick, listed);
+    /// listed, each exactly as it was. The first of all has, too, what is read again in `rebuild`.
+    pub fn resume(mut self, tick: Tick, at: &[At], listed: Vec<Sealed>, rebuild: Vec<Again>) -> Self {
+        (self.last, self.listed, self.rebuild) = (tick, listed, rebuild);
         for (lane, at) in self.lanes.iter_mut().zip(at) {
             lane.positions.clone_from(&at.positions);
         }

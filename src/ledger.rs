@@ -119,6 +119,10 @@ pub struct Ledger {
     failure: Option<String>,
     /// Goes on from a checkpoint of a time at which differences were shown.
     resumed: bool,
+    /// Targets whose outputs get all that stands after that.
+    anew: Vec<TargetId>,
+    /// After a checkpoint's tick, sources are read again for what is not as it was: their names.
+    rebuilding: Vec<String>,
     /// The newest ticks that changed something, none of them at or before `recent_after`.
     recent: VecDeque<Arc<TickChanges>>,
     recent_after: Tick,
@@ -148,6 +152,8 @@ impl Ledger {
             rows: BTreeMap::new(),
             failure: None,
             resumed: false,
+            anew: Vec::new(),
+            rebuilding: Vec::new(),
             recent: VecDeque::new(),
             recent_after: 0,
             recent_changes: 0,
@@ -228,10 +234,12 @@ impl Ledger {
         }
         self.rejects.retain(|_, weight| *weight != 0);
         (self.as_of, self.wall_ms) = (tick, wall_ms);
-        if sealed.restored {
+        if !sealed.restored {
+            self.rebuilding.clear();
+        } else {
             if self.resumed {
                 // What was shown before is no news; what was never shown waits for the first tick that is.
-                rows.clear();
+                rows.retain(|(target, _): &(TargetId, RowChange)| self.anew.contains(target));
             }
             for (id, lost) in self.not_given_back() {
                 tracing::warn!(comparison = plan.comparisons[id].name, lost, "differences stood when the checkpoint was taken, and do not after it was read");
@@ -292,6 +300,11 @@ impl Ledger {
     /// Whether differences are shown.
     pub fn hydrated(&self) -> bool {
         self.hydrated
+    }
+
+    /// The sources that are read again for what is not as it was when the checkpoint was taken; no tick is closed before that.
+    pub fn rebuilding(&self) -> &[String] {
+        &self.rebuilding
     }
 
     /// By source: how far it is read.

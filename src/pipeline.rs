@@ -152,7 +152,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let empty = memory().0;
     let plan = Arc::new(plan);
     let folder = state(&plan, options)?;
-    let start::Start { restore, at, last, again, incomplete, exact } =
+    let start::Start { restore, at, last, again, rebuild, incomplete, exact } =
         start::find(&plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(&plan, options))?;
     let ledger = SharedLedger::new(match &restore {
         Some(restore) => restore.ledger(Arc::clone(&plan))?,
@@ -184,7 +184,17 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let written = writers.as_ref().map(Writers::written).unwrap_or_default();
     let taker = folder.map(|folder| {
         let path = folder.path().to_path_buf();
-        (path, Taker::start(Arc::clone(&plan), folder, restore.as_ref().map(|r| &r.manifest), ledger.clone(), ask.clone(), written.clone()))
+        (
+            path,
+            Taker::start(
+                Arc::clone(&plan),
+                folder,
+                restore.as_ref().filter(|r| r.changes.is_none()).map(|r| &r.manifest),
+                ledger.clone(),
+                ask.clone(),
+                written.clone(),
+            ),
+        )
     });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
     let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
@@ -192,10 +202,14 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).resume(last, &at_checkpoint, again);
+    let clock =
+        Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).resume(last, &at_checkpoint, again, rebuild);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
-        restore.give_back(path, &workers, &to_ledger)?;
+        if !restore.changes.is_none() {
+            tracing::warn!("not all of the checkpoint is as it was: {}", restore.changes.say(&plan));
+        }
+        restore.give_back(&plan, path, &workers, &to_ledger)?;
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
     }
     drop(to_ledger);

@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    checkpoint::{Changes, Manifest},
     clock::gate::Gate,
-    engine::{Chunk, Command, ExportBlock, Incomplete, MessageAt, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
+    engine::{Chunk, Command, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
     ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
@@ -79,16 +80,9 @@ impl Scenario {
     /// Appends messages (key, value) to a source's log, in one chunk. Messages without a source time of their own are of
     /// now.
     pub fn feed(&mut self, source: SourceId, messages: &[(Option<&[u8]>, Option<&[u8]>)]) {
-        let (mut bytes, mut index) = (Vec::new(), Vec::new());
-        for (key, value) in messages {
-            let start = bytes.len() as u32;
-            bytes.extend_from_slice(key.unwrap_or_default());
-            bytes.extend_from_slice(value.unwrap_or_default());
-            let len = |part: &Option<&[u8]>| part.map(|p| p.len() as u32);
-            index.push(MessageAt { start, key_len: len(key), value_len: len(value), offset: self.offsets[source], timestamp: Some(self.now_ms) });
-            self.offsets[source] += 1;
-        }
-        self.send(source, Payload::Messages { bytes, index });
+        let payload = Payload::messages(messages, self.offsets[source], Some(self.now_ms));
+        self.offsets[source] += messages.len() as i64;
+        self.send(source, payload);
     }
 
     /// Moves the time of all sources forward.
@@ -156,6 +150,18 @@ impl Scenario {
     /// # Panics
     /// When a worker has ended, or the checkpoint can't be read.
     pub fn restart(&mut self, workers: usize) -> TickOutput {
+        let plan = Plan { workers, ..Plan::clone(&self.plan) };
+        self.restart_as(plan, |_| Vec::new()).unwrap_or_else(|why| panic!("the plan is the same: {why}"))
+    }
+
+    /// The same, with another plan of the same sources; `log` has all that was fed to a source, for what is read again.
+    ///
+    /// # Errors
+    /// Nothing of the checkpoint is of use for this plan: why.
+    ///
+    /// # Panics
+    /// When a worker has ended, or the checkpoint can't be read.
+    pub fn restart_as(&mut self, plan: Plan, log: impl Fn(SourceId) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>) -> Result<TickOutput, String> {
         if self.kept.parts.is_none() {
             self.begin_checkpoint(false);
         }
@@ -175,21 +181,41 @@ impl Scenario {
         let save = self.ledger.save();
         let saved = serde_json::to_string(&save).expect("plain data");
         let save = LedgerSave { differences: save.differences, ..serde_json::from_str(&saved).expect("what was written is read") };
-        let plan = Arc::new(Plan { workers, ..Plan::clone(&self.plan) });
+        let manifest = Manifest::of(&self.plan, save, Vec::new());
+        let changes = Changes::between(&manifest, &plan)?;
+        let (plan, workers) = (Arc::new(plan.clone()), plan.workers);
         let (to_reports, reports) = unbounded();
         let before = std::mem::replace(&mut self.workers, Workers::start(Arc::clone(&plan), to_reports));
         let _ = before.stop();
         (self.plan, self.reports) = (Arc::clone(&plan), reports);
-        self.ledger = Ledger::resume(plan, &save).expect("the plan is the same");
+        let save = changes.adapt(&manifest.ledger, &plan);
+        self.ledger = Ledger::resume(plan, &save, changes.anew()).expect("it was saved");
         self.seqs.fill(0);
         self.workers.all(&Command::Keep);
+        changes.make_blind(&self.workers);
         for (table, entries) in &self.kept.entries {
-            self.workers.restore(*table, entries.clone());
+            self.workers.restore(entries.clone(), changes.give(*table), changes.renumbered());
         }
         self.workers.restored(save.tick);
         let reports = (0..workers).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(save.sealed(), reports);
-        self.seal()
+        if !changes.is_none() {
+            self.kept.entries.clear();
+        }
+        for again in changes.again(&manifest) {
+            let seq = &mut self.seqs[again.source];
+            if !again.emptied.is_empty() {
+                self.workers.empty(again.source, *seq, &again.emptied);
+                *seq += 1;
+            }
+            let log = log(again.source);
+            let messages: Vec<(Option<&[u8]>, Option<&[u8]>)> = log.iter().map(|(key, value)| (key.as_deref(), value.as_deref())).collect();
+            let payload = Payload::messages(&messages, 0, Some(self.now_ms));
+            let chunk = Chunk { source: again.source, partition: 0, payload, source_time: None, next: self.offsets[again.source] };
+            self.workers.chunk_again(chunk, *seq, &again.sides);
+            *seq += 1;
+        }
+        Ok(self.seal())
     }
 
     /// The rows of every target, as JSON objects in the order of keys.

@@ -219,9 +219,11 @@ impl Watchdog {
 }
 
 fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Written) -> Seen {
-    let (closed, positions) = {
+    // While sources are read again for a changed dataflow no tick is closed, rightly.
+    let (closed, rebuilding, positions) = {
         let ledger = ledger.read();
-        (ledger.as_of(), ledger.sources().iter().map(|source| source.positions.clone()).collect::<Vec<_>>())
+        let rebuilding = !ledger.rebuilding().is_empty();
+        (if rebuilding { 0 } else { ledger.as_of() }, rebuilding, ledger.sources().iter().map(|source| source.positions.clone()).collect::<Vec<_>>())
     };
     let sources = plan.sources.iter().zip(logs).zip(&positions).map(|((declared, log), closed)| {
         let view = log.view();
@@ -229,7 +231,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
         SeenSource {
             name: declared.name.clone(),
             asked_ms: view.asked_ms,
-            excused: log.ended() || log.waits_for_the_engine(),
+            excused: rebuilding || log.ended() || log.waits_for_the_engine(),
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),

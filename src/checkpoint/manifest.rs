@@ -9,7 +9,7 @@ use crate::{
         render::layout::{self, Feed, TableOf},
     },
     ledger::LedgerSave,
-    plan::{ConnectionKind, LogSpec, Plan, TableRef},
+    plan::{ConnectionKind, LogSpec, OutputOf, Plan, Source, TableRef},
 };
 
 /// The format that this version writes. It reads this one and those before it.
@@ -27,6 +27,12 @@ pub struct Manifest {
     /// In the order of the plan.
     pub sources: Vec<SourceShape>,
     pub comparisons: Vec<String>,
+    /// In the order of the plan.
+    #[serde(default)]
+    pub targets: Vec<TargetShape>,
+    /// What was written where; lacking: not known.
+    #[serde(default)]
+    pub outputs: Option<Vec<String>>,
     pub ledger: LedgerSave,
     /// By Kafka connection that is written exactly once: the newest tick of its progress records when this was taken.
     #[serde(default)]
@@ -44,6 +50,22 @@ pub struct TableShape {
     pub name: String,
     /// Everything that its entries depend on.
     pub shape: String,
+    /// The types of its key, and how its rows are packed.
+    #[serde(default)]
+    pub key: String,
+    #[serde(default)]
+    pub packing: String,
+    /// By side, what its rows follow from; none: not known.
+    #[serde(default)]
+    pub sides: Vec<String>,
+}
+
+/// A target, and the table and side that hold its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetShape {
+    pub name: String,
+    pub table: usize,
+    pub side: usize,
 }
 
 /// A source's log, so that it can be told whether its positions still mean the same.
@@ -65,6 +87,24 @@ pub struct EntriesFile {
 }
 
 impl Manifest {
+    /// What a checkpoint of a plan says, but for what only its writer knows.
+    pub fn of(plan: &Plan, ledger: LedgerSave, entries: Vec<EntriesFile>) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            written_by: env!("CARGO_PKG_VERSION").into(),
+            tick: ledger.tick,
+            tables: tables(plan),
+            sources: sources(plan),
+            comparisons: comparisons(plan),
+            targets: targets(plan),
+            outputs: Some(outputs(plan)),
+            ledger,
+            progress: Default::default(),
+            clusters: Default::default(),
+            entries,
+        }
+    }
+
     /// The bytes of its file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).expect("a manifest is plain data");
@@ -113,11 +153,65 @@ pub fn tables(plan: &Plan) -> Vec<TableShape> {
         // Computed again: what it was does not matter, only that nothing is kept of it.
         Feed::Rows { .. } => "rows".to_string(),
     };
+    let layout = layout::layout(plan);
+    let wanted = layout::wanted(plan, &layout);
     let shape = |spec: &layout::TableSpec| TableShape {
         name: name(spec.of),
         shape: format!("{:?} {:?}: {}", spec.key, spec.values, spec.sides.iter().map(side).collect::<Vec<_>>().join(" | ")),
+        key: format!("{:?}", spec.key),
+        packing: {
+            let missing = matches!(spec.of, TableOf::Source(source) if layout::tells_missing(plan, source));
+            format!("{:032x}", xxh3_128(format!("{:?} {:?} {missing}", spec.key, spec.values).as_bytes()))
+        },
+        sides: spec.sides.iter().map(|feed| follows_from(plan, feed, &wanted)).collect(),
     };
-    layout::layout(plan).tables.iter().map(shape).collect()
+    layout.tables.iter().map(shape).collect()
+}
+
+/// Everything that the rows of a side follow from, as a hash; `wanted` are the columns of each source that are decoded, since a
+/// record is rejected whole.
+fn follows_from(plan: &Plan, feed: &Feed, wanted: &[Vec<bool>]) -> String {
+    let logs = sources(plan);
+    let source = |id: crate::plan::SourceId| {
+        let declared = &plan.sources[id];
+        let Source { name, format, columns, key, wire, .. } = declared;
+        format!("{name} {} {format:?} {columns:?} {key:?} {wire:?} {:?}", logs[id].log, wanted[id])
+    };
+    let target = |id: crate::plan::TargetId| {
+        let declared = &plan.targets[id];
+        format!("{} {} {:?} {:?}", declared.name, declared.version, declared.columns, declared.key)
+    };
+    let what = match feed {
+        Feed::Records { source: id, mapping, key, values, reports } => {
+            format!("records {} {:?} {key:?} {values:?} {reports:?}", source(*id), mapping.map(target))
+        }
+        Feed::Rows { table, key, values } => {
+            let of = match table {
+                TableRef::Source(id) => source(*id),
+                TableRef::Target(id) => target(*id),
+            };
+            format!("rows {of} {key:?} {values:?} {:?}", plan.sources_of(*table).into_iter().map(source).collect::<Vec<_>>())
+        }
+    };
+    format!("{:032x}", xxh3_128(what.as_bytes()))
+}
+
+/// The targets of a plan as a checkpoint names them.
+pub fn targets(plan: &Plan) -> Vec<TargetShape> {
+    let homes = layout::layout(plan).homes;
+    plan.targets.iter().zip(homes).map(|(target, home)| TargetShape { name: target.name.clone(), table: home.table, side: home.side }).collect()
+}
+
+/// The outputs of a plan, as a checkpoint names them.
+pub fn outputs(plan: &Plan) -> Vec<String> {
+    let output = |output: &crate::plan::Output| {
+        let what = match output.what {
+            OutputOf::Table(id) => format!("table {}", plan.targets[id].name),
+            OutputOf::Differences(id) => format!("differences of {}", plan.comparisons[id].name),
+        };
+        format!("the output of {what} to {} of {} as {}", output.to, plan.connections[output.connection].name, output.format.name())
+    };
+    plan.outputs.iter().map(output).collect()
 }
 
 /// The sources of a plan as a checkpoint names them, without what their logs hold.
@@ -135,7 +229,7 @@ pub fn sources(plan: &Plan) -> Vec<SourceShape> {
 /// The same for plans of which one can go on from what another one left.
 pub fn fingerprint(plan: &Plan) -> String {
     let sources: Vec<_> = sources(plan).into_iter().map(|source| (source.name, source.log)).collect();
-    format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?}", tables(plan), comparisons(plan)).as_bytes()))
+    format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?} {:?}", tables(plan), comparisons(plan), outputs(plan)).as_bytes()))
 }
 
 /// What each comparison compares, in the plan's order.
@@ -143,31 +237,4 @@ pub fn comparisons(plan: &Plan) -> Vec<String> {
     let table = |table: TableRef| plan.table_name(table).to_string();
     let one = |c: &crate::plan::Comparison| format!("{}: {} = {} by {:?}, {:?}", c.name, table(c.expected), table(c.actual), c.key, c.fields);
     plan.comparisons.iter().map(one).collect()
-}
-
-impl Manifest {
-    /// What is not as it was when the checkpoint was taken; nothing: it can be restored.
-    pub fn changed(&self, plan: &Plan) -> Vec<String> {
-        let mut changed = Vec::new();
-        let now = tables(plan);
-        for table in &now {
-            match self.tables.iter().find(|old| old.name == table.name) {
-                None => changed.push(format!("{} is new", table.name)),
-                Some(old) if old.shape != table.shape => changed.push(format!("{} has another shape or mapping", table.name)),
-                Some(_) => {}
-            }
-        }
-        changed.extend(self.tables.iter().filter(|old| !now.iter().any(|t| t.name == old.name)).map(|old| format!("{} is gone", old.name)));
-        let (old, new): (Vec<_>, Vec<_>) = (self.sources.iter().map(|s| (&s.name, &s.log)).collect(), sources(plan));
-        if !old.iter().copied().eq(new.iter().map(|s| (&s.name, &s.log))) {
-            changed.push("the sources are not the same, or read other logs".into());
-        }
-        if self.comparisons != comparisons(plan) {
-            changed.push("the comparisons are not the same".into());
-        }
-        if changed.is_empty() && self.tables != now {
-            changed.push("the tables are in another order".into());
-        }
-        changed
-    }
 }

@@ -4,10 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crossbeam_channel::Sender;
 
-use super::{CheckpointError, Manifest, entries};
+use super::{Changes, CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Sealed, worker::Workers},
-    ledger::Ledger,
+    engine::{Again, Sealed, worker::Workers},
+    ledger::{Ledger, LedgerSave},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
 };
@@ -19,17 +19,21 @@ const BLOCKS_PER_WORKER: u64 = 4;
 #[derive(Debug)]
 pub struct Restore {
     pub manifest: Manifest,
+    /// What of it is not as the plan has it.
+    pub changes: Changes,
     /// What each comparison kept of its differences, packed.
     differences: Vec<Vec<u8>>,
 }
 
 impl Restore {
-    /// What a checkpoint of this plan has to go on from.
+    /// What a checkpoint has to go on from, for a plan of which these `changes` are known.
     ///
     /// # Errors
     /// `CHECKPOINT_LOG_CHANGED`: a log is not the one that was read; its positions mean nothing any more.
-    pub fn read(plan: &Plan, path: &Path, manifest: Manifest) -> Result<Restore, CheckpointError> {
-        for ((source, shape), state) in plan.sources.iter().zip(&manifest.sources).zip(&manifest.ledger.sources) {
+    pub fn read(plan: &Plan, path: &Path, manifest: Manifest, changes: Changes) -> Result<Restore, CheckpointError> {
+        for (at, source) in plan.sources.iter().enumerate() {
+            let Some(old) = changes.old_source(at) else { continue };
+            let (shape, state) = (&manifest.sources[old], &manifest.ledger.sources[old]);
             let now = beginnings(plan, source, &state.positions);
             for (partition, was) in &shape.beginnings {
                 let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
@@ -45,7 +49,7 @@ impl Restore {
                 }
             }
         }
-        let mut differences = vec![Vec::new(); plan.comparisons.len()];
+        let mut differences = vec![Vec::new(); manifest.comparisons.len()];
         if let Some(own) = manifest.entries.last() {
             entries::read(&path.join(&own.name), entries::Kind::Differences, |number, bytes| {
                 if let Some(of) = differences.get_mut(number) {
@@ -53,12 +57,17 @@ impl Restore {
                 }
             })?;
         }
-        Ok(Restore { manifest, differences })
+        Ok(Restore { manifest, changes, differences })
     }
 
     /// Where reading goes on, by source.
-    pub fn at(&self) -> Vec<At> {
-        self.manifest.ledger.sources.iter().map(|source| At { positions: source.positions.clone(), identity: source.identity.clone() }).collect()
+    pub fn at(&self, plan: &Plan) -> Vec<At> {
+        self.changes.at(&self.manifest, plan)
+    }
+
+    /// What is read again, and for what.
+    pub fn again(&self) -> Vec<Again> {
+        self.changes.again(&self.manifest)
     }
 
     /// The ledger that goes on from it, once [`Restore::give_back`] has given its tick.
@@ -66,29 +75,36 @@ impl Restore {
     /// # Errors
     /// What it kept of the ledger is not for this plan.
     pub fn ledger(&self, plan: Arc<Plan>) -> Result<Ledger, CheckpointError> {
-        let mut save = self.manifest.ledger.clone();
-        save.differences.clone_from(&self.differences);
-        Ledger::resume(plan, &save).map_err(|why| CheckpointError {
+        let save = LedgerSave { differences: self.differences.clone(), ..self.manifest.ledger.clone() };
+        let save = self.changes.adapt(&save, &plan);
+        let mut ledger = Ledger::resume(plan, &save, self.changes.anew()).map_err(|why| CheckpointError {
             code: "CHECKPOINT_DAMAGED",
             message: why,
             remedy: "start anew with `tieout run --fresh`".into(),
-        })
+        })?;
+        ledger.rebuilds(self.again().iter().filter(|again| !again.until.is_empty()).map(|again| again.source));
+        Ok(ledger)
     }
 
     /// Gives the workers their tables back, as the first tick; waits while they have much to do.
     ///
     /// # Errors
     /// A file changed since it was verified.
-    pub fn give_back(&self, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
+    pub fn give_back(&self, plan: &Plan, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
+        let numbers = self.changes.renumbered();
+        self.changes.make_blind(workers);
         for file in &self.manifest.entries {
             entries::read(&path.join(&file.name), entries::Kind::Table, |number, bytes| {
                 while workers.pending() >= BLOCKS_PER_WORKER * workers.count() as u64 && workers.is_alive() {
                     std::thread::sleep(Duration::from_micros(100));
                 }
-                workers.restore(number, bytes);
+                let give = self.changes.give(number);
+                if !give.is_empty() {
+                    workers.restore(bytes, give, numbers.clone());
+                }
             })?;
         }
-        let save = &self.manifest.ledger;
+        let save = self.changes.adapt(&self.manifest.ledger, plan);
         let _ = sealed.send(save.sealed());
         workers.restored(save.tick);
         Ok(())

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use super::{
     CheckpointError, Folder, Manifest, entries,
-    manifest::{self, EntriesFile, FORMAT},
+    manifest::{self, EntriesFile},
     restore,
 };
 use crate::{
@@ -60,7 +60,8 @@ enum Given {
 }
 
 impl Taker {
-    /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from.
+    /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from,
+    /// if it goes on with its chain of files.
     pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ledger: SharedLedger, ask: Sender<Ask>, written: Written) -> Taker {
         let (stop, stopped) = unbounded();
         let (saves, saved) = unbounded();
@@ -141,18 +142,8 @@ impl Chain {
         for ((shape, source), state) in sources.iter_mut().zip(&self.plan.sources).zip(&save.sources) {
             shape.beginnings = restore::beginnings(&self.plan, source, &state.positions);
         }
-        let manifest = Manifest {
-            format: FORMAT,
-            written_by: env!("CARGO_PKG_VERSION").into(),
-            tick: save.tick,
-            tables: manifest::tables(&self.plan),
-            sources,
-            comparisons: manifest::comparisons(&self.plan),
-            ledger: save,
-            progress,
-            clusters: self.written.clusters(),
-            entries: files.clone(),
-        };
+        let clusters = self.written.clusters();
+        let manifest = Manifest { sources, progress, clusters, ..Manifest::of(&self.plan, save, files.clone()) };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();

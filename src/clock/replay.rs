@@ -12,7 +12,7 @@ use std::{
 
 use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped};
 use crate::{
-    engine::{Chunk, Command, Marked, Payload, Sealed, worker::Workers},
+    engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, worker::Workers},
     log::LogError,
 };
 
@@ -29,16 +29,19 @@ enum Step {
 }
 
 impl Clock<'_> {
-    /// Makes the listed ticks again. Gives what was asked meanwhile.
+    /// Reads again what is not as it was, and makes the listed ticks again. Gives what was asked meanwhile.
     pub(super) fn replay(&mut self) -> Result<VecDeque<Ask>, Stopped> {
         let mut asks = VecDeque::new();
-        let listed = std::mem::take(&mut self.listed);
-        if listed.is_empty() {
+        let (listed, rebuild) = (std::mem::take(&mut self.listed), std::mem::take(&mut self.rebuild));
+        if listed.is_empty() && rebuild.is_empty() {
             return Ok(asks);
+        }
+        if !rebuild.is_empty() {
+            self.rebuild(&rebuild, &mut asks)?;
         }
         let (began, ticks) = (Instant::now(), listed.len());
         for sealed in listed {
-            self.feed_up_to(&sealed, &mut asks)?;
+            self.feed_up_to(&sealed, &[], &mut asks)?;
             self.seal_again(sealed);
         }
         for lane in &mut self.lanes {
@@ -48,12 +51,36 @@ impl Clock<'_> {
                 lane.aside.push_back(lane.beat(time));
             }
         }
-        tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
+        if ticks > 0 {
+            tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
+        }
         Ok(asks)
     }
 
-    /// Hands out what lies below the positions of a tick.
-    fn feed_up_to(&mut self, sealed: &Sealed, asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
+    /// Reads sources again up to where they had been read, for the sides that need it. All of it is in the tick to come.
+    fn rebuild(&mut self, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
+        let began = Instant::now();
+        let mut upto = Sealed { sources: vec![SealedSource::default(); self.lanes.len()], ..Sealed::default() };
+        for one in rebuild {
+            let lane = &mut self.lanes[one.source];
+            if !one.emptied.is_empty() {
+                self.workers.empty(one.source, lane.seq, &one.emptied);
+                lane.seq += 1;
+            }
+            upto.sources[one.source].positions.clone_from(&one.until);
+        }
+        self.feed_up_to(&upto, rebuild, asks)?;
+        for one in rebuild.iter().filter(|one| !one.until.is_empty()) {
+            let lane = &mut self.lanes[one.source];
+            lane.positions.clone_from(&one.until);
+            lane.starts.clear();
+        }
+        tracing::info!(seconds = began.elapsed().as_secs_f64(), "read again what follows from something else than before");
+        Ok(())
+    }
+
+    /// Hands out what lies below the positions of a tick; what is in `rebuild` only for the sides that need it.
+    fn feed_up_to(&mut self, sealed: &Sealed, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
         let mut stands_since = Instant::now();
         loop {
             if let Some(stopped) = self.broken() {
@@ -76,7 +103,10 @@ impl Clock<'_> {
                     Step::There => {}
                     Step::Waits => there = false,
                     Step::Chunk(chunk) => {
-                        self.lanes[source].pass_marked(chunk, self.workers, &sealed.marked);
+                        match rebuild.iter().find(|one| one.source == source) {
+                            Some(one) => self.lanes[source].pass_again(chunk, self.workers, &one.sides),
+                            None => self.lanes[source].pass_marked(chunk, self.workers, &sealed.marked),
+                        }
                         (there, moved) = (false, true);
                     }
                 }
@@ -121,6 +151,13 @@ impl Lane {
     fn beat(&self, time: i64) -> Chunk {
         let next = self.position(0).unwrap_or(0);
         Chunk { source: self.log.source, partition: 0, payload: Payload::Heartbeat(time), source_time: Some(time), next }
+    }
+
+    /// Hands a chunk out for some sides only.
+    fn pass_again(&mut self, chunk: Chunk, workers: &Workers, sides: &Arc<[SideOf]>) {
+        self.set_position(chunk.partition, chunk.next);
+        workers.chunk_again(chunk, self.seq, sides);
+        self.seq += 1;
     }
 
     /// Hands a chunk out in parts: those of incomplete transactions are marked as they were.

@@ -61,6 +61,21 @@ pub enum Payload {
     Heartbeat(i64),
 }
 
+impl Payload {
+    /// Messages (key, value) of a topic, with offsets from `offset` on.
+    pub fn messages(messages: &[(Option<&[u8]>, Option<&[u8]>)], offset: i64, timestamp: Option<i64>) -> Payload {
+        let (mut bytes, mut index) = (Vec::new(), Vec::new());
+        for ((key, value), offset) in messages.iter().zip(offset..) {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(key.unwrap_or_default());
+            bytes.extend_from_slice(value.unwrap_or_default());
+            let len = |part: &Option<&[u8]>| part.map(|p| p.len() as u32);
+            index.push(MessageAt { start, key_len: len(key), value_len: len(value), offset, timestamp });
+        }
+        Payload::Messages { bytes, index }
+    }
+}
+
 /// Where a message stands in the buffer of its chunk: key, then value, from `start`.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageAt {
@@ -76,8 +91,11 @@ pub struct MessageAt {
 #[derive(Clone)]
 pub enum Command {
     /// The `seq`-th chunk of its source (from 0, no gap), for one worker to decode, at the tick that is open.
-    /// `incomplete` names the transaction of which its messages are a part, and of which others are lacking.
-    Chunk { chunk: Arc<Chunk>, seq: u64, incomplete: Option<Arc<str>> },
+    /// `incomplete` names the transaction of which its messages are a part, and of which others are lacking. `only`: it is
+    /// read again, for these sides.
+    Chunk { chunk: Arc<Chunk>, seq: u64, incomplete: Option<Arc<str>>, only: Option<Arc<[SideOf]>> },
+    /// In place of the `seq`-th chunk of a source, for one worker: these sides have nothing any more.
+    Empty { source: SourceId, seq: u64, sides: Arc<[SideOf]> },
     /// No change at or before this tick will come. `hold`: no later change is applied to a table before the `Cut` or
     /// `Restored` that follows, though other workers may send some.
     Seal { tick: Tick, hold: bool },
@@ -90,13 +108,56 @@ pub enum Command {
     /// The tick that was sealed last is the checkpoint's: copy what is left as of it.
     Cut,
     /// Entries of a table out of a checkpoint: each worker takes those of its keys.
-    Restore { table: usize, entries: Arc<Vec<u8>> },
+    Restore { entries: Arc<Vec<u8>>, give: Arc<[Give]>, numbers: Option<Arc<Renumbered>> },
+    /// Differences of these tables are not published before `Restored`: they are not whole in the tick that is open.
+    Blind { tables: Arc<[usize]> },
     /// The tick that was sealed last has what was restored, and nothing else.
     Restored,
     /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel.
     Export { to: Arc<[Sender<ExportBlock>]> },
     /// Leave the loop when all sealed ticks are closed.
     Stop,
+}
+
+/// A side of a table, by their places in the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideOf {
+    pub table: usize,
+    pub side: usize,
+}
+
+/// What a source's records are read again for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Again {
+    pub source: SourceId,
+    /// Sides to be emptied, and to be filled.
+    pub emptied: Arc<[SideOf]>,
+    pub sides: Arc<[SideOf]>,
+    /// How far it had been read; nothing: it is read on as a new one.
+    pub until: Vec<(i32, i64)>,
+}
+
+/// What one side of a table in a checkpoint gives back, and to which one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Give {
+    pub from: usize,
+    pub to: SideOf,
+    /// This in place of each row, where only keys are of use; rejects are left out then.
+    pub stand_in: Option<Arc<[u8]>>,
+}
+
+impl Give {
+    /// A table that is as it was.
+    pub fn whole(table: usize) -> [Give; 2] {
+        [0, 1].map(|side| Give { from: side, to: SideOf { table, side }, stand_in: None })
+    }
+}
+
+/// What sources and targets are numbered now, by the numbers that a checkpoint has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renumbered {
+    pub sources: Vec<Option<SourceId>>,
+    pub targets: Vec<Option<TargetId>>,
 }
 
 /// What a worker says of a checkpoint that is taken.

@@ -16,9 +16,14 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{
-    Chunk, Command, Counts, Payload, Reject, Report, RowAnswer, RowChange, SavePart, SourceReport, StageTimes, TableReport, Tick, buffers,
+    Chunk, Command, Counts, Give, Payload, Reject, Renumbered, Report, RowAnswer, RowChange, SavePart, SideOf, SourceReport, StageTimes, TableReport, Tick,
+    buffers,
     mapping::Fate,
-    render::{self, Dataflow, layout::TableOf, table::Question},
+    render::{
+        self, Dataflow,
+        layout::{self, TableOf},
+        table::Question,
+    },
     table::{
         ACTUAL, EXPECTED,
         change::{Op, Parcel, push_with, silence},
@@ -27,7 +32,7 @@ use super::{
 };
 use crate::{
     format::{self, Batch, Decoder, Message},
-    plan::{ComparisonId, OutputOf, Plan, TableRef, TargetId},
+    plan::{ComparisonId, OutputOf, Plan, SourceId, TableRef, TargetId},
     row,
 };
 
@@ -74,15 +79,30 @@ impl Workers {
 
     /// Hands a chunk to the worker with the least to do.
     pub fn chunk(&self, chunk: Chunk, seq: u64, incomplete: Option<Arc<str>>) {
-        self.pending.fetch_add(1, Ordering::AcqRel);
-        let at = (0..self.senders.len()).min_by_key(|w| (self.senders[*w].len(), (*w + seq as usize) % self.senders.len())).expect("there is a worker");
-        self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq, incomplete });
+        self.hand_out(chunk, seq, incomplete, None);
     }
 
-    /// Hands entries of a checkpoint to all workers; they count as pending until each has taken its own.
-    pub fn restore(&self, table: usize, entries: Vec<u8>) {
+    /// The same for a chunk that is read again, for some sides only.
+    pub fn chunk_again(&self, chunk: Chunk, seq: u64, sides: &Arc<[SideOf]>) {
+        self.hand_out(chunk, seq, None, Some(Arc::clone(sides)));
+    }
+
+    /// In place of a chunk: empties some sides of what they have of a source.
+    pub fn empty(&self, source: SourceId, seq: u64, sides: &Arc<[SideOf]>) {
+        self.send(0, Command::Empty { source, seq, sides: Arc::clone(sides) });
+    }
+
+    fn hand_out(&self, chunk: Chunk, seq: u64, incomplete: Option<Arc<str>>, only: Option<Arc<[SideOf]>>) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let at = (0..self.senders.len()).min_by_key(|w| (self.senders[*w].len(), (*w + seq as usize) % self.senders.len())).expect("there is a worker");
+        self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq, incomplete, only });
+    }
+
+    /// Hands entries of a checkpoint to all workers; they count as pending until each has taken its own. `numbers`: what
+    /// sources and targets are numbered now, if not as in the checkpoint.
+    pub fn restore(&self, entries: Vec<u8>, give: Arc<[Give]>, numbers: Option<Arc<Renumbered>>) {
         self.pending.fetch_add(self.senders.len() as u64, Ordering::AcqRel);
-        self.all(&Command::Restore { table, entries: Arc::new(entries) });
+        self.all(&Command::Restore { entries: Arc::new(entries), give, numbers });
     }
 
     /// All that a checkpoint has was handed out, at this tick: it is sealed, and what it has is what the checkpoint has.
@@ -196,12 +216,7 @@ const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64:
 
 impl Loop {
     fn new(plan: Arc<Plan>, flow: Dataflow, index: usize, workers: usize, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
-        let mut wanted: Vec<Vec<bool>> = plan.sources.iter().map(|s| vec![false; s.columns.len()]).collect();
-        for feed in &flow.feeds {
-            for (all, one) in wanted[feed.source].iter_mut().zip(feed.program.wanted()) {
-                *all |= one;
-            }
-        }
+        let wanted = layout::wanted(&plan, &layout::layout(&plan));
         let decoders =
             plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
         let is_watched = |t: &TargetId| plan.outputs.iter().any(|o| o.what == OutputOf::Table(*t));
@@ -234,8 +249,8 @@ impl Loop {
     fn run(mut self, worker: &mut timely::worker::Worker, commands: &Receiver<Command>) {
         loop {
             match commands.try_recv() {
-                Ok(Command::Chunk { chunk, seq, incomplete }) => {
-                    self.ingest(&chunk, seq, incomplete.as_ref());
+                Ok(Command::Chunk { chunk, seq, incomplete, only }) => {
+                    self.ingest(&chunk, seq, incomplete.as_ref(), only.as_deref());
                     if let Some(Chunk { payload: Payload::Lines { bytes, .. }, .. }) = Arc::into_inner(chunk) {
                         buffers::CHUNKS.give(bytes);
                     }
@@ -275,14 +290,23 @@ impl Loop {
                     self.cut();
                     self.hold(None);
                 }
-                Ok(Command::Restore { table, entries }) => {
-                    self.restore(table, &entries);
+                Ok(Command::Empty { source, seq, sides }) => {
+                    self.empty(source, seq, &sides);
+                    self.step(worker);
+                }
+                Ok(Command::Blind { tables }) => tables.iter().for_each(|table| self.flow.stages[*table].borrow_mut().table.blind(true)),
+                Ok(Command::Restore { entries, give, numbers }) => {
+                    self.restore(&entries, &give, numbers.as_deref());
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
                     self.step(worker);
                 }
                 Ok(Command::Restored) => {
                     self.close_all(worker);
-                    self.flow.stages.iter().for_each(|stage| stage.borrow_mut().table.is_saved());
+                    self.flow.stages.iter().for_each(|stage| {
+                        let table = &mut stage.borrow_mut().table;
+                        table.is_saved();
+                        table.blind(false);
+                    });
                     self.hold(None);
                 }
                 Ok(Command::Export { to }) => {
@@ -356,13 +380,27 @@ impl Loop {
     }
 
     /// Takes the entries of this worker's keys into the tick that is open.
-    fn restore(&mut self, table: usize, entries: &[u8]) {
+    fn restore(&mut self, entries: &[u8], give: &[Give], numbers: Option<&Renumbered>) {
         let (index, workers) = (self.index, self.workers);
-        let mut runs = [Vec::new(), Vec::new()];
-        restore(entries, |key| row::worker_of(row::hash_key(key), workers) == index, &mut runs).expect("checksums are verified before");
-        for feed in self.flow.feeds.iter_mut().filter(|feed| feed.table == table) {
-            let run = std::mem::take(&mut runs[feed.input as usize]);
+        let mine = |key: &[u8]| row::worker_of(row::hash_key(key), workers) == index;
+        let runs = restore(entries, mine, give, numbers).expect("checksums are verified before");
+        for (give, run) in give.iter().zip(runs) {
+            let Some(feed) = self.flow.feeds.iter_mut().find(|feed| feed.side() == give.to) else { continue };
             feed.handle.send(Parcel { to: index as u64, input: feed.input, seq: None, run });
+            feed.handle.flush();
+        }
+    }
+
+    /// Empties sides, in the place of a chunk of their source: its other sides take nothing from it.
+    fn empty(&mut self, source: SourceId, seq: u64, sides: &[SideOf]) {
+        for feed in self.flow.feeds.iter_mut().filter(|feed| feed.source == source) {
+            let mut run = Vec::new();
+            if sides.contains(&feed.side()) {
+                push_with(&mut run, Op::Truncate, i64::MIN, &[], &[]);
+            }
+            let input = feed.input;
+            let mut parcels = (0..self.workers).map(|to| Parcel { to: to as u64, input, seq: Some(seq), run: run.clone() }).collect();
+            feed.handle.send_batch(&mut parcels);
             feed.handle.flush();
         }
     }
@@ -373,8 +411,9 @@ impl Loop {
         self.times.flow += began.elapsed().as_nanos() as u64;
     }
 
-    /// Decodes a chunk and sends what it changes to the workers that hold the keys.
-    fn ingest(&mut self, chunk: &Chunk, seq: u64, incomplete: Option<&Arc<str>>) {
+    /// Decodes a chunk and sends what it changes to the workers that hold the keys. What is read again, `only` for some sides,
+    /// was counted when it was read first.
+    fn ingest(&mut self, chunk: &Chunk, seq: u64, incomplete: Option<&Arc<str>>, only: Option<&[SideOf]>) {
         let source = &mut self.sources[chunk.source];
         let Some(decoder) = &mut self.decoders[chunk.source] else { return };
         let began = Instant::now();
@@ -415,7 +454,7 @@ impl Loop {
             }
             Payload::Heartbeat(time) => source.source_time = source.source_time.max(*time),
         }
-        for record in &batch.records {
+        for record in batch.records.iter().filter(|_| only.is_none()) {
             source.source_time = source.source_time.max(record.source_time);
         }
         self.times.decode += began.elapsed().as_nanos() as u64;
@@ -423,6 +462,14 @@ impl Loop {
         self.fates.clear();
         self.fates.resize(batch.records.len(), None);
         for feed in self.flow.feeds.iter_mut().filter(|f| f.source == chunk.source) {
+            if only.is_some_and(|sides| !sides.contains(&feed.side())) {
+                // Their turn passes.
+                let input = feed.input;
+                let mut parcels = (0..self.workers).map(|to| Parcel { to: to as u64, input, seq: Some(seq), run: Vec::new() }).collect();
+                feed.handle.send_batch(&mut parcels);
+                feed.handle.flush();
+                continue;
+            }
             let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.workers + 64)).collect();
             let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
             let (doubtful, of) = (&mut self.incomplete, &self.flow.specs[feed.table]);
@@ -456,6 +503,9 @@ impl Loop {
             let mut parcels: Vec<Parcel> = runs.into_iter().enumerate().map(|(to, run)| Parcel { to: to as u64, input, seq: Some(seq), run }).collect();
             feed.handle.send_batch(&mut parcels);
             feed.handle.flush();
+        }
+        if only.is_some() {
+            return;
         }
         // A message may have left several records (a key change); it counts once, as the worst of them.
         let mut last = None;

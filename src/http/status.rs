@@ -133,6 +133,9 @@ pub async fn readyz(State(app): State<App>) -> Response {
         if ledger.as_of() == 0 && ledger.resumed() {
             reasons.push("hydrating: the checkpoint is read".into());
         }
+        if !ledger.rebuilding().is_empty() {
+            reasons.push(format!("hydrating: the dataflow changed, and for what it touches these sources are read again: {}", ledger.rebuilding().join(", ")));
+        }
         let behind: u64 = ledger.sources().iter().map(|s| s.behind_bytes).sum();
         let unread: Vec<&str> = ledger.sources().iter().zip(&app.plan.sources).filter(|(s, _)| !s.caught_up).map(|(_, p)| p.name.as_str()).collect();
         reasons.push(match (behind, unread.as_slice()) {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Incomplete, Reject, Tick, render::rows::TIME_OF_TICK},
+    engine::{DifferenceChange, Incomplete, Reject, Side, Sides, Tick, render::rows::TIME_OF_TICK},
     ledger::{
         difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
@@ -233,8 +233,19 @@ pub(super) struct LiveComparison {
     touched: BTreeMap<Arc<[u8]>, Option<Arc<Difference>>>,
     /// What stood when the checkpoint was taken, until the tables have given it back.
     stood: BTreeMap<Arc<[u8]>, Stood>,
-    /// Differences had been shown before a restart: what is shown first after it is what changed since.
-    resumed: bool,
+    /// What had been shown before a restart.
+    resumed: Shown,
+}
+
+/// What of differences had been shown before a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shown {
+    #[default]
+    Never,
+    /// What stood: what is shown first after it is what changed since.
+    Before,
+    /// Something that followed from other rules: all that stands is shown, and what stood and does not any more.
+    Otherwise,
 }
 
 /// What a checkpoint keeps of a difference; the tables give back the rest.
@@ -265,7 +276,7 @@ impl LiveComparison {
             stale_after_ms: i64::try_from(comparison.stale_after.as_millis()).unwrap_or(i64::MAX),
             touched: BTreeMap::new(),
             stood: BTreeMap::new(),
-            resumed: false,
+            resumed: Shown::Never,
         }
     }
 
@@ -275,14 +286,17 @@ impl LiveComparison {
         self.entries.iter().map(|(key, entry)| (key.clone(), stood(entry))).collect()
     }
 
-    /// Goes on from what stood; `shown`: it had been shown.
-    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, shown: bool) {
+    /// Goes on from what stood.
+    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, shown: Shown) {
         (self.stood, self.resumed) = (stood, shown);
     }
 
     /// The tables have given back what they had: how many differences that stood they did not.
     pub fn given_back(&mut self) -> usize {
         self.touched.clear();
+        if self.resumed == Shown::Otherwise {
+            return 0;
+        }
         std::mem::take(&mut self.stood).len()
     }
 
@@ -344,8 +358,8 @@ impl LiveComparison {
         self.hydrated = hydrated;
         let changes: Vec<Change> = if !hydrated {
             Vec::new()
-        } else if first_shown && !self.resumed {
-            self.entries.values().map(|e| Change { before: None, after: Some(e.difference.clone()) }).collect()
+        } else if first_shown && self.resumed != Shown::Before {
+            self.all_there_is()
         } else {
             let touched = std::mem::take(&mut self.touched);
             let touched = touched.into_iter().map(|(key, before)| {
@@ -358,6 +372,21 @@ impl LiveComparison {
             self.changed = tick;
         }
         changes
+    }
+
+    /// All that stands, as news, and what stood and does not any more, in the order of keys.
+    fn all_there_is(&mut self) -> Vec<Change> {
+        let gone = |(key, stood): (Arc<[u8]>, Stood)| {
+            // Only its key is known, which is all that its going needs.
+            let sides = Sides { expected: Side::Absent, actual: Side::Absent };
+            let was = Difference { key, kind: Kind::Mismatched, state: State::Undetermined, sides, since: stood.since, base: stood.base, unclear: None };
+            Change { before: Some(Arc::new(was)), after: None }
+        };
+        let stood = std::mem::take(&mut self.stood).into_iter();
+        let mut all: Vec<Change> = stood.filter(|(key, _)| !self.entries.contains_key(key)).map(gone).collect();
+        all.extend(self.entries.values().map(|e| Change { before: None, after: Some(e.difference.clone()) }));
+        all.sort_by(|a, b| a.key().cmp(b.key()));
+        all
     }
 
     fn change(&mut self, comparison: &Comparison, change: DifferenceChange, tick: Tick) {
@@ -376,7 +405,11 @@ impl LiveComparison {
             (time, _) => time,
         };
         let opened = or_else(expected_time.max(actual_time));
-        let stood = self.stood.remove(&*change.key);
+        let stood = match self.resumed {
+            // It must be known until the end that the key had been shown.
+            Shown::Otherwise => self.stood.get(&*change.key).copied(),
+            Shown::Never | Shown::Before => self.stood.remove(&*change.key),
+        };
         let passed = passed || stood.is_some_and(|stood| stood.passed);
         let (key, since, base) = match (&before, stood) {
             (None, Some(stood)) => (Arc::from(change.key), stood.since, stood.base),
@@ -450,7 +483,7 @@ impl LiveComparison {
 
     /// Must it be remembered what stood before? Not as long as nothing has ever been shown.
     fn tells(&self) -> bool {
-        self.hydrated || self.resumed
+        self.hydrated || self.resumed == Shown::Before
     }
 
     /// Takes a difference out of everything, and remembers what stood before the tick.

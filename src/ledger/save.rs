@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ledger,
-    comparison::{LiveComparison, Stood},
+    comparison::{LiveComparison, Shown, Stood},
     source::SourceState,
 };
 use crate::{
     engine::{Incomplete, Reject, Sealed, SealedSource, Tick, render::layout, table::change},
-    plan::{ComparisonId, Plan},
+    plan::{ComparisonId, Plan, SourceId, TargetId},
     row::{self, push_varint64, read_varint64},
 };
 
@@ -80,16 +80,17 @@ impl Ledger {
     }
 
     /// A ledger that goes on from what was saved; the tick that was saved must be applied first, with all that the tables
-    /// give back.
+    /// give back. Outputs of the targets and comparisons in `anew` get all that stands, not what changed since.
     ///
     /// # Errors
     /// It is not what [`Ledger::save`] gave for this plan: what is wrong with it.
-    pub fn resume(plan: Arc<Plan>, save: &LedgerSave) -> Result<Ledger, String> {
+    pub fn resume(plan: Arc<Plan>, save: &LedgerSave, anew: (&[TargetId], &[ComparisonId])) -> Result<Ledger, String> {
         let mut ledger = Ledger::new(plan.clone());
         if save.sources.len() != plan.sources.len() || save.differences.len() != plan.comparisons.len() {
             return Err("it has other sources or comparisons".into());
         }
         ledger.resumed = save.hydrated;
+        ledger.anew = anew.0.to_vec();
         ledger.sources.clone_from(&save.sources);
         for (text, weight) in &save.rejects {
             let reject = row::unhex(text.as_bytes()).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
@@ -101,9 +102,19 @@ impl Ledger {
         }
         for (id, packed) in save.differences.iter().enumerate() {
             let stood = unpack(packed).ok_or("its differences can't be read")?;
-            ledger.comparisons[id].resume(stood, save.hydrated);
+            let shown = match (save.hydrated, anew.1.contains(&id)) {
+                (false, _) => Shown::Never,
+                (true, false) => Shown::Before,
+                (true, true) => Shown::Otherwise,
+            };
+            ledger.comparisons[id].resume(stood, shown);
         }
         Ok(ledger)
+    }
+
+    /// These sources are read again before the next tick.
+    pub fn rebuilds(&mut self, sources: impl Iterator<Item = SourceId>) {
+        self.rebuilding = sources.map(|source| self.plan.sources[source].name.clone()).collect();
     }
 
     /// Comparisons with differences that stood when the checkpoint was taken, and that the tables did not give back.

@@ -1,14 +1,15 @@
 //! What a start goes on from: which checkpoint, which ticks are made again, and where each connection goes on writing.
 //!
-//! A checkpoint is of use when it is sound and of this plan, and when what was written after it can be made again: the chain
-//! of progress records has every tick since. Whatever contradicts itself stops the start, by a name.
+//! A checkpoint is of use when it is sound, and when what was written after it can be made again: the chain of progress
+//! records has every tick since, and all of them follow from this plan. Of a checkpoint of another plan it is used what still
+//! holds (see `checkpoint::changes`). Whatever contradicts itself stops the start, by a name.
 
 use std::{path::Path, sync::Arc};
 
 use super::Failure;
 use crate::{
-    checkpoint::{Manifest, folder, manifest::fingerprint, restore::Restore},
-    engine::{Incomplete, Sealed, Tick},
+    checkpoint::{Changes, Manifest, folder, manifest::fingerprint, restore::Restore},
+    engine::{Again, Incomplete, Sealed, Tick},
     log::At,
     plan::Plan,
     sink::exact::{self, Exact, From},
@@ -23,6 +24,8 @@ pub struct Start {
     pub last: Tick,
     /// Ticks to be made again.
     pub again: Vec<Sealed>,
+    /// What is read again before that, for sides that are not as they were.
+    pub rebuild: Vec<Again>,
     /// The transactions that stand incomplete once they are made again.
     pub incomplete: Vec<Incomplete>,
     pub exact: Vec<(Exact, From)>,
@@ -55,6 +58,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
             at: vec![At::default(); plan.sources.len()],
             last: if exactly { last } else { 0 },
             again: Vec::new(),
+            rebuild: Vec::new(),
             incomplete: Vec::new(),
             exact,
         })
@@ -62,8 +66,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     if fresh {
         return anew(exact);
     }
-    // The newest sound one that fits; one of another plan ends the search.
-    let (mut chosen, mut unfit) = (None::<Manifest>, None);
+    // The newest sound one that fits; one of which nothing holds ends the search.
+    let foreign = |after: Tick| exact.iter().filter_map(|exact| exact.chain.as_ref()).any(|chain| !chain.follows_from(&of, after));
+    let (mut chosen, mut unfit) = (None::<(Manifest, Changes)>, None);
     for candidate in &found {
         let manifest = match candidate.clone().sound(path.expect("it was listed")) {
             Ok(manifest) => manifest,
@@ -72,12 +77,19 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
                 continue;
             }
         };
-        let changed = manifest.changed(plan);
-        if !changed.is_empty() {
-            tracing::warn!("the checkpoint of tick {} is not used, everything is read from the beginning: {}", manifest.tick, changed.join("; "));
-            return anew(exact);
-        }
-        if exact.iter().any(|exact| exact.chain.as_ref().is_some_and(|chain| chain.plan != of)) {
+        let changes = match Changes::between(&manifest, plan) {
+            Ok(changes) => changes,
+            Err(why) => {
+                tracing::warn!("the checkpoint of tick {} is not used, everything is read from the beginning: {why}", manifest.tick);
+                return anew(exact);
+            }
+        };
+        if foreign(manifest.tick) {
+            if !changes.is_none() {
+                let remedy = "before a change, stop in order (ctrl-c, or a TERM signal), so that a checkpoint has all that was written";
+                let what = changes.what.join("; ");
+                tracing::warn!("{what}; and what was written after the checkpoint of tick {} follows from what was before; {remedy}", manifest.tick);
+            }
             break;
         }
         if let Some(error) = exact.iter().find_map(|exact| contradiction(plan, exact, &manifest)) {
@@ -85,17 +97,17 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         }
         match exact.iter().find(|exact| exact.chain.as_ref().is_some_and(|chain| !chain.goes_on_from(manifest.tick))) {
             None => {
-                chosen = Some(manifest);
+                chosen = Some((manifest, changes));
                 break;
             }
             Some(exact) => _ = unfit.get_or_insert((exact.connection, manifest.tick)),
         }
     }
-    if chosen.is_none() && exact.iter().any(|exact| exact.chain.as_ref().is_some_and(|chain| chain.plan != of)) {
+    if chosen.is_none() && foreign(0) {
         tracing::warn!("what is written follows from other tables, mappings or logs; everything is read from the beginning, and written again");
         return anew(exact);
     }
-    let from = chosen.as_ref().map_or(0, |manifest| manifest.tick);
+    let from = chosen.as_ref().map_or(0, |(manifest, _)| manifest.tick);
     if let Some(exact) = exact.iter().find(|exact| exact.chain.as_ref().is_some_and(|chain| !chain.goes_on_from(from))) {
         let base = exact.chain.as_ref().map_or(0, |chain| chain.base);
         let why = match unfit {
@@ -106,9 +118,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     }
     let newest = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
     let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
-    let restore = chosen.map(|manifest| Restore::read(plan, path.expect("it has the checkpoint"), manifest)).transpose()?;
+    let restore = chosen.map(|(manifest, changes)| Restore::read(plan, path.expect("it has the checkpoint"), manifest, changes)).transpose()?;
     let at = match (&restore, newest) {
-        (Some(restore), _) => restore.at(),
+        (Some(restore), _) => restore.at(plan),
         (None, Some(chain)) if !again.is_empty() => {
             chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity }).collect()
         }
@@ -126,7 +138,8 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         (None, Some(restore)) => restore.manifest.ledger.incomplete.clone(),
         (None, None) => Vec::new(),
     };
-    Ok(Start { restore, at, last: from, again, incomplete, exact: exact.collect() })
+    let rebuild = restore.as_ref().map(Restore::again).unwrap_or_default();
+    Ok(Start { restore, at, last: from, again, rebuild, incomplete, exact: exact.collect() })
 }
 
 /// A checkpoint knows of progress records that are not there, or of another cluster.

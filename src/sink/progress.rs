@@ -165,6 +165,8 @@ pub struct Chain {
     pub plan: String,
     ticks: Vec<Sealed>,
     first: Option<Tick>,
+    /// The newest record of each run of records that follow from one plan.
+    plans: Vec<(Tick, String)>,
 }
 
 impl Chain {
@@ -175,7 +177,8 @@ impl Chain {
     pub fn of(records: &[Progress]) -> Result<Option<Chain>, Tick> {
         let from = records.iter().rposition(|record| record.begins).unwrap_or(0);
         let Some(oldest) = records.get(from) else { return Ok(None) };
-        let mut chain = Chain { base: oldest.before, last: oldest.before, parts: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None };
+        let mut chain =
+            Chain { base: oldest.before, last: oldest.before, parts: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None, plans: Vec::new() };
         for record in &records[from..] {
             if record.before != chain.last {
                 return Err(chain.last);
@@ -183,6 +186,10 @@ impl Chain {
             chain.last = record.tick;
             chain.parts = record.more.then_some(record.part + 1);
             chain.plan.clone_from(&record.plan);
+            match chain.plans.last_mut() {
+                Some((tick, plan)) if *plan == record.plan => *tick = record.tick,
+                _ => chain.plans.push((record.tick, record.plan.clone())),
+            }
             chain.first = chain.first.or(record.ticks.first().map(|at| at.tick));
             chain.list(&record.ticks);
         }
@@ -226,6 +233,11 @@ impl Chain {
     /// knows another past.
     pub fn goes_on_from(&self, tick: Tick) -> bool {
         tick == self.base || (tick <= self.last && self.first.is_some_and(|first| tick >= first))
+    }
+
+    /// Does all that was written after this tick follow from this plan?
+    pub fn follows_from(&self, plan: &str, after: Tick) -> bool {
+        self.plans.iter().all(|(tick, of)| *tick <= after || of == plan)
     }
 
     /// The ticks after this one, to be made again.

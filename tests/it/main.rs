@@ -1,6 +1,7 @@
 //! The integration tests of tieout, in one binary.
 
 mod ask;
+mod change;
 mod cli;
 mod contract;
 mod fixture;

@@ -90,6 +90,7 @@ impl Running {
             if words.iter().all(|word| line.contains(word)) {
                 return true;
             }
+            println!("not it: {line}");
         }
         false
     }

@@ -239,6 +239,18 @@ fn report_once(plan: &Plan, layout: &mut Layout) {
     }
 }
 
+/// The columns of each source that some feed needs.
+pub fn wanted(plan: &Plan, layout: &Layout) -> Vec<Vec<bool>> {
+    let mut wanted: Vec<Vec<bool>> = plan.sources.iter().map(|source| vec![false; source.columns.len()]).collect();
+    for feed in layout.tables.iter().flat_map(|table| &table.sides) {
+        let Feed::Records { source, mapping, key, values, .. } = feed else { continue };
+        for (all, one) in wanted[*source].iter_mut().zip(program(plan, *source, *mapping, key, values).wanted()) {
+            *all |= one;
+        }
+    }
+    wanted
+}
+
 /// The program of a feed of records.
 pub fn program(plan: &Plan, source: SourceId, mapping: Option<TargetId>, key: &[(usize, Type)], values: &[(usize, Type)]) -> RowProgram {
     let declared = &plan.sources[source];

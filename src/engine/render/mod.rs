@@ -22,7 +22,7 @@ use timely::{
 };
 
 use super::{
-    Reject, Tick,
+    Reject, SideOf, Tick,
     mapping::RowProgram,
     table::{Table, change::Parcel},
 };
@@ -59,6 +59,13 @@ pub struct RecordFeed {
     /// The table, and the input's number in it.
     pub table: usize,
     pub input: u32,
+}
+
+impl RecordFeed {
+    /// The side that it feeds.
+    pub fn side(&self) -> SideOf {
+        SideOf { table: self.table, side: self.input as usize }
+    }
 }
 
 /// The first reason to stop that a stage had.

@@ -157,6 +157,10 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                     }
                 }
                 stage.closed.insert(tick, closed);
+                if let Some(next) = stage.hold.filter(|_| stage.table.is_blind()).map(|hold| hold + 1) {
+                    // What it has not looked at is looked at then, whether anything comes or not.
+                    open.entry(next).or_insert_with(|| cap.delayed(&next));
+                }
             }
             stage.nanos += began.elapsed().as_nanos() as u64;
         }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::Reject,
+    engine::{Reject, Renumbered},
     row::{pack_bytes, pack_int, push_varint64, read_int, read_varint64},
 };
 
@@ -150,6 +150,27 @@ pub fn silence(reject: &mut [u8]) {
 /// The packed reject, if the table that keeps it reports it.
 pub fn reported(bytes: &[u8]) -> Option<Reject> {
     if *bytes.first()? & SILENT == 0 { unpack_reject(bytes) } else { None }
+}
+
+/// A packed reject with what its source and target are numbered now; `None`: one of them is gone.
+pub fn renumber_reject(bytes: &[u8], numbers: &Renumbered) -> Option<Vec<u8>> {
+    let mut at = 1;
+    let source = *numbers.sources.get(read_varint64(bytes, &mut at) as usize)?;
+    let place = at;
+    for _partition_and_offset in 0..2 {
+        read_int(bytes, &mut at);
+    }
+    let place = &bytes[place..at];
+    let target = match (read_varint64(bytes, &mut at) as usize).checked_sub(1) {
+        Some(target) => (*numbers.targets.get(target)?)? as u64 + 1,
+        None => 0,
+    };
+    let mut out = vec![*bytes.first()?];
+    push_varint64(&mut out, source? as u64);
+    out.extend_from_slice(place);
+    push_varint64(&mut out, target);
+    out.extend_from_slice(&bytes[at..]);
+    Some(out)
 }
 
 /// What [`pack_reject`] packed; `None` when the bytes are something else.

@@ -79,6 +79,8 @@ pub struct Table {
     counted: Option<counted::Counted>,
     /// What no checkpoint has yet.
     unsaved: save::Unsaved,
+    /// It is not whole yet: its differences wait.
+    blind: bool,
 }
 
 impl Table {
@@ -100,7 +102,17 @@ impl Table {
             rows: [0; 2],
             counted: None,
             unsaved: save::Unsaved::default(),
+            blind: false,
         }
+    }
+
+    /// While it is blind, a close publishes no differences: the first one after that does.
+    pub fn blind(&mut self, blind: bool) {
+        self.blind = blind;
+    }
+
+    pub fn is_blind(&self) -> bool {
+        self.blind
     }
 
     /// Rows of a side (a key with several counts once).
@@ -439,6 +451,9 @@ impl Table {
             if before != after {
                 closed.rows.push((self.key_of(slot).into(), before, after));
             }
+        }
+        if self.blind {
+            return closed;
         }
         let mut log = std::mem::take(&mut self.log);
         let mut place: HashMap<u32, usize> = HashMap::new();

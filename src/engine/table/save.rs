@@ -8,10 +8,13 @@
 
 use super::{
     ACTUAL, EXPECTED, Table,
-    change::{Op, push_with},
+    change::{self, Op, push_with},
     slab::Kind,
 };
-use crate::row::{push_varint64, read_varint64};
+use crate::{
+    engine::{Give, Renumbered},
+    row::{push_varint64, read_varint64},
+};
 
 /// The slot changed since it was copied last.
 pub(super) const DIRTY: u8 = 8;
@@ -109,7 +112,9 @@ impl Table {
         }
         self.unsaved.graves.clear();
         // No tick is as large as what was restored.
-        self.log = Vec::new();
+        if !self.blind {
+            self.log = Vec::new();
+        }
     }
 
     fn save_slot(&self, slot: u32, out: &mut Vec<u8>) {
@@ -154,10 +159,10 @@ enum Kept<'a> {
     Reject(&'a [u8]),
 }
 
-/// Appends what entries say of the keys that `mine` accepts to the runs of both sides. `None`: they are not what
-/// [`Table::save_some`] wrote.
-pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, runs: &mut [Vec<u8>; 2]) -> Option<()> {
-    let mut at = 0;
+/// What entries say of the keys that `mine` accepts, as a run for each of `give`; rejects get the `numbers` of now. `None`:
+/// they are not what [`Table::save_some`] wrote.
+pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, give: &[Give], numbers: Option<&Renumbered>) -> Option<Vec<Vec<u8>>> {
+    let (mut at, mut runs) = (0, vec![Vec::new(); give.len()]);
     while at < entries.len() {
         let key = read_bytes(entries, &mut at)?;
         let mut sides = [Kept::Elsewhere; 2];
@@ -176,16 +181,22 @@ pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, runs: &mut [
         if !mine(key) {
             continue;
         }
-        for (kept, run) in sides.into_iter().zip(runs.iter_mut()) {
-            match kept {
-                Kept::Elsewhere => {}
-                Kept::Absent => push_with(run, Op::Clear, i64::MIN, key, &[]),
-                Kept::Row(row) => push_with(run, Op::Set, i64::MIN, key, row),
-                Kept::Reject(reject) => push_with(run, Op::Reject, i64::MIN, key, reject),
+        for (give, run) in give.iter().zip(&mut runs) {
+            match (sides[give.from], &give.stand_in) {
+                (Kept::Elsewhere, _) => {}
+                (Kept::Row(_), Some(row)) => push_with(run, Op::Set, i64::MIN, key, row),
+                (Kept::Row(row), None) => push_with(run, Op::Set, i64::MIN, key, row),
+                (Kept::Absent, _) | (Kept::Reject(_), Some(_)) => push_with(run, Op::Clear, i64::MIN, key, &[]),
+                (Kept::Reject(reject), None) => match numbers.map(|numbers| change::renumber_reject(reject, numbers)) {
+                    None => push_with(run, Op::Reject, i64::MIN, key, reject),
+                    Some(Some(reject)) => push_with(run, Op::Reject, i64::MIN, key, &reject),
+                    // What it was of is gone, or will be read again.
+                    Some(None) => push_with(run, Op::Clear, i64::MIN, key, &[]),
+                },
             }
         }
     }
-    Some(())
+    Some(runs)
 }
 
 fn read_bytes<'a>(from: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {

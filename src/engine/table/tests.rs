@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::row::{Value as V, pack_row};
+use crate::{
+    engine::Give,
+    row::{Value as V, pack_row},
+};
 
 fn key(k: u8) -> Vec<u8> {
     vec![1, b'k', k]
@@ -155,8 +158,8 @@ proptest! {
                     under_way = false;
                     table.close();
                     table.save_rest(&mut chain);
-                    let (mut again, mut runs) = (fresh(), [Vec::new(), Vec::new()]);
-                    prop_assert!(save::restore(&chain, |_| true, &mut runs).is_some());
+                    let mut again = fresh();
+                    let runs = save::restore(&chain, |_| true, &Give::whole(0), None).expect("it was saved");
                     for side in [EXPECTED, ACTUAL] { again.apply_all(side, &runs[side]); }
                     again.close();
                     for k in 0..10u8 {
@@ -178,7 +181,7 @@ proptest! {
 
     #[test]
     fn bytes_that_nobody_saved_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        save::restore(&bytes, |_| true, &mut [Vec::new(), Vec::new()]);
+        save::restore(&bytes, |_| true, &Give::whole(0), None);
     }
 }
 
@@ -243,8 +246,8 @@ proptest! {
             if k == 1 {
                 table.begin_save(chain.is_empty());
                 table.save_rest(&mut chain);
-                let (mut again, mut runs) = (fresh(), [Vec::new(), Vec::new()]);
-                prop_assert!(save::restore(&chain, |_| true, &mut runs).is_some());
+                let mut again = fresh();
+                let runs = save::restore(&chain, |_| true, &Give::whole(0), None).expect("it was saved");
                 again.apply_all(EXPECTED, &runs[EXPECTED]);
                 let stands = again.close().rejects.into_iter().fold(BTreeMap::new(), |mut all, (reject, weight)| {
                     *all.entry(reject.key.unwrap_or_default()).or_insert(0) += weight;

@@ -5,7 +5,7 @@ use crate::{
     checkpoint::{
         Folder,
         entries::{self, Kind},
-        manifest::{self, EntriesFile, FORMAT},
+        manifest::EntriesFile,
     },
     config::{self, Need},
     ledger::{LedgerSave, SourceState},
@@ -50,17 +50,11 @@ impl Bench {
             std::fs::write(&path, bytes).unwrap();
         }
         let source = SourceState { positions: vec![(0, tick as i64)], identity: Some("t cluster-a".into()), ..SourceState::default() };
+        let entries = vec![EntriesFile { name: path.file_name().unwrap().to_string_lossy().into(), bytes: length, checksum: format!("{checksum:032x}") }];
         let manifest = Manifest {
-            format: FORMAT,
-            written_by: "0.1.0".into(),
-            tick,
-            tables: manifest::tables(&self.plan),
-            sources: manifest::sources(&self.plan),
-            comparisons: manifest::comparisons(&self.plan),
-            ledger: LedgerSave { tick, sources: vec![source], ..LedgerSave::default() },
             progress: [("one".into(), written), ("two".into(), written)].into(),
             clusters: [("one".into(), "cluster-a".into())].into(),
-            entries: vec![EntriesFile { name: path.file_name().unwrap().to_string_lossy().into(), bytes: length, checksum: format!("{checksum:032x}") }],
+            ..Manifest::of(&self.plan, LedgerSave { tick, sources: vec![source], ..LedgerSave::default() }, entries)
         };
         self.folder.publish(&manifest, 9).unwrap();
     }
@@ -160,4 +154,41 @@ fn another_plan_or_fresh_begins_anew_behind_all_that_was_written() {
     let exact = vec![Exact::known(0, bench.chain(2, 9), "cluster-a"), Exact::known(1, bench.chain(2, 9), "cluster-b")];
     let start = choose(&bench.plan, Some(bench.folder.path()), true, true, exact).unwrap();
     assert_eq!((shown(&start), start.last), ((None, vec![], vec![begins, begins]), 12));
+}
+
+/// The same bench with another mapping of one target.
+fn changed(bench: &Bench) -> Arc<Plan> {
+    let dataflow = DATAFLOW.replace("a: { key: [id], from: s, fields: { id: id } }", "a: { key: [id], from: s, where: id > 0, fields: { id: id } }");
+    let plan = config::load_texts(("config.yaml", CONFIG), &[("d.yaml", &dataflow)], &|_| None, Need::Connections).unwrap_or_else(|p| panic!("{p}"));
+    assert_ne!(fingerprint(&plan), fingerprint(&bench.plan));
+    Arc::new(plan)
+}
+
+#[test]
+fn another_mapping_goes_on_from_a_checkpoint_that_knows_all_that_was_written() {
+    let bench = Bench::new();
+    bench.checkpoint(5, 5, b"");
+    let plan = changed(&bench);
+    let choose = |one, two| {
+        let exact = vec![Exact::known(0, one, "cluster-a"), Exact::known(1, two, "cluster-b")];
+        super::choose(&plan, Some(bench.folder.path()), false, true, exact).map_err(|failure| failure.to_string()).unwrap()
+    };
+    let start = choose(bench.chain(2, 5), bench.chain(2, 5));
+    assert_eq!(shown(&start), (Some(5), vec![], vec![from(5), from(5)]));
+    let [again] = &start.rebuild[..] else { panic!("one source is read again: {:?}", start.rebuild) };
+    assert_eq!((again.source, &again.until[..], again.sides.len(), again.emptied.len()), (0, &[(0, 5)][..], 1, 1));
+    assert_eq!(start.at[0], At { positions: vec![], identity: Some("t cluster-a".into()) });
+    // Killed after that, with ticks that follow from the new mapping, it does the same once more, and makes them again.
+    let of = fingerprint(&plan);
+    let both = |base: Tick, last: Tick| {
+        let (old, new) = (bench.chain_of(base, 5, &fingerprint(&bench.plan)), bench.chain_of(5, last, &of));
+        old.map(|_| new.unwrap())
+    };
+    let start = choose(both(2, 8), both(2, 7));
+    assert_eq!(shown(&start), (Some(5), vec![6, 7, 8], vec![from(8), from(7)]));
+    assert_eq!(start.rebuild.len(), 1);
+    // Ticks that are written, are in no checkpoint, and follow from the old mapping can't be made again.
+    let begins = From { begins: true, ..From::default() };
+    let start = choose(bench.chain(2, 5), bench.chain(2, 6));
+    assert_eq!((shown(&start), start.last), ((None, vec![], vec![begins, begins]), 6));
 }

@@ -54,6 +54,9 @@ struct Run {
     /// For the linear checker: every change of a side as rows that go and come, and what the engine left by tick.
     flow: Vec<linear::Update>,
     left: Vec<linear::Left>,
+    /// The dataflow is another one than at the tick before; `changed`: once.
+    turns: bool,
+    changed: bool,
     log: String,
 }
 
@@ -85,6 +88,8 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         standing: vec![BTreeMap::new(); comparisons],
         flow: Vec::new(),
         left: Vec::new(),
+        turns: false,
+        changed: false,
         log: String::new(),
         model,
     };
@@ -129,6 +134,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
                 19 if d.one_in(3) => run.restart(&mut d)?,
                 19 if d.one_in(2) => run.resume(&mut d)?,
                 20 if d.one_in(3) => run.begin_checkpoint(&mut d),
+                21 if d.one_in(3) => run.change(&mut d)?,
                 _ => run.seal(&mut d)?,
             }
         }
@@ -211,6 +217,27 @@ impl Run {
         self.log += &format!("  == goes on from a checkpoint with {workers} workers\n");
         let output = self.scenario.restart(workers);
         self.closed(&output)
+    }
+
+    /// The dataflow changes: what still holds of a checkpoint goes on, the rest is made again.
+    fn change(&mut self, d: &mut Draw) -> Result<(), String> {
+        self.seal(d)?;
+        let Some(model) = self.model.changed(d) else { return Ok(()) };
+        let yaml = model.yaml();
+        // What can't be told by a type is refused, and no change.
+        let Ok(plan) = config::load_texts(("config.yaml", &model.config()), &[("dataflows/random.yaml", &yaml)], &|_| None, Need::Connections) else {
+            return Ok(());
+        };
+        self.linear()?;
+        self.log += &format!("  == was\n{}\n  == goes on as another dataflow\n", self.model.yaml());
+        (self.model, self.turns, self.changed) = (model, true, true);
+        let messages = &self.messages;
+        let bytes = |text: &Option<String>| text.clone().map(String::into_bytes);
+        let log = |source: usize| messages.iter().filter(|m| m.source == source).map(|m| (bytes(&m.key), bytes(&m.value))).collect();
+        let output = self.scenario.restart_as(Plan { workers: 1 + d.below(4), ..plan }, log)?;
+        let closed = self.closed(&output);
+        self.turns = false;
+        closed
     }
 
     /// Hands over what waits of a source, as one chunk.
@@ -302,7 +329,7 @@ impl Run {
 
     /// Another algorithm on the same changes: see `linear`. What is unknown equals everything, which cancelling can't say.
     fn linear(&mut self) -> Result<(), String> {
-        if self.model.toast {
+        if self.model.toast || self.changed {
             return Ok(());
         }
         let left = linear::differences(std::mem::take(&mut self.flow), self.left.len() as u64);
@@ -433,7 +460,7 @@ impl Run {
             };
             ensure!(
                 self,
-                possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
+                self.turns || possible.iter().any(|p| p.base == found.base && p.since == found.since.source_time),
                 "{name}: base {} and since {} are none of {:?} (relative to the start)",
                 found.base - START_MS,
                 found.since.source_time - START_MS,

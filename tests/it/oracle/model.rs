@@ -564,6 +564,16 @@ impl Model {
         }
         let require = if !self.toast && d.one_in(3) { vec![keys + d.below(fields.len() - keys)] } else { vec![] };
         let filter = (!self.toast && d.one_in(2)).then(|| pred(d, &cols, 2)).flatten();
+        let name = format!("t{}", self.targets.len());
+        self.targets.push(Target { name, from, filter, fields, keys, require, fused: false });
+        let last = self.targets.len() - 1;
+        self.targets[last].fused = self.is_fused(last);
+    }
+
+    /// Is a target made where its source is decoded?
+    fn is_fused(&self, t: usize) -> bool {
+        let Target { from, fields, filter, keys, .. } = &self.targets[t];
+        let (cols, from_keys) = (self.cols(*from), self.keys(*from));
         let alone = |columns: Vec<usize>| {
             let others: Vec<_> = columns.into_iter().filter(|c| *c >= from_keys).collect();
             others.len() <= 1 || !others.iter().any(|c| matches!(cols[*c].ty, T::Text(_) | T::Bytes | T::Json | T::Array))
@@ -573,7 +583,7 @@ impl Model {
             c.dedup();
             c
         };
-        let told: Option<Vec<usize>> = fields[..keys]
+        let told: Option<Vec<usize>> = fields[..*keys]
             .iter()
             .map(|f| match f.def {
                 // A key that may not fit is no one to one.
@@ -582,12 +592,50 @@ impl Model {
                 _ => None,
             })
             .collect();
-        let fused = told.is_some_and(|told| distinct(told) == (0..from_keys).collect::<Vec<_>>())
+        told.is_some_and(|told| distinct(told) == (0..from_keys).collect::<Vec<_>>())
             && matches!(from, Table::Source(_))
             && filter.iter().all(|f| alone(distinct(f.columns())))
-            && fields.iter().all(|f| matches!(f.def, Def::Col(_)) || alone(distinct(f.columns())));
-        let name = format!("t{}", self.targets.len());
-        self.targets.push(Target { name, from, filter, fields, keys, require, fused });
+            && fields.iter().all(|f| matches!(f.def, Def::Col(_)) || alone(distinct(f.columns())))
+    }
+
+    /// Another dataflow over the same sources, of whose columns the same are read; nothing: none was found.
+    pub fn changed(&self, d: &mut Draw) -> Option<Model> {
+        let mut other = self.clone();
+        let t = d.below(other.targets.len());
+        let cols = other.cols(other.targets[t].from);
+        let target = &mut other.targets[t];
+        match d.below(5) {
+            0 | 1 if !self.toast => target.filter = (!d.one_in(3)).then(|| pred(d, &cols, 2)).flatten(),
+            2 => {
+                let field = target.keys + d.below(target.fields.len() - target.keys);
+                target.fields[field].null = [Pol::Pass, Pol::Reject, Pol::Drop][d.below(3)].clone();
+            }
+            3 if !other.comparisons.is_empty() => {
+                let c = d.below(other.comparisons.len());
+                let comparison = &mut other.comparisons[c];
+                if comparison.fields.len() > 1 {
+                    comparison.fields.remove(d.below(comparison.fields.len()));
+                    comparison.all_fields = false;
+                }
+            }
+            _ => {
+                for field in &mut target.fields {
+                    match &mut field.def {
+                        Def::Expr(Expr::Prefix(prefix, _)) => *prefix = if *prefix == "X-" { "Y-" } else { "X-" },
+                        Def::Expr(Expr::Add(_, n) | Expr::CoalesceInt(_, n)) => *n += 1,
+                        Def::Case { other: Some(other), .. } if field.ty == T::Text(0) => *other = Cell::Is(V::Text("other".into())),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        for t in 0..other.targets.len() {
+            other.targets[t].fused = other.is_fused(t);
+        }
+        other.sources.iter_mut().for_each(|source| source.used.fill(false));
+        other.mark_used();
+        let same_used = self.sources.iter().zip(&other.sources).all(|(a, b)| a.used == b.used);
+        (same_used && other.yaml() != self.yaml()).then_some(other)
     }
 
     /// The dataflow file.
