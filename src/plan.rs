@@ -423,6 +423,14 @@ impl Plan {
         }
     }
 
+    /// The file that an output is written to; nothing: it goes elsewhere.
+    pub fn file_of(&self, output: &Output) -> Option<PathBuf> {
+        match &self.connections[output.connection].kind {
+            ConnectionKind::File { dir } => Some(dir.join(&output.to)),
+            _ => None,
+        }
+    }
+
     /// The key of a table, as places in its columns.
     pub fn key(&self, table: TableRef) -> &[usize] {
         match table {

@@ -4,15 +4,21 @@
 //! records has every tick since, and all of them follow from this plan. Of a checkpoint of another plan it is used what still
 //! holds (see `checkpoint::changes`). Whatever contradicts itself stops the start, by a name.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::Failure;
 use crate::{
-    checkpoint::{Changes, Manifest, folder, manifest::fingerprint, restore::Restore},
+    checkpoint::{Changes, Folder, Manifest, folder, manifest::fingerprint, restore::Restore},
     engine::{Again, Incomplete, Sealed, Tick},
     log::At,
     plan::Plan,
-    sink::exact::{self, Exact, From},
+    sink::{
+        Keep,
+        exact::{self, Exact, From},
+    },
 };
 
 /// See the module.
@@ -140,6 +146,21 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     };
     let rebuild = restore.as_ref().map(Restore::again).unwrap_or_default();
     Ok(Start { restore, at, last: from, again, rebuild, incomplete, exact: exact.collect() })
+}
+
+/// What stays of the files that outputs are written to: what is as of the checkpoint that the run goes on from, or what there
+/// was before the first run of those that none has been taken of yet.
+pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>, fresh: bool) -> impl Fn(usize) -> Keep + use<> {
+    let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();
+    let restored = restore.map(|restore| restore.manifest.tick);
+    let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+    let lengths = || paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
+    let begun = folder.filter(|_| restored.is_none()).map(|folder| folder.begin(fresh, lengths()));
+    move |output| match (restored, &begun, &paths[output]) {
+        (Some(tick), ..) => Keep::UpTo(tick),
+        (None, Some(begun), Some(path)) => begun.get(&path.display().to_string()).map_or(Keep::All, |bytes| Keep::Bytes(*bytes)),
+        _ => Keep::All,
+    }
 }
 
 /// A checkpoint knows of progress records that are not there, or of another cluster.

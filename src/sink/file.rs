@@ -1,4 +1,7 @@
 //! A file of NDJSON lines, `{"key":{…},"value":{…}|null,"tick":…,"id":…}`, appended to and flushed with each tick.
+//!
+//! A run that goes on from a checkpoint cuts off what was written after the checkpoint's tick, and writes it again: a file says
+//! at its end what it would if there had been no crash.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,7 +10,17 @@ use std::{
 };
 
 use super::{Sink, SinkBatch, SinkError};
-use crate::failpoint;
+use crate::{engine::Tick, failpoint};
+
+/// What stays of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    All,
+    /// Lines of ticks up to this one.
+    UpTo(Tick),
+    /// So many bytes.
+    Bytes(u64),
+}
 
 /// A file that is appended to.
 #[derive(Debug)]
@@ -17,17 +30,31 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Opens the file, or creates it with its folder. Half a line at its end (of a process that was killed) is cut off.
+    /// Opens the file, or creates it with its folder. What is not to be kept is cut off, and half a line at its end (of a process
+    /// that was killed).
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn open(path: &Path) -> Result<FileSink, SinkError> {
+    pub fn open(path: &Path, keep: Keep) -> Result<FileSink, SinkError> {
         let open = || {
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir)?;
             }
             let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-            let end = whole_lines(&mut file)?;
+            let mut end = whole_lines(&mut file, u64::MAX)?;
+            match keep {
+                Keep::All => {}
+                Keep::Bytes(bytes) => end = end.min(bytes),
+                Keep::UpTo(tick) => {
+                    while end > 0 {
+                        let start = whole_lines(&mut file, end - 1)?;
+                        if tick_of(&mut file, start, end)?.is_none_or(|of| of <= tick) {
+                            break;
+                        }
+                        end = start;
+                    }
+                }
+            }
             file.set_len(end)?;
             file.seek(SeekFrom::Start(end))?;
             Ok(BufWriter::with_capacity(1 << 16, file))
@@ -36,9 +63,21 @@ impl FileSink {
     }
 }
 
-/// Where the last whole line ends.
-fn whole_lines(file: &mut File) -> io::Result<u64> {
-    let mut end = file.seek(SeekFrom::End(0))?;
+/// The tick of a line; nothing: it was written by somebody else.
+fn tick_of(file: &mut File, start: u64, end: u64) -> io::Result<Option<Tick>> {
+    const TICK: &[u8] = b",\"tick\":";
+    // It stands before the id, which is of one length.
+    let from = end.saturating_sub(96).max(start);
+    let mut line = vec![0; (end - from) as usize];
+    file.seek(SeekFrom::Start(from))?;
+    file.read_exact(&mut line)?;
+    let digits = |at: usize| line[at + TICK.len()..].iter().take_while(|byte| byte.is_ascii_digit()).map(|byte| char::from(*byte)).collect::<String>();
+    Ok(memchr::memmem::rfind(&line, TICK).and_then(|at| digits(at).parse().ok()))
+}
+
+/// Where the last whole line ends before `limit`.
+fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
+    let mut end = file.seek(SeekFrom::End(0))?.min(limit);
     let mut block = [0; 4096];
     while end > 0 {
         let start = end.saturating_sub(block.len() as u64);
@@ -81,5 +120,9 @@ impl Sink for FileSink {
 
     fn flush(&mut self) -> Result<(), SinkError> {
         self.file.flush().map_err(|e| failure(&self.path, &e))
+    }
+
+    fn settle(&mut self) -> Result<(), SinkError> {
+        self.file.get_ref().sync_data().map_err(|e| failure(&self.path, &e))
     }
 }

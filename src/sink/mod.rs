@@ -34,6 +34,8 @@ pub mod file;
 pub mod kafka;
 pub mod progress;
 
+pub use file::Keep;
+
 /// Ticks that may wait for a writer.
 const QUEUE_TICKS: usize = 16;
 
@@ -76,6 +78,14 @@ pub trait Sink: Send {
     /// # Errors
     /// As for [`Sink::apply`].
     fn flush(&mut self) -> Result<(), SinkError>;
+
+    /// Returns when what was flushed outlives the machine: a checkpoint will rely on it.
+    ///
+    /// # Errors
+    /// As for [`Sink::apply`].
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 /// Why an output can't be written.
@@ -98,16 +108,16 @@ impl std::fmt::Display for SinkError {
 
 impl std::error::Error for SinkError {}
 
-/// Opens one output.
+/// Opens one output; `keep` is what stays of a file.
 ///
 /// # Errors
 /// It can't be written: settings, rights, a topic that can't be created, a folder that can't be.
-pub fn open(plan: &Plan, output: usize) -> Result<Box<dyn Sink>, SinkError> {
+pub fn open(plan: &Plan, output: usize, keep: Keep) -> Result<Box<dyn Sink>, SinkError> {
     let output = &plan.outputs[output];
     let connection = &plan.connections[output.connection];
     Ok(match &connection.kind {
         ConnectionKind::Kafka { brokers, properties, .. } => Box::new(kafka::KafkaSink::open(&connection.name, brokers, properties, &output.to)?),
-        ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to))?),
+        ConnectionKind::File { dir } => Box::new(file::FileSink::open(&dir.join(&output.to), keep)?),
         ConnectionKind::Demo { .. } => {
             return Err(SinkError {
                 code: "OUTPUT_UNSUPPORTED",
@@ -179,14 +189,14 @@ pub struct Writers(Vec<Writer>);
 
 impl Writers {
     /// Opens every output and starts its writer; those of the connections in `exact` are written exactly once. `of` is what
-    /// all that is written follows from.
+    /// all that is written follows from, `keep` what stays of an output's file.
     ///
     /// # Errors
     /// The first output that can't be opened.
-    pub fn start(plan: &Arc<Plan>, exact: Vec<(exact::Exact, exact::From)>, of: &str) -> Result<Writers, SinkError> {
+    pub fn start(plan: &Arc<Plan>, exact: Vec<(exact::Exact, exact::From)>, of: &str, keep: impl Fn(usize) -> Keep) -> Result<Writers, SinkError> {
         encode::avro::register(plan)?;
         let others = (0..plan.outputs.len()).filter(|output| exact.iter().all(|(of, _)| of.connection != plan.outputs[*output].connection));
-        let sinks = others.map(|output| Ok((output, open(plan, output)?))).collect::<Result<Vec<_>, SinkError>>()?;
+        let sinks = others.map(|output| Ok((output, open(plan, output, keep(output))?))).collect::<Result<Vec<_>, SinkError>>()?;
         let mut writers: Vec<Writer> =
             sinks.into_iter().map(|(output, sink)| Writer::start(&plan.outputs[output].to, encode::Encoder::new(plan.clone(), output), sink)).collect();
         writers.extend(exact.into_iter().map(|(exact, from)| Writer::exact(plan, exact, from, of)));
@@ -299,9 +309,10 @@ impl Written {
 
 fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink: &mut dyn Sink, status: &WriterStatus) -> Result<(), SinkError> {
     while let Ok(first) = ticks.recv() {
-        let (mut last, mut records) = (first.tick, 0);
+        let (mut last, mut records, mut cut) = (first.tick, 0, false);
         for tick in std::iter::once(first).chain(ticks.try_iter().take(QUEUE_TICKS)) {
             last = tick.tick;
+            cut |= tick.save.is_some();
             let batch = encoder.encode(&tick);
             records += batch.records.len() as u64;
             if !batch.records.is_empty() {
@@ -310,6 +321,9 @@ fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink:
         }
         if records > 0 {
             sink.flush()?;
+        }
+        if cut {
+            sink.settle()?;
         }
         status.records.fetch_add(records, Ordering::Relaxed);
         status.tick.store(last, Ordering::Release);

@@ -107,7 +107,7 @@ fn a_file_gets_whole_lines_after_whole_lines() {
     std::fs::write(&path, "{\"a\":1}\n{\"torn").unwrap();
     let mut plan = (*plan(Format::UpsertJson)).clone();
     plan.connections[0].kind = ConnectionKind::File { dir: dir.path().join("sub") };
-    let writers = Writers::start(&Arc::new(plan), Vec::new(), "").unwrap();
+    let writers = Writers::start(&Arc::new(plan), Vec::new(), "", |_| Keep::All).unwrap();
     for output in [tick(1, true, vec![change(1, None, Some("a"))]), tick(2, true, vec![change(1, Some("a"), None)])] {
         writers.send(&output).unwrap();
     }
@@ -166,4 +166,33 @@ fn a_record_that_no_broker_takes_is_named() {
     let error = sink.flush().unwrap_err();
     assert_eq!((error.code, error.retry), ("NOT_DELIVERED", true));
     assert!(error.message.contains("topic `out` of connection `bus`"), "{error}");
+}
+
+#[test]
+fn a_file_is_cut_back_to_the_tick_of_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let text = |n: u64| SinkRecord {
+        key: format!("{{\"id\":{n}}}").into_bytes(),
+        value: Some(format!("{{\"a\":\",\\\"tick\\\":9{n}\"}}").into_bytes()),
+        id: [7; 16],
+        mapping: "".into(),
+    };
+    let write = |keep, ticks: &[Tick]| {
+        let mut sink = file::FileSink::open(&path, keep).unwrap();
+        for tick in ticks {
+            sink.apply(&SinkBatch { tick: *tick, records: vec![text(*tick), text(*tick)] }).unwrap();
+        }
+        sink.flush().unwrap();
+        sink.settle().unwrap();
+        let lines = std::fs::read_to_string(&path).unwrap();
+        lines.lines().map(|line| line.rsplit_once(",\"tick\":").unwrap().1.split(',').next().unwrap().parse().unwrap()).collect::<Vec<Tick>>()
+    };
+    assert_eq!(write(Keep::All, &[3, 5, 120]), [3, 3, 5, 5, 120, 120]);
+    let began = std::fs::metadata(&path).unwrap().len();
+    assert_eq!(write(Keep::UpTo(5), &[6]), [3, 3, 5, 5, 6, 6]);
+    assert_eq!(write(Keep::UpTo(5), &[]), [3, 3, 5, 5]);
+    assert_eq!(write(Keep::UpTo(1), &[]), [0; 0]);
+    assert_eq!(write(Keep::Bytes(0), &[9]), [9, 9]);
+    assert_eq!(write(Keep::Bytes(began), &[10]), [9, 9, 10, 10]);
 }
