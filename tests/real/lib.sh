@@ -35,6 +35,21 @@ need_jars() {
   cp "$pom" "$to/.complete"
 }
 
+# Python's packages, in a folder of their own: $JARS/python/bin/python has them.
+need_python() {
+  local wanted="fastavro==1.13.1 confluent-kafka==2.16.1"
+  [ "$(cat "$JARS/python/.complete" 2>/dev/null)" = "$wanted" ] && return
+  rm -rf "$JARS/python"
+  if ! python3 -m venv "$JARS/python" >"$STATE/venv.log" 2>&1; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "install python3-venv: $(tail -1 "$STATE/venv.log")"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null
+    python3 -m venv "$JARS/python" || die "python3 -m venv"
+  fi
+  # shellcheck disable=SC2086
+  "$JARS/python/bin/pip" install -q --disable-pip-version-check $wanted || die "pip could not bring $wanted"
+  echo "$wanted" >"$JARS/python/.complete"
+}
+
 # A port that nobody listens on at this moment.
 port() {
   local p
