@@ -26,7 +26,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
-    Message as _, Offset, Timestamp, TopicPartitionList,
+    ClientConfig, Message as _, Offset, Timestamp, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
@@ -101,13 +101,21 @@ pub struct Pace {
     pub refresh_every: Duration,
     /// How long a log that is read once is tried when no broker answers.
     pub give_up_after: Duration,
+    /// After so long without an answer the client is made anew.
+    pub renew_after: Duration,
     /// Whether to ask for the topic's id. Only the mock cluster, which never answers that, is better not asked.
     pub identify: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { ask_every: Duration::from_millis(500), refresh_every: Duration::from_secs(5), give_up_after: Duration::from_secs(30), identify: true }
+        Pace {
+            ask_every: Duration::from_millis(500),
+            refresh_every: Duration::from_secs(5),
+            give_up_after: Duration::from_secs(30),
+            renew_after: Duration::from_secs(10),
+            identify: true,
+        }
     }
 }
 
@@ -143,9 +151,13 @@ pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: Source
     ] {
         config.set(name, value);
     }
-    let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| client::misconfigured(&spec.connection, &e))?;
+    let consumer = client(&config, &spec)?;
     let name = spec.topic.clone();
-    Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| read(feed, spec, Arc::new(consumer), until, source_time, pace)))
+    Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| read(feed, spec, (config, consumer), until, source_time, pace)))
+}
+
+fn client(config: &ClientConfig, spec: &TopicSpec) -> Result<Arc<BaseConsumer<Context>>, LogError> {
+    config.create_with_context(Context::default()).map(Arc::new).map_err(|e| client::misconfigured(&spec.connection, &e))
 }
 
 /// What the reader knows of one partition.
@@ -168,7 +180,10 @@ struct Partition {
 struct Reader<'a> {
     feed: &'a Feed,
     spec: TopicSpec,
+    config: ClientConfig,
     consumer: Arc<BaseConsumer<Context>>,
+    /// Since when there has been no answer from any broker, or the client is new.
+    silent: Option<Instant>,
     until: Until,
     source_time: SourceTime,
     partitions: Vec<Partition>,
@@ -201,6 +216,8 @@ struct Heartbeats {
 
 enum End {
     Stopped,
+    /// The client gives no answer any more.
+    Silent,
     Failed(LogError),
 }
 
@@ -216,13 +233,17 @@ impl From<super::Stopped> for End {
     }
 }
 
-fn read(feed: &Feed, spec: TopicSpec, consumer: Arc<BaseConsumer<Context>>, until: Until, source_time: SourceTime, pace: Pace) -> Result<(), LogError> {
+type Client = (ClientConfig, Arc<BaseConsumer<Context>>);
+
+fn read(feed: &Feed, spec: TopicSpec, (config, consumer): Client, until: Until, source_time: SourceTime, pace: Pace) -> Result<(), LogError> {
     let heartbeats = Heartbeats { topic: spec.heartbeat_topic(), passed: i64::MIN, ..Heartbeats::default() };
     let lookup = spec.registry.as_ref().map(|registry| Lookup::new(&spec.connection, registry));
     let mut reader = Reader {
         feed,
         spec,
+        config,
         consumer,
+        silent: None,
         until,
         source_time,
         partitions: Vec::new(),
@@ -234,9 +255,13 @@ fn read(feed: &Feed, spec: TopicSpec, consumer: Arc<BaseConsumer<Context>>, unti
         lookup,
         give_up_after: pace.give_up_after,
     };
-    match reader.start(pace).and_then(|(poke, seen)| reader.follow(&poke, &seen)) {
-        Ok(()) | Err(End::Stopped) => Ok(()),
-        Err(End::Failed(error)) => Err(error),
+    let mut watched = reader.start(pace);
+    loop {
+        match watched.and_then(|(poke, seen)| reader.follow(&poke, &seen, pace)) {
+            Ok(()) | Err(End::Stopped) => return Ok(()),
+            Err(End::Silent) => watched = reader.renew(pace),
+            Err(End::Failed(error)) => return Err(error),
+        }
     }
 }
 
@@ -261,18 +286,40 @@ impl Reader<'_> {
                         return Err(End::Failed(error));
                     }
                     self.trouble(error.message);
+                    if self.silent.get_or_insert_with(Instant::now).elapsed() >= pace.renew_after {
+                        (self.consumer, self.silent) = (client(&self.config, &self.spec)?, None);
+                    }
                 }
                 Err(end) => return Err(end),
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+        self.silent = None;
         self.feed.update(|view| view.trouble = None);
+        Ok(self.watch(pace))
+    }
+
+    /// Goes on where it is with a client of its own making: librdkafka does not always find back to brokers that were away
+    /// from their cluster for a while, and then never does.
+    fn renew(&mut self, pace: Pace) -> Result<(Sender<()>, Receiver<Seen>), End> {
+        tracing::info!(topic = self.spec.topic, "no answer for {} s: the client is made anew", pace.renew_after.as_secs());
+        self.send_all()?;
+        (self.consumer, self.at_end, self.silent) = (client(&self.config, &self.spec)?, false, Some(Instant::now()));
+        // From its last message on, when it is found again.
+        self.heartbeats.followed = false;
+        let places: Vec<(i32, i64)> = (0..).zip(&self.partitions).map(|(partition, place)| (partition, place.next)).collect();
+        self.assign(&self.spec.topic.clone(), &places)?;
+        Ok(self.watch(pace))
+    }
+
+    fn watch(&self, pace: Pace) -> (Sender<()>, Receiver<Seen>) {
+        let identity = self.spec.identity.clone().or_else(|| self.feed.status.view().identity.clone());
         let watch = Watch {
             consumer: self.consumer.clone(),
             status: self.feed.status.clone(),
             topic: self.spec.topic.clone(),
-            topic_id: match &self.spec.identity {
-                Some(id) => Identity::Is(id.clone()),
+            topic_id: match identity {
+                Some(id) => Identity::Is(id),
                 None if pace.identify => Identity::Unasked { tries: 0 },
                 None => Identity::None,
             },
@@ -280,7 +327,7 @@ impl Reader<'_> {
             partitions: self.partitions.len(),
             pace,
         };
-        Ok(watch::start(watch, &self.spec.topic))
+        watch::start(watch, &self.spec.topic)
     }
 
     /// One attempt to find the topic and to assign its partitions; whether it is there.
@@ -356,7 +403,7 @@ impl Reader<'_> {
     }
 
     /// Polls, sends, and acts on what the watcher tells, until the end.
-    fn follow(&mut self, poke: &Sender<()>, seen: &Receiver<Seen>) -> Result<(), End> {
+    fn follow(&mut self, poke: &Sender<()>, seen: &Receiver<Seen>, pace: Pace) -> Result<(), End> {
         let mut table_done: Option<Instant> = None;
         loop {
             if self.feed.stopped() {
@@ -365,6 +412,9 @@ impl Reader<'_> {
             self.poll(poke)?;
             while let Ok(seen) = seen.try_recv() {
                 self.see(seen)?;
+            }
+            if self.silent.is_some_and(|since| since.elapsed() >= pace.renew_after) {
+                return Err(End::Silent);
             }
             self.let_heartbeats_through()?;
             if self.until == Until::End && self.backlog_done() {
@@ -555,6 +605,7 @@ impl Reader<'_> {
                     }
                     self.heartbeats.waiting.push_back((ends.clone(), ms));
                 }
+                self.silent = None;
                 self.feed.update(|view| view.trouble = None);
                 self.publish(Some((asked_ms, &ends)));
             }
@@ -579,7 +630,10 @@ impl Reader<'_> {
             }
             Seen::Heartbeats(ends) => self.follow_heartbeats(&ends)?,
             Seen::Silence(error) => match self.unanswered(&error) {
-                error if error.retry => self.trouble(error.message),
+                error if error.retry => {
+                    self.silent.get_or_insert_with(Instant::now);
+                    self.trouble(error.message);
+                }
                 error => return Err(error.into()),
             },
         }

@@ -176,10 +176,15 @@ fn parcels<'scope, D: Clone + 'static>(
         let mut runs = Runs { key: Vec::new(), scratch: Vec::new(), runs: vec![Vec::new(); workers] };
         move |input_handle, output| {
             input_handle.for_each(|cap, data| {
-                data.drain(..).for_each(|(item, _, weight)| each(&item, weight, &mut runs));
-                let mut session = output.session(&cap);
-                for (to, run) in runs.runs.iter_mut().enumerate().filter(|(_, run)| !run.is_empty()) {
-                    session.give(Parcel { to: to as u64, input, seq: None, run: std::mem::take(run) });
+                // A join that is behind sends what belongs to several ticks at once, as of the first of them.
+                data.sort_by_key(|(_, tick, _)| *tick);
+                for same in data.chunk_by(|a, b| a.1 == b.1) {
+                    same.iter().for_each(|(item, _, weight)| each(item, *weight, &mut runs));
+                    let cap = cap.delayed(&same[0].1, 0);
+                    let mut session = output.session(&cap);
+                    for (to, run) in runs.runs.iter_mut().enumerate().filter(|(_, run)| !run.is_empty()) {
+                        session.give(Parcel { to: to as u64, input, seq: None, run: std::mem::take(run) });
+                    }
                 }
             });
         }
@@ -301,5 +306,36 @@ pub fn fill<'a>(batch: &mut Batch, columns: &[Column], rows: impl Iterator<Item 
             });
         }
         batch.records.push(Record { op: format::Op::Upsert, source_time: i64::MIN, offset: -1 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use timely::dataflow::operators::{Capture, capture::Event, vec::ToStream};
+
+    use super::*;
+    use crate::{
+        engine::table::change,
+        row::{Value, pack_row},
+    };
+
+    /// What is ahead of its tick must not be seen in it: a row that a join takes back and another part of it gives would
+    /// show half of the change.
+    #[test]
+    fn a_change_is_of_its_own_tick_whatever_it_travels_with() {
+        let captured = timely::example(|scope| {
+            // All of them travel as of tick 0.
+            let rows: Vec<(Vec<u8>, u64, isize)> =
+                [(1, 7, 1), (2, 3, 1), (3, 7, -1)].map(|(n, tick, weight)| (pack_row(&[Value::Int(n)]), tick, weight)).into();
+            let columns = vec![Column { name: "id".into(), ty: Type::Int(64) }];
+            changes(rows.to_stream(scope).as_collection(), columns, vec![(0, Type::Int(64))], Vec::new(), 0, 1).capture()
+        });
+        let mut ticks: Vec<(u64, Vec<Op>)> = Vec::new();
+        for event in captured {
+            if let Event::Messages(tick, parcels) = event {
+                ticks.extend(parcels.iter().map(|parcel| (tick, change::read(&parcel.run).map(|c| c.op).collect())));
+            }
+        }
+        assert_eq!(ticks, [(3, vec![Op::Add]), (7, vec![Op::Add, Op::Subtract])]);
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     engine::{Give, Renumbered},
-    row::{push_varint64, read_varint64},
+    row::{has_unknown, push_varint64, read_varint64},
 };
 
 /// The slot changed since it was copied last.
@@ -185,7 +185,13 @@ pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, give: &[Give
             match (sides[give.from], &give.stand_in) {
                 (Kept::Elsewhere, _) => {}
                 (Kept::Row(_), Some(row)) => push_with(run, Op::Set, i64::MIN, key, row),
-                (Kept::Row(row), None) => push_with(run, Op::Set, i64::MIN, key, row),
+                (Kept::Row(row), None) => {
+                    // An older entry of the key has nothing to say of its unknown fields.
+                    if has_unknown(row) {
+                        push_with(run, Op::Clear, i64::MIN, key, &[]);
+                    }
+                    push_with(run, Op::Set, i64::MIN, key, row);
+                }
                 (Kept::Absent, _) | (Kept::Reject(_), Some(_)) => push_with(run, Op::Clear, i64::MIN, key, &[]),
                 (Kept::Reject(reject), None) => match numbers.map(|numbers| change::renumber_reject(reject, numbers)) {
                     None => push_with(run, Op::Reject, i64::MIN, key, reject),

@@ -51,7 +51,13 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
 }
 
 fn pace() -> Pace {
-    Pace { ask_every: Duration::from_millis(50), refresh_every: Duration::from_millis(200), give_up_after: Duration::from_millis(1500), identify: false }
+    Pace {
+        ask_every: Duration::from_millis(50),
+        refresh_every: Duration::from_millis(200),
+        give_up_after: Duration::from_millis(1500),
+        renew_after: Duration::from_secs(10),
+        identify: false,
+    }
 }
 
 fn start(spec: TopicSpec, until: Until) -> LogHandle {
@@ -222,6 +228,36 @@ fn a_broker_that_is_away_is_a_trouble_and_comes_back() {
     numbered(&cluster, "t", 1, 1);
     assert_eq!(log.chunks.recv_timeout(WAIT).unwrap().next, 2);
     until(&log, |view| view.trouble.is_none());
+}
+
+#[test]
+fn a_client_that_gets_no_answer_is_made_anew_and_goes_on_where_it_was() {
+    let cluster = cluster(&[("crm.t", 2), ("__debezium-heartbeat.crm", 1)]);
+    numbered(&cluster, "crm.t", 2, 3);
+    let pace = Pace { renew_after: Duration::from_millis(300), ..pace() };
+    let log = open(7, spec(&cluster, "crm.t"), Until::Forever, Box::new(|_| None), pace).unwrap();
+    let mut all = Vec::new();
+    let mut read = |log: &LogHandle, wanted: usize| {
+        while all.len() < wanted {
+            all.extend(messages(&log.chunks.recv_timeout(WAIT).unwrap()));
+        }
+        all.sort();
+        all.clone()
+    };
+    read(&log, 6);
+    for _ in 0..2 {
+        cluster.broker_down(1).unwrap();
+        until(&log, |view| view.trouble.is_some());
+        // Several clients come and go meanwhile.
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.broker_up(1).unwrap();
+        until(&log, |view| view.trouble.is_none());
+    }
+    numbered(&cluster, "crm.t", 2, 3);
+    let offsets: Vec<(i32, i64)> = read(&log, 12).iter().map(|(partition, offset, ..)| (*partition, *offset)).collect();
+    assert_eq!(offsets, (0..2).flat_map(|p| (0..6).map(move |at| (p, at))).collect::<Vec<_>>());
+    until(&log, |view| view.caught_up);
+    assert!(log.chunks.recv_timeout(Duration::from_millis(300)).is_err(), "nothing comes twice");
 }
 
 #[test]

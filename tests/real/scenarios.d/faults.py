@@ -2,7 +2,7 @@
 import json, os, time
 
 # Of the broker's properties and the deployment's, see run.py.
-TRANSACTION_SECONDS = 3
+TRANSACTION_SECONDS, SESSION_SECONDS = 3, 9
 
 
 class Scenario:
@@ -124,6 +124,16 @@ class BrokerAsleep(Scenario):
     def fault(self, run, time_):
         if time_ == 1:
             run.together(lambda: run.broker.sleep(TRANSACTION_SECONDS + 3))
+
+
+class BrokerOut(Scenario):
+    """The broker sleeps for so long that its cluster takes it out: for a moment there is no broker at all."""
+
+    name = "broker-out"
+
+    def fault(self, run, time_):
+        if time_ == 1:
+            run.together(lambda: run.broker.sleep(SESSION_SECONDS + 4))
 
 
 class Cut(Scenario):
@@ -248,5 +258,5 @@ ALL = [
     *[KillAt(point, [1000, 200, 50]) for point in ("before-produce", "before-commit", "produced", "after-commit")],
     *[KillAt(point, [1000, 300]) for point in ("checkpoint-write", "checkpoint-rename")],
     KillAt("log-file", [100, 10]), KillAt("sink-file", [1000, 100]),
-    Workers(), Asleep(), BrokerRestart(), BrokerAsleep(), Cut(), Silent(), Again(), DiskFull(), Damaged(), Fresh(), Mixed(),
+    Workers(), Asleep(), BrokerRestart(), BrokerAsleep(), BrokerOut(), Cut(), Silent(), Again(), DiskFull(), Damaged(), Fresh(), Mixed(),
 ]
