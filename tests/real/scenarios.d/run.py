@@ -191,7 +191,7 @@ class Run:
             os.makedirs(f"{self.folder}/{folder}")
         brokers = os.environ["CUT_BOOTSTRAP"] if self.scenario.cut_off else os.environ["KAFKA_BOOTSTRAP"]
         # With few checkpoints, progress records that nobody needs go; with all of them, all can be compared.
-        keep = int(os.environ.get("KEEP_ALL", 0)) or self.scenario.keep or self.rng.choice([2, 1000])
+        keep = int(os.environ.get("CHECKPOINTS", 0)) or self.scenario.keep or self.rng.choice([2, 1000])
         text = CONFIG.format(seed=self.seed, scenario=self.scenario.name, name=self.name, folder=self.folder, brokers=brokers, keep=keep,
                              timeout=all_faults.TRANSACTION_SECONDS * 1000)
         open(f"{self.folder}/config.yaml", "w").write(text)
