@@ -23,9 +23,12 @@ use crate::{
 
 pub mod gate;
 mod gated;
+mod held;
 mod replay;
+pub mod resent;
 
 use gated::Gated;
+use resent::Resent;
 
 /// Bytes of a tick while a backlog is read.
 const CATCH_UP_BYTES: u64 = 64 << 20;
@@ -91,6 +94,10 @@ struct Lane {
     aside: VecDeque<Chunk>,
     /// The gate that its chunks go through.
     gate: Option<usize>,
+    /// What is held because it was sent again.
+    resent: Option<Resent>,
+    /// The source's name.
+    name: String,
 }
 
 impl Lane {
@@ -109,6 +116,8 @@ impl Lane {
             starts: Vec::new(),
             aside: VecDeque::new(),
             gate: None,
+            resent: None,
+            name: String::new(),
         }
     }
 
@@ -205,6 +214,10 @@ pub struct Clock<'a> {
     gated: Vec<Gated>,
     /// Since the last seal: messages of incomplete transactions.
     marked: Vec<Marked>,
+    /// Differences had been shown before a restart, and are again.
+    shown: bool,
+    /// How long the end of a range that is sent again is waited for, in milliseconds.
+    replay_bound: i64,
     began: Instant,
 }
 
@@ -239,6 +252,8 @@ impl<'a> Clock<'a> {
             rebuild: Vec::new(),
             gated: Vec::new(),
             marked: Vec::new(),
+            shown: false,
+            replay_bound: 0,
             began: now,
         }
     }
@@ -263,6 +278,7 @@ impl<'a> Clock<'a> {
             for lane in self.lanes.iter_mut().filter(|lane| lane.gate.is_none()) {
                 lane.fill();
             }
+            self.let_go();
             self.feed_gates();
             if let Some(stopped) = self.broken() {
                 return stopped;
@@ -284,11 +300,12 @@ impl<'a> Clock<'a> {
                     }
                 }
             }
-            if !self.hydrated && self.lanes.iter().all(Lane::is_over) && (0..self.gated.len()).all(|at| self.has_passed_backlog(at)) {
+            let replaying = self.lanes.iter().any(Lane::is_replaying);
+            if !self.hydrated && !replaying && self.lanes.iter().all(Lane::is_over) && (0..self.gated.len()).all(|at| self.has_passed_backlog(at)) {
                 self.hydrated = true;
                 self.seal(false);
             }
-            if self.until == Until::End && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at)) {
+            if self.until == Until::End && !replaying && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at)) {
                 return Stopped::Done { last: self.last };
             }
             let most = match memory::pressure() {
@@ -305,7 +322,7 @@ impl<'a> Clock<'a> {
                 match turn {
                     Turn::Lane(lane) => {
                         let chunk = self.lanes[lane].head.take().expect("the lane has a head");
-                        self.hand_out_chunk(chunk, None);
+                        self.take(chunk);
                     }
                     Turn::Gate(at) => self.hand_out_batch(at),
                 }
@@ -373,6 +390,9 @@ impl<'a> Clock<'a> {
         if lane.position(chunk.partition).is_none() {
             lane.starts.push((chunk.partition, replay::first(&chunk)));
         }
+        if let Some(resent) = &mut lane.resent {
+            resent.hand_out(&chunk);
+        }
         lane.pass(chunk, self.workers, incomplete);
     }
 
@@ -392,19 +412,22 @@ impl<'a> Clock<'a> {
     fn seal(&mut self, cut: bool) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
-        let held: Vec<u64> = (0..self.lanes.len()).map(|source| self.held_of(source)).collect();
+        let held: Vec<_> = (0..self.lanes.len()).map(|source| (self.held_of(source), self.replaying(source))).collect();
         let sources = self
             .lanes
             .iter_mut()
             .zip(held)
-            .map(|(lane, held)| SealedSource {
+            .map(|(lane, (held, replaying))| SealedSource {
                 positions: lane.positions.clone(),
                 caught_up: held == 0 && lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
+                asked_ms: lane.view.asked_ms.filter(|_| !lane.ended),
                 trouble: lane.view.trouble.clone(),
                 behind_bytes: lane.view.behind_bytes + held,
                 identity: lane.view.identity.clone(),
                 heartbeat: lane.heartbeat.take(),
                 start: std::mem::take(&mut lane.starts),
+                upstream: lane.resent.as_ref().map(Resent::saved).unwrap_or_default(),
+                replaying,
             })
             .collect();
         let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();

@@ -109,6 +109,8 @@ pub struct Ledger {
     wall_ms: i64,
     hydrated: bool,
     sources: Vec<SourceState>,
+    /// By connection, how far it was known when.
+    times: Vec<source::Times>,
     comparisons: Vec<comparison::LiveComparison>,
     rejects: BTreeMap<Reject, i64>,
     /// The transactions that stand though parts of them are lacking.
@@ -145,6 +147,7 @@ impl Ledger {
             wall_ms: 0,
             hydrated: false,
             sources: vec![SourceState::default(); plan.sources.len()],
+            times: Vec::new(),
             comparisons,
             rejects: BTreeMap::new(),
             incomplete: Vec::new(),
@@ -204,7 +207,7 @@ impl Ledger {
         for (source, sealed) in self.sources.iter_mut().zip(&sealed.sources) {
             source.seal(sealed, wall_ms);
         }
-        source::advance(&plan, &mut self.sources);
+        source::advance(&plan, &mut self.sources, &sealed.sources, wall_ms, &mut self.times);
         for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut) {
             if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {
                 panic!("not everything that was read of partition {partition} of {} became something: {counts:?}", declared.name);

@@ -203,8 +203,9 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let clock =
-        Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).resume(last, &at_checkpoint, again, rebuild);
+    let upstream = restore.as_ref().map(|restore| restore.upstream(&plan)).unwrap_or_default();
+    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).holds(&plan, &upstream);
+    let clock = clock.resume(last, &at_checkpoint, again, rebuild);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         if !restore.changes.is_none() {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub tick: Duration,
     /// How long something may stand still though it has something to do.
     pub stuck_after: Duration,
+    /// How long the end of a range that a connector sends again is waited for; zero: nothing is held.
+    pub replay_bound: Duration,
     /// Bytes of memory that the process may hold.
     pub memory_max: Option<u64>,
     /// Where the HTTP API listens.

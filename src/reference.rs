@@ -73,8 +73,11 @@ pub const STUCK: &[(&str, &str)] = &[
 ];
 
 /// What is shown though it is not as it should be, named in the log.
-pub const WARNINGS: &[(&str, &str)] =
-    &[("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held")];
+pub const WARNINGS: &[(&str, &str)] = &[
+    ("POSITIONS_RESTARTED", "the positions of a source's database went back though its changes are new: it was restored, or is another one"),
+    ("REPLAY_RELEASED", "a range that a connector sends again is shown as it comes: its end did not come within `replay_bound`, or too much is held"),
+    ("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held"),
+];
 
 /// Codes of answers over HTTP that are problems (`application/problem+json`).
 pub const HTTP: &[(u16, &str, &str)] = &[

@@ -14,7 +14,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 
 use crate::{
     checkpoint::{CheckpointError, Manifest},
-    clock::gate::News,
+    clock::{gate::News, resent},
     ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
     memory,
     plan::{Plan, TableRef},
@@ -104,6 +104,16 @@ metrics! {
         "Bytes of messages that wait for, or behind, the rest of a transaction.";
     transactions_incomplete: IntGaugeVec ["log"] "tieout_transactions_incomplete"
         "Upstream transactions that are shown though some of their rows are lacking.";
+    replays: IntCounterVec ["source"] "tieout_replays_total"
+        "Ranges that the source's connector sent again.";
+    replayed: IntCounterVec ["source"] "tieout_replayed_records_total"
+        "Records of those ranges that had come before.";
+    replays_released: IntCounterVec ["source"] "tieout_replays_released_total"
+        "Ranges that went on before their end had come: older states were shown.";
+    replay_records: IntGaugeVec ["source"] "tieout_replay_held_records"
+        "Messages that are held until the range that is sent again is over.";
+    replay_bytes: IntGaugeVec ["source"] "tieout_replay_held_bytes"
+        "Bytes of those messages.";
     queue_rows: IntGaugeVec [] "tieout_queue_rows"
         "Messages that are read and not yet handed to a worker; a full queue makes readers wait.";
     difference_changes: IntCounterVec [] "tieout_difference_changes_total"
@@ -230,6 +240,8 @@ impl Metrics {
             self.rejects.with_label_values(&name).set(rejects[id]);
             self.source_behind.with_label_values(&name).set(source.behind_bytes as i64);
             self.source_trouble.with_label_values(&name).set(i64::from(source.trouble.is_some()));
+            self.replay_records.with_label_values(&name).set(source.replaying.map_or(0, |of| of.records as i64));
+            self.replay_bytes.with_label_values(&name).set(source.replaying.map_or(0, |of| of.bytes as i64));
             if source.caught_up_ms != 0 {
                 self.frontier_lag.with_label_values(&name).set((now_ms - source.caught_up_ms) as f64 / 1000.0);
             }
@@ -394,6 +406,42 @@ impl TransactionTurned<'_> {
                 tracing::warn!(code = "TRANSACTION_INCOMPLETE", transaction = %name, why = why.text(), seen, "a transaction is shown without all of its rows");
             }
             News::Settled { name } => tracing::info!(transaction = %name, "nothing more of an incomplete transaction is awaited"),
+        }
+    }
+}
+
+/// A connector sends a range again, or has done so.
+pub struct ReplayTurned<'a> {
+    pub source: &'a str,
+    pub news: &'a resent::News,
+}
+
+impl ReplayTurned<'_> {
+    pub fn emit(self) {
+        let source = self.source;
+        match self.news {
+            resent::News::Began => tracing::info!(source, "a range is sent again: what comes is held until it is over"),
+            resent::News::Ended { copies, ms } => {
+                metrics().replays.with_label_values(&[source]).inc();
+                metrics().replayed.with_label_values(&[source]).inc_by(*copies);
+                tracing::info!(source, copies, seconds = *ms as f64 / 1000.0, "a range that was sent again is over");
+            }
+            resent::News::Released { why, held, ms } => {
+                metrics().replays.with_label_values(&[source]).inc();
+                metrics().replays_released.with_label_values(&[source]).inc();
+                let (why, seconds) = (why.text(), *ms as f64 / 1000.0);
+                tracing::warn!(
+                    code = "REPLAY_RELEASED",
+                    source,
+                    why,
+                    held,
+                    seconds,
+                    "a range that is sent again goes on as it is: older states are shown until it is over"
+                );
+            }
+            resent::News::Restarted => {
+                tracing::warn!(code = "POSITIONS_RESTARTED", source, "positions of the database's log went back: it was restored, or is another one");
+            }
         }
     }
 }

@@ -88,6 +88,8 @@ struct SeenSource {
     asked_ms: Option<i64>,
     /// Has ended, or waits for the engine.
     excused: bool,
+    /// What it has read is held on purpose, for a bounded time.
+    held: bool,
     trouble: Option<String>,
     /// By partition: the next position of closed ticks, of the reader, and the log's end.
     partitions: Vec<(i32, i64, i64, Option<i64>)>,
@@ -161,7 +163,7 @@ impl Watch {
             for (partition, done, _, end) in &source.partitions {
                 let place = self.partitions.entry((source.name.clone(), *partition)).or_insert_with(|| Still::new(*done, now));
                 let idle = end.is_none_or(|end| *done >= end);
-                let still = place.look(*done, idle || source.excused || !turn, now);
+                let still = place.look(*done, idle || source.excused || source.held || !turn, now);
                 turn &= idle || !source.one_by_one;
                 // As of ticks that are not closed nothing moves.
                 if still > self.bound && !engine {
@@ -223,15 +225,20 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
     let (closed, rebuilding, positions) = {
         let ledger = ledger.read();
         let rebuilding = !ledger.rebuilding().is_empty();
-        (if rebuilding { 0 } else { ledger.as_of() }, rebuilding, ledger.sources().iter().map(|source| source.positions.clone()).collect::<Vec<_>>())
+        (
+            if rebuilding { 0 } else { ledger.as_of() },
+            rebuilding,
+            ledger.sources().iter().map(|source| (source.positions.clone(), source.replaying.is_some())).collect::<Vec<_>>(),
+        )
     };
-    let sources = plan.sources.iter().zip(logs).zip(&positions).map(|((declared, log), closed)| {
+    let sources = plan.sources.iter().zip(logs).zip(&positions).map(|((declared, log), (closed, held))| {
         let view = log.view();
         let done = |partition: i32| closed.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next);
         SeenSource {
             name: declared.name.clone(),
             asked_ms: view.asked_ms,
             excused: rebuilding || log.ended() || log.waits_for_the_engine(),
+            held: *held,
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),
@@ -314,6 +321,18 @@ mod tests {
             seen
         };
         assert_eq!(stuck_after(60, sink), [(31, "SINK_STUCK", "bus".into())]);
+    }
+
+    #[test]
+    fn what_is_held_on_purpose_is_not_stuck() {
+        let held = |second: u64| {
+            let mut seen = moving(second);
+            seen.sources[0].partitions[0] = (0, 2000, 2000 + second as i64, Some(9000));
+            seen.sources[0].held = second < 50;
+            seen
+        };
+        assert_eq!(stuck_after(59, held), []);
+        assert_eq!(stuck_after(70, held), [(60, "PARTITION_STUCK", "orders/0".into())]);
     }
 
     #[test]

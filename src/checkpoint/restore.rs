@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::{Changes, CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Again, Sealed, worker::Workers},
+    engine::{Again, Sealed, Upstream, worker::Workers},
     ledger::{Ledger, LedgerSave},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
@@ -68,6 +68,12 @@ impl Restore {
     /// What is read again, and for what.
     pub fn again(&self) -> Vec<Again> {
         self.changes.again(&self.manifest)
+    }
+
+    /// The newest positions in the databases' own logs, by source.
+    pub fn upstream(&self, plan: &Plan) -> Vec<Vec<Upstream>> {
+        let of = |source| self.changes.old_source(source).map(|old| self.manifest.ledger.sources[old].upstream.clone());
+        (0..plan.sources.len()).map(|source| of(source).unwrap_or_default()).collect()
     }
 
     /// The ledger that goes on from it, once [`Restore::give_back`] has given its tick.

@@ -36,7 +36,7 @@ use crate::{
 
 mod ends;
 mod places;
-mod queue;
+pub(super) mod queue;
 mod standing;
 
 use ends::Ends;
@@ -270,6 +270,12 @@ impl Gate {
 
     /// Takes a chunk. `now` in milliseconds on any clock that does not go back; `behind`: its log is not read to its end.
     pub fn feed(&mut self, chunk: Chunk, now: i64, behind: bool) {
+        self.feed_again(chunk, now, behind, &[]);
+    }
+
+    /// Takes a chunk of which some messages are known to be sent again: these stand for themselves. `copies` has stretches
+    /// of positions, in order.
+    pub fn feed_again(&mut self, chunk: Chunk, now: i64, behind: bool, copies: &[(i64, i64)]) {
         self.arrivals += 1;
         if chunk.source == self.log {
             if behind {
@@ -288,8 +294,11 @@ impl Gate {
         }
         let at = self.queue(member, chunk.partition);
         let mut parts = std::mem::take(&mut self.parts);
+        let lines = matches!(chunk.payload, Payload::Lines { .. });
         queue::each(&chunk.payload, |value, bytes, next| {
-            let id = match value.and_then(|value| Some((parts.of(value)?, value))) {
+            let position = next - if lines { bytes as i64 } else { 1 };
+            let is_copy = copies.get(copies.partition_point(|(_, to)| *to < position)).is_some_and(|(from, _)| *from <= position);
+            let id = match value.filter(|_| !is_copy).and_then(|value| Some((parts.of(value)?, value))) {
                 Some((part, _)) => self.part(member, at, part, now),
                 // A tombstone goes with what stands before it.
                 None if value.is_none() => self.queues[at].before.clone().filter(|id| self.open.contains_key(id)).map(|id| (id, 0)),

@@ -57,13 +57,13 @@ impl Clock<'_> {
     }
 
     /// Milliseconds since the clock was made.
-    fn elapsed_ms(&self) -> i64 {
+    pub(super) fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Feeds the gates what their lanes have, and asks what may go on.
     pub(super) fn feed_gates(&mut self) {
-        let now = self.elapsed_ms();
+        let (now, shows) = (self.elapsed_ms(), self.shows());
         for at in 0..self.gated.len() {
             let Gated { gate, sources, .. } = &mut self.gated[at];
             for source in sources.iter() {
@@ -82,7 +82,8 @@ impl Clock<'_> {
                         lane.starts.push((chunk.partition, first));
                         lane.set_position(chunk.partition, first);
                     }
-                    gate.feed(chunk, now, !lane.view.caught_up);
+                    let behind = !lane.view.caught_up;
+                    lane.offer(chunk, now, shows, |one| gate.feed_again(one.chunk, now, behind, &one.copies));
                 }
             }
             let ended = self.until == Until::End && sources.iter().all(|source| self.lanes[*source].at_end());
@@ -157,8 +158,10 @@ impl Clock<'_> {
 
     /// Bytes of a source that are held, or wait to be handed out; 0: nothing is.
     pub(super) fn held_of(&self, source: SourceId) -> u64 {
-        let Some(at) = self.lanes[source].gate else { return 0 };
+        let lane = &self.lanes[source];
+        let resent = lane.held().1.max(u64::from(lane.is_replaying()));
+        let Some(at) = lane.gate else { return resent };
         let waits = self.gated[at].ready.is_some();
-        self.gated[at].gate.held_of(source).max(u64::from(waits))
+        resent + self.gated[at].gate.held_of(source).max(u64::from(waits))
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped};
+use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped, resent::Resent};
 use crate::{
     engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, worker::Workers},
     log::LogError,
@@ -40,6 +40,7 @@ impl Clock<'_> {
             self.rebuild(&rebuild, &mut asks)?;
         }
         let (began, ticks) = (Instant::now(), listed.len());
+        self.shown = listed.iter().any(|sealed| sealed.hydrated);
         for sealed in listed {
             self.feed_up_to(&sealed, &[], &mut asks)?;
             self.seal_again(sealed);
@@ -137,6 +138,7 @@ impl Clock<'_> {
                 lane.seq += 1;
             }
             of.identity.clone_from(&lane.view.identity);
+            of.upstream = lane.resent.as_ref().map(Resent::saved).unwrap_or_default();
         }
         let tick = sealed.tick;
         let _ = self.sealed.send(Sealed { replay: true, ..sealed });
@@ -172,6 +174,9 @@ impl Lane {
                 None => (i64::MAX, None),
             };
             let (head, tail) = cut(chunk, upto);
+            if let Some(resent) = &mut self.resent {
+                resent.pass(&head);
+            }
             self.pass(head, workers, name);
             rest = tail;
         }

@@ -147,6 +147,13 @@ pub static CONFIG: Object = Object {
         )
         .default("30s"),
         key(
+            "replay_bound",
+            Span { min_ms: 0, max_ms: DAY_MS },
+            "How long the end of a range that a connector sends again is waited for. Until then the source is held where it was, so that \
+             no older state is shown; after that the range goes on as it comes, with `REPLAY_RELEASED`. `0s`: nothing is held.",
+        )
+        .default("60s"),
+        key(
             "memory_max",
             Size { min: 128 << 20 },
             "Memory that the process may hold. Close to it readers slow down, and state goes to a file in `data_dir`, which is slower; what \

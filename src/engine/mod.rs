@@ -24,7 +24,10 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ComparisonId, SourceId, TableRef, TargetId};
+use crate::{
+    format::upstream::Position,
+    plan::{ComparisonId, SourceId, TableRef, TargetId},
+};
 
 pub mod buffers;
 pub mod mapping;
@@ -439,6 +442,29 @@ impl Incomplete {
     }
 }
 
+/// The newest position of a partition in its database's own log, of what was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub partition: i32,
+    /// The connector's name for the database.
+    pub origin: String,
+    pub position: Position,
+    /// Changes at that position.
+    pub count: u32,
+    /// The greatest time of a change, in milliseconds; `i64::MIN`: none had one.
+    pub time: i64,
+}
+
+/// A connector sends a range again, and its end is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaying {
+    /// The wall clock when it began, in milliseconds since the epoch.
+    pub since_ms: i64,
+    /// Messages and bytes that are held.
+    pub records: u64,
+    pub bytes: u64,
+}
+
 /// How far a source is read at a tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SealedSource {
@@ -446,6 +472,8 @@ pub struct SealedSource {
     pub positions: Vec<(i32, i64)>,
     /// Everything that the log held when it was last asked is read.
     pub caught_up: bool,
+    /// When that was, in milliseconds since the epoch; `None`: now.
+    pub asked_ms: Option<i64>,
     /// Why the source is not read now, if it is not.
     pub trouble: Option<String>,
     /// Bytes left until the end that was known, for the progress display.
@@ -456,4 +484,8 @@ pub struct SealedSource {
     pub heartbeat: Option<i64>,
     /// Where reading began, of the partitions of which this tick has the first messages.
     pub start: Vec<(i32, i64)>,
+    /// The newest positions in the database's own log; empty: none are known.
+    pub upstream: Vec<Upstream>,
+    /// A connector sends a range again.
+    pub replaying: Option<Replaying>,
 }

@@ -138,7 +138,7 @@ impl Event {
 }
 
 /// The integer at a place.
-fn number(schema: &Schema, place: Place, bytes: &[u8]) -> Option<i64> {
+pub(super) fn number(schema: &Schema, place: Place, bytes: &[u8]) -> Option<i64> {
     if place.is_missing() || !matches!(schema.kind(place.id), Kind::Int | Kind::Long) {
         return None;
     }

@@ -22,6 +22,7 @@ pub mod testing;
 mod text;
 pub mod upsert_avro;
 pub mod upsert_json;
+pub mod upstream;
 
 /// One message of a log.
 #[derive(Clone, Copy, Debug, Default)]

@@ -352,6 +352,8 @@ pub struct SourceInfo {
     /// Everything that the log held when it was last asked is read.
     pub caught_up: bool,
     pub behind_bytes: u64,
+    /// Its connector sends a range again, which is held until it is over.
+    pub replaying: Option<ReplayingInfo>,
     /// Why it is not read now.
     pub trouble: Option<String>,
     /// The next position to read, by partition.
@@ -381,10 +383,21 @@ impl SourceInfo {
             lag_seconds: source.known_to.map(|time| (now_ms - time) as f64 / 1000.0),
             caught_up: source.caught_up,
             behind_bytes: source.behind_bytes,
+            replaying: source.replaying.map(|of| ReplayingInfo { since: source_time_text(of.since_ms), records: of.records, bytes: of.bytes }),
             trouble: source.trouble.clone(),
             positions: source.positions.iter().copied().collect(),
         }
     }
+}
+
+/// A range that a connector sends again.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReplayingInfo {
+    /// When it began.
+    pub since: String,
+    /// Messages and bytes that are held.
+    pub records: u64,
+    pub bytes: u64,
 }
 
 /// What a source reads, as text.

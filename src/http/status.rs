@@ -145,6 +145,9 @@ pub async fn readyz(State(app): State<App>) -> Response {
         });
     }
     for (source, declared) in ledger.sources().iter().zip(&app.plan.sources) {
+        if source.replaying.is_some() && !ledger.hydrated() {
+            reasons.push(format!("source {}: its connector sends a range again, whose end is waited for", declared.name));
+        }
         if let Some(trouble) = &source.trouble {
             reasons.push(format!("source {} can't be read: {trouble}", declared.name));
         }

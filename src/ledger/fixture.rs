@@ -74,6 +74,7 @@ pub fn plan() -> Plan {
         workers: 1,
         tick: Duration::from_millis(10),
         stuck_after: Duration::from_secs(30),
+        replay_bound: Duration::from_secs(60),
         memory_max: None,
         listen: ([127, 0, 0, 1], 0).into(),
         checkpoint: crate::plan::Checkpoints { interval: Duration::from_secs(10), keep: 3 },

@@ -1,11 +1,11 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{Counts, SealedSource, SourceReport, Tick},
+    engine::{Counts, Replaying, SealedSource, SourceReport, Tick, Upstream},
     plan::Plan,
 };
 
@@ -29,6 +29,12 @@ pub struct SourceState {
     pub behind_bytes: u64,
     /// The wall clock (ms) of the newest closed tick at which it was caught up, or of the first tick.
     pub caught_up_ms: i64,
+    /// The newest positions in the database's own log, so that a range that is sent again is known after a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<Upstream>,
+    /// A connector sends a range again, and its end is waited for.
+    #[serde(skip)]
+    pub replaying: Option<Replaying>,
 }
 
 impl SourceState {
@@ -63,6 +69,10 @@ impl SourceState {
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
         self.behind_bytes = sealed.behind_bytes;
+        self.replaying = sealed.replaying;
+        if !sealed.upstream.is_empty() {
+            self.upstream.clone_from(&sealed.upstream);
+        }
         if sealed.identity.is_some() {
             self.identity.clone_from(&sealed.identity);
         }
@@ -72,16 +82,36 @@ impl SourceState {
     }
 }
 
-/// Sets how far each source is known, once all of a tick is counted.
-pub(super) fn advance(plan: &Plan, sources: &mut [SourceState]) {
-    let mut newest = vec![None; plan.connections.len()];
-    for (source, declared) in sources.iter().zip(&plan.sources) {
-        if source.caught_up {
-            newest[declared.connection] = source.time.max(newest[declared.connection]);
+/// The newest source time of a connection's sources that are read to their ends, with the wall clock at which it was known;
+/// both in milliseconds, the oldest first.
+pub type Times = VecDeque<(i64, i64)>;
+
+/// Times closer to each other than this are one.
+const TIMES_APART_MS: i64 = 20;
+/// Who has not asked its log for so long is known by what was known then.
+const TIMES_KEPT_MS: i64 = 30_000;
+
+/// Sets how far each source is known, once all of a tick is counted. What is read to its end as of some moment is known as
+/// far as its connection was known then: what others have shown since may have come after that.
+pub(super) fn advance(plan: &Plan, sources: &mut [SourceState], sealed: &[SealedSource], wall_ms: i64, times: &mut Vec<Times>) {
+    times.resize_with(plan.connections.len(), Times::new);
+    let asked = |source: usize| sealed.get(source).and_then(|of| of.asked_ms).unwrap_or(i64::MAX);
+    for (connection, times) in times.iter_mut().enumerate() {
+        let of = || sources.iter().zip(&plan.sources).enumerate().filter(|(_, (source, declared))| source.caught_up && declared.connection == connection);
+        let newest = of().filter_map(|(_, (source, _))| source.time).max();
+        if let Some(newest) = newest.filter(|newest| times.back().is_none_or(|(_, known)| newest > known)) {
+            if times.back().is_some_and(|(wall, _)| wall / TIMES_APART_MS == wall_ms / TIMES_APART_MS) {
+                times.pop_back();
+            }
+            times.push_back((wall_ms, newest));
+        }
+        let needed = of().map(|(id, _)| asked(id)).min().unwrap_or(i64::MAX).max(wall_ms - TIMES_KEPT_MS);
+        while times.get(1).is_some_and(|(wall, _)| *wall < needed) {
+            times.pop_front();
         }
     }
-    for (source, declared) in sources.iter_mut().zip(&plan.sources) {
-        let of_connection = if source.caught_up { newest[declared.connection] } else { None };
-        source.known_to = source.known_to.max(source.time).max(of_connection);
+    for (id, (source, declared)) in sources.iter_mut().zip(&plan.sources).enumerate() {
+        let known = times[declared.connection].iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
+        source.known_to = source.known_to.max(source.time).max(known.filter(|_| source.caught_up));
     }
 }

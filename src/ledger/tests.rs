@@ -227,6 +227,24 @@ fn a_quiet_source_that_is_read_to_its_end_is_known_as_far_as_its_connection() {
 }
 
 #[test]
+fn what_came_after_a_log_was_asked_tells_nothing_of_it() {
+    let mut plan = plan();
+    plan.sources[ERP].connection = 0;
+    let mut bench = Bench::of(plan);
+    let mut known = |tick: i64, asked: i64, words: &str| {
+        words.split_whitespace().for_each(|word| say(&mut bench, word));
+        bench.sealed.wall_ms = 1_000_000 + tick;
+        bench.sealed.sources[ERP].asked_ms = Some(1_000_000 + asked);
+        bench.close(tick as u64);
+        bench.ledger.read().status(0).actual.time
+    };
+    assert_eq!(known(100, 50, "crm.end crm@1 erp.end erp@0"), 0);
+    assert_eq!(known(200, 50, "crm@5"), 0, "its log was asked before that came");
+    assert_eq!(known(300, 150, "crm@9"), 1000);
+    assert_eq!(known(400, 350, ""), 9000);
+}
+
+#[test]
 fn without_source_times_the_tick_stands_in() {
     let mut bench = Bench::new();
     bench.report.sources[CRM].counts = vec![(0, Counts { read: 1, applied: 1, ..Counts::default() })];

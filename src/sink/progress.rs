@@ -66,6 +66,9 @@ pub struct SourceAt {
     pub positions: Option<Vec<(i32, i64)>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub caught_up: bool,
+    /// When its log was asked, in milliseconds since the epoch; only where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// In milliseconds of source time.
@@ -121,6 +124,7 @@ impl Notes {
             SourceAt {
                 positions: changed.then(|| of.positions.clone()),
                 caught_up: of.caught_up,
+                asked_ms: of.asked_ms.filter(|_| of.caught_up),
                 trouble: of.trouble.clone(),
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
@@ -208,6 +212,7 @@ impl Chain {
             let source = |(positions, of): (&Vec<(i32, i64)>, &SourceAt)| SealedSource {
                 positions: positions.clone(),
                 caught_up: of.caught_up,
+                asked_ms: of.asked_ms,
                 trouble: of.trouble.clone(),
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),

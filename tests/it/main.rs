@@ -18,6 +18,7 @@ mod generate;
 )]
 mod oracle;
 mod program;
+mod resent;
 mod restart;
 mod seeds;
 mod stuck;

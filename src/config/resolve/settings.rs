@@ -22,6 +22,7 @@ pub fn defaults() -> Plan {
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
         stuck_after: span::parse(of(&shape::CONFIG, "stuck_after")).expect("the default is a time span"),
+        replay_bound: span::parse(of(&shape::CONFIG, "replay_bound")).expect("the default is a time span"),
         memory_max: None,
         listen: address(of(http, "listen")).expect("the default is an address"),
         checkpoint: Checkpoints {
@@ -70,6 +71,9 @@ impl Resolver<'_> {
         }
         if at.get("stuck_after").is_some() {
             self.plan.stuck_after = span_of(at, "config", "stuck_after");
+        }
+        if at.get("replay_bound").is_some() {
+            self.plan.replay_bound = span_of(at, "config", "replay_bound");
         }
         self.plan.memory_max = at.get_text("memory_max").and_then(|text| size::parse(text).ok());
         if let Some(checkpoint) = at.get("checkpoint") {
