@@ -86,7 +86,7 @@ struct SeenSource {
     name: String,
     /// When the reader last heard from its log.
     asked_ms: Option<i64>,
-    /// Has ended, or waits for the engine.
+    /// Has ended, waits for the engine, or stands before a change of its schema, which is said elsewhere.
     excused: bool,
     trouble: Option<String>,
     /// By partition: the next position of closed ticks, of the reader, and the log's end.
@@ -231,7 +231,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
         SeenSource {
             name: declared.name.clone(),
             asked_ms: view.asked_ms,
-            excused: rebuilding || log.ended() || log.waits_for_the_engine(),
+            excused: rebuilding || log.ended() || log.waits_for_the_engine() || view.schema.as_ref().is_some_and(|schema| schema.refused),
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),

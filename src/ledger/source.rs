@@ -1,11 +1,12 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Counts, SealedSource, SourceReport, Tick},
+    format::evolution::Evolution,
     plan::Plan,
 };
 
@@ -26,6 +27,12 @@ pub struct SourceState {
     /// Everything that the log held when it was last asked is read.
     pub caught_up: bool,
     pub trouble: Option<String>,
+    /// The trouble is a change of its schema that is not accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// What is known of its schema, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    pub schema: Option<Arc<Evolution>>,
     pub behind_bytes: u64,
     /// The wall clock (ms) of the newest closed tick at which it was caught up, or of the first tick.
     pub caught_up_ms: i64,
@@ -62,6 +69,10 @@ impl SourceState {
         self.positions.clone_from(&sealed.positions);
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
+        self.refused = sealed.refused;
+        if sealed.schema.is_some() {
+            self.schema.clone_from(&sealed.schema);
+        }
         self.behind_bytes = sealed.behind_bytes;
         if sealed.identity.is_some() {
             self.identity.clone_from(&sealed.identity);
@@ -83,5 +94,22 @@ pub(super) fn advance(plan: &Plan, sources: &mut [SourceState]) {
     for (source, declared) in sources.iter_mut().zip(&plan.sources) {
         let of_connection = if source.caught_up { newest[declared.connection] } else { None };
         source.known_to = source.known_to.max(source.time).max(of_connection);
+    }
+}
+
+/// What is shared is written as if it were not.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Evolution;
+
+    pub fn serialize<S: Serializer>(value: &Option<Arc<Evolution>>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Evolution>>, D::Error> {
+        Ok(Option::<Evolution>::deserialize(from)?.map(Arc::new))
     }
 }

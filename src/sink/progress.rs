@@ -68,6 +68,9 @@ pub struct SourceAt {
     pub caught_up: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The trouble is a change of its schema.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub refused: bool,
     /// In milliseconds of source time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<i64>,
@@ -122,6 +125,7 @@ impl Notes {
                 positions: changed.then(|| of.positions.clone()),
                 caught_up: of.caught_up,
                 trouble: of.trouble.clone(),
+                refused: of.refused,
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
                 log: of.identity.clone().filter(|_| other),
@@ -209,6 +213,7 @@ impl Chain {
                 positions: positions.clone(),
                 caught_up: of.caught_up,
                 trouble: of.trouble.clone(),
+                refused: of.refused,
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
                 identity: of.log.clone(),

@@ -19,6 +19,7 @@ mod generate;
 mod oracle;
 mod program;
 mod restart;
+mod schema;
 mod seeds;
 mod stuck;
 mod tidy;
