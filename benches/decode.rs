@@ -87,6 +87,8 @@ fn source(columns: &[(&str, &str)], key: usize) -> Source {
         columns: columns.iter().map(|(name, ty)| Column { name: (*name).into(), ty: Type::parse(ty).expect("a type") }).collect(),
         key: vec![key],
         wire: Wire::default(),
+        schema_change: None,
+        required: std::sync::Arc::default(),
         schemas: None,
         comment: None,
     }

@@ -79,6 +79,8 @@ fn decode(format: Format, log: LogSpec, schemas: Option<Arc<Schemas>>, key: Opti
         columns: columns.iter().map(|(name, ty)| Column { name: (*name).into(), ty: Type::parse(ty).expect("a type") }).collect(),
         key: vec![0],
         wire: Wire::default(),
+        schema_change: None,
+        required: std::sync::Arc::default(),
         schemas,
         comment: None,
     };

@@ -422,6 +422,9 @@ impl<'a> Clock<'a> {
                 caught_up: held == 0 && lane.head.is_none() && (lane.ended || (lane.drained && lane.view.caught_up)),
                 asked_ms: lane.view.asked_ms.filter(|_| !lane.ended),
                 trouble: lane.view.trouble.clone(),
+                refused: lane.view.schema.as_ref().is_some_and(|schema| schema.refused),
+                // As of now: never behind what was handed out.
+                schema: lane.log.status.schema(),
                 behind_bytes: lane.view.behind_bytes + held,
                 identity: lane.view.identity.clone(),
                 heartbeat: lane.heartbeat.take(),

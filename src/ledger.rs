@@ -39,7 +39,7 @@ mod save;
 pub mod show;
 mod source;
 
-pub use comparison::{Change, ComparisonState, ComparisonStatus, Counts, SideStatus};
+pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, SideStatus, Stale};
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
 pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines, write_csv};
 pub use run::{SharedLedger, run};

@@ -3,7 +3,13 @@
 //! `config` makes it from YAML, `engine` renders it, everything else reads it. Names are resolved to places in these
 //! lists; a text is here only to be shown.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use crate::{
     engine::sql::{Scalar, SqlPlan},
@@ -97,9 +103,47 @@ pub struct Source {
     pub key: Vec<usize>,
     /// How the connector writes decimals and times where the message has no schema to say it.
     pub wire: Wire,
+    /// What happens when the schema of its messages changes, where the file says it.
+    pub schema_change: Option<SchemaPolicy>,
+    /// The columns that no row may lack, once the reader knows them; decoders read it.
+    pub required: Arc<Required>,
     /// What is known of the registry's schemas, for the formats in Avro.
     pub schemas: Option<Arc<Schemas>>,
     pub comment: Option<String>,
+}
+
+impl Source {
+    /// What happens when the schema of its messages changes. Messages that have none by themselves may leave out what is null;
+    /// only where the file asks for it are they watched.
+    pub fn schema_policy(&self) -> SchemaPolicy {
+        let has_schema = matches!(self.format, Format::DebeziumJson | Format::DebeziumAvro | Format::UpsertAvro) && !self.columns.is_empty();
+        self.schema_change.unwrap_or(if has_schema && !matches!(self.log, LogSpec::Demo(_)) { SchemaPolicy::Evolve } else { SchemaPolicy::Ignore })
+    }
+}
+
+/// By column.
+pub type Required = OnceLock<Vec<bool>>;
+
+/// What happens when the schema of a source's messages changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaPolicy {
+    /// The source stops at any change.
+    Exception,
+    /// It stops where a declared column is gone, or can't be read any more.
+    Evolve,
+    /// It never stops; changes are shown.
+    Lenient,
+    /// Nobody looks.
+    Ignore,
+}
+
+impl SchemaPolicy {
+    pub const ALL: [(&'static str, SchemaPolicy); 4] =
+        [("exception", SchemaPolicy::Exception), ("evolve", SchemaPolicy::Evolve), ("lenient", SchemaPolicy::Lenient), ("ignore", SchemaPolicy::Ignore)];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, policy)| *policy == self).expect("every policy is listed").0
+    }
 }
 
 /// The transactions of one upstream connector: the log that says where each ends, and the sources whose rows they have.

@@ -52,6 +52,11 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("REGISTRY_ANSWER", true, "the schema registry's address answers, but not as a registry; a reader that runs keeps trying"),
     ("REGISTRY_REFUSED", false, "the schema registry refuses this user"),
     ("REGISTRY_UNREACHABLE", true, "the schema registry does not answer; a reader that runs keeps trying and shows it as trouble"),
+    (
+        "SCHEMA_CHANGED",
+        false,
+        "the columns or types of a source's messages changed in a way that its `schema_change` does not accept; without `--once` all else goes on",
+    ),
     ("SCHEMA_INCOMPATIBLE", false, "the registry has a schema under the output's topic that the new one is not compatible with"),
     ("STATE_IN_USE", true, "another process keeps its state in the same `data_dir`"),
     ("TABLE_UNKNOWN", false, "the simulation has no such table"),

@@ -12,7 +12,9 @@ use crate::{
     checkpoint::{Changes, Manifest},
     clock::gate::Gate,
     engine::{Chunk, Command, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
+    format::evolution::Evolution,
     ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
+    log::guard::Guard,
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
 };
@@ -34,6 +36,11 @@ pub struct Scenario {
     /// Where transactions go on whole, and those that stand incomplete.
     gates: Vec<Gate>,
     incomplete: Vec<Vec<Incomplete>>,
+    /// Who watches the schemas of sources, where the file says that somebody should; where and why a source stands.
+    guards: Vec<Option<Guard>>,
+    stands: Vec<Option<(i64, String)>>,
+    /// By source, what is read when it goes on.
+    unread: Vec<Vec<Chunk>>,
     kept: Kept,
 }
 
@@ -49,12 +56,17 @@ impl Scenario {
     /// Starts the plan's workers.
     pub fn new(mut plan: Plan) -> Scenario {
         // Nobody writes Avro by hand.
-        plan.sources.iter_mut().for_each(|source| source.format = source.format.in_text());
+        plan.sources.iter_mut().for_each(|source| {
+            source.format = source.format.in_text();
+            // What one run has learnt is nothing to another.
+            source.required = Arc::default();
+        });
         let plan = Arc::new(plan);
         let (to_reports, reports) = unbounded();
         let workers = Workers::start(Arc::clone(&plan), to_reports);
         workers.all(&Command::Keep);
         let sources = plan.sources.len();
+        let guards = guards(&plan, |_| None);
         let gates: Vec<Gate> = (0..plan.transactions.len()).map(|group| Gate::new(&plan, group)).collect();
         let incomplete = vec![Vec::new(); gates.len()];
         Scenario {
@@ -68,6 +80,9 @@ impl Scenario {
             tick: 0,
             gates,
             incomplete,
+            guards,
+            stands: vec![None; sources],
+            unread: (0..sources).map(|_| Vec::new()).collect(),
             kept: Kept::default(),
         }
     }
@@ -94,7 +109,26 @@ impl Scenario {
     }
 
     fn send(&mut self, source: SourceId, payload: Payload) {
-        let chunk = Chunk { source, partition: 0, payload, source_time: None, next: self.offsets[source] };
+        self.read(Chunk { source, partition: 0, payload, source_time: None, next: self.offsets[source] });
+    }
+
+    /// What a reader does with it.
+    fn read(&mut self, mut chunk: Chunk) {
+        let source = chunk.source;
+        if self.stands[source].is_some() {
+            return self.unread[source].push(chunk);
+        }
+        if let Some(guard) = &mut self.guards[source] {
+            let given = guard.examine(chunk);
+            if let Some(change) = given.refused {
+                self.stands[source] = Some((change.offset, guard.stop(&change).to_string()));
+                self.unread[source].extend(given.rest);
+            }
+            match given.chunk {
+                Some(before) => chunk = before,
+                None => return,
+            }
+        }
         match self.gates.iter_mut().find(|gate| gate.sources().any(|of| of == source)) {
             Some(gate) => gate.feed(chunk, self.now_ms, false),
             None => self.hand_out(chunk, None),
@@ -127,7 +161,14 @@ impl Scenario {
         let incomplete = self.incomplete.concat();
         let held = |source: usize| self.gates.iter().any(|gate| gate.held_of(source) > 0);
         let sources = (0..self.plan.sources.len())
-            .map(|s| SealedSource { positions: vec![(0, self.offsets[s])], caught_up: !held(s), ..SealedSource::default() })
+            .map(|s| SealedSource {
+                positions: vec![(0, self.stands[s].as_ref().map_or(self.offsets[s], |(at, _)| *at))],
+                caught_up: !held(s) && self.stands[s].is_none(),
+                trouble: self.stands[s].as_ref().map(|(_, why)| why.clone()),
+                refused: self.stands[s].is_some(),
+                schema: self.guards[s].as_ref().map(|guard| Arc::clone(guard.evolution())),
+                ..SealedSource::default()
+            })
             .collect();
         self.workers.all(&Command::Seal { tick: self.tick, hold: false });
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
@@ -189,6 +230,8 @@ impl Scenario {
         let _ = before.stop();
         (self.plan, self.reports) = (Arc::clone(&plan), reports);
         let save = changes.adapt(&manifest.ledger, &plan);
+        self.guards = guards(&plan, |source| save.sources[source].schema.clone());
+        self.stands.fill(None);
         self.ledger = Ledger::resume(plan, &save, changes.anew()).expect("it was saved");
         self.seqs.fill(0);
         self.workers.all(&Command::Keep);
@@ -215,6 +258,8 @@ impl Scenario {
             self.workers.chunk_again(chunk, *seq, &again.sides);
             *seq += 1;
         }
+        let unread = self.unread.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>();
+        unread.into_iter().for_each(|chunk| self.read(chunk));
         Ok(self.seal())
     }
 
@@ -273,6 +318,13 @@ impl Scenario {
     pub fn stop(self) {
         let _ = self.workers.stop();
     }
+}
+
+/// Who watches the schemas of sources. Events are mostly written by hand, without what does not matter; only where the file
+/// says so are they watched.
+fn guards(plan: &Plan, known: impl Fn(SourceId) -> Option<Arc<Evolution>>) -> Vec<Option<Guard>> {
+    let guard = |(id, source): (SourceId, &Source)| Guard::new(source, source.schema_change?, known(id), Vec::new());
+    plan.sources.iter().enumerate().map(guard).collect()
 }
 
 /// A step of a test that did not hold.

@@ -15,7 +15,8 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 use crate::{
     checkpoint::{CheckpointError, Manifest},
     clock::{gate::News, resent},
-    ledger::{ComparisonState, Kind, Ledger, State, TickOutput},
+    format::evolution::SchemaChange,
+    ledger::{Cause, ComparisonState, Kind, Ledger, Stale, State, TickOutput},
     memory,
     plan::{Plan, TableRef},
     watchdog::Stuck,
@@ -60,6 +61,8 @@ metrics! {
         "Differences that stand as of the newest closed tick; none are shown while hydrating.";
     comparison_state: IntGaugeVec ["comparison", "state"] "tieout_comparison_state"
         "1 for the state that the comparison is in, 0 for the others.";
+    comparison_stale: IntGaugeVec ["comparison", "cause"] "tieout_comparison_stale"
+        "1 for what makes the comparison stale (`schema`, `trouble` or `still`), 0 for the others.";
     hydrated: IntGaugeVec [] "tieout_hydrated"
         "1 once the backlog that existed at the start is covered and differences are shown.";
     records_read: IntCounterVec ["source"] "tieout_records_read_total"
@@ -84,6 +87,10 @@ metrics! {
         "Bytes of the log that are known and not read yet.";
     source_trouble: IntGaugeVec ["source"] "tieout_source_trouble"
         "1 while the source can't be read.";
+    schema_changes: IntCounterVec ["source", "verdict"] "tieout_source_schema_changes_total"
+        "Changes of the schema of the source's messages, by verdict: `accepted` or `refused`; absent where nobody looks.";
+    schema_refused: IntGaugeVec ["source"] "tieout_source_schema_refused"
+        "1 while the source stands before a change of its schema that is not accepted.";
     stuck: IntGaugeVec ["code", "name"] "tieout_stuck"
         "1 while a reader, a partition, an output or the engine has stood still for longer than `stuck_after` though it has something to do.";
     tick_seconds: HistogramVec [] "tieout_tick_seconds"
@@ -212,6 +219,9 @@ impl Metrics {
             for state in ComparisonState::NAMES {
                 self.comparison_state.with_label_values(&[name, state]).set(i64::from(state == status.state.name()));
             }
+            for cause in Cause::ALL {
+                self.comparison_stale.with_label_values(&[name, cause.name()]).set(i64::from(status.state.cause() == Some(cause)));
+            }
             for (table, side) in [(comparison.expected, &status.expected), (comparison.actual, &status.actual)] {
                 self.table_rows.with_label_values(&[plan.table_name(table)]).set(side.rows as i64);
             }
@@ -242,6 +252,11 @@ impl Metrics {
             self.source_trouble.with_label_values(&name).set(i64::from(source.trouble.is_some()));
             self.replay_records.with_label_values(&name).set(source.replaying.map_or(0, |of| of.records as i64));
             self.replay_bytes.with_label_values(&name).set(source.replaying.map_or(0, |of| of.bytes as i64));
+            if let Some(schema) = &source.schema {
+                total(&self.schema_changes, &[name[0], "accepted"], schema.accepted);
+                total(&self.schema_changes, &[name[0], "refused"], schema.refused_ever);
+                self.schema_refused.with_label_values(&name).set(i64::from(source.refused));
+            }
             if source.caught_up_ms != 0 {
                 self.frontier_lag.with_label_values(&name).set((now_ms - source.caught_up_ms) as f64 / 1000.0);
             }
@@ -288,8 +303,8 @@ impl ComparisonTurned<'_> {
     pub fn emit(self) {
         let (from, to) = (self.from.name(), self.to.name());
         match self.to {
-            ComparisonState::Stale(reason) => {
-                tracing::warn!(comparison = self.comparison, from, to, %reason, "comparison turned stale");
+            ComparisonState::Stale(Stale { cause, reason }) => {
+                tracing::warn!(comparison = self.comparison, from, to, cause = cause.name(), %reason, "comparison turned stale");
             }
             _ => tracing::info!(comparison = self.comparison, from, to, differences = self.differences, "comparison turned {to}"),
         }
@@ -307,6 +322,23 @@ impl SourceTurned<'_> {
         match self.trouble {
             Some(trouble) => tracing::warn!(source = self.source, trouble, "source can't be read"),
             None => tracing::info!(source = self.source, "source is read again"),
+        }
+    }
+}
+
+/// The schema of a source's messages changed.
+pub struct SchemaTurned<'a> {
+    pub source: &'a str,
+    pub change: &'a SchemaChange,
+}
+
+impl SchemaTurned<'_> {
+    pub fn emit(self) {
+        let SchemaChange { partition, offset, difference, accepted, why, .. } = self.change;
+        let (code, source) = ("SCHEMA_CHANGED", self.source);
+        match why {
+            Some(why) => tracing::error!(code, source, partition, offset, change = %difference, why, "schema changed, and the source stops there"),
+            None => tracing::warn!(code, source, partition, offset, change = %difference, accepted, "schema changed, and is accepted"),
         }
     }
 }

@@ -86,7 +86,7 @@ struct SeenSource {
     name: String,
     /// When the reader last heard from its log.
     asked_ms: Option<i64>,
-    /// Has ended, or waits for the engine.
+    /// Has ended, waits for the engine, or stands before a change of its schema, which is said elsewhere.
     excused: bool,
     /// What it has read is held on purpose, for a bounded time.
     held: bool,
@@ -237,7 +237,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
         SeenSource {
             name: declared.name.clone(),
             asked_ms: view.asked_ms,
-            excused: rebuilding || log.ended() || log.waits_for_the_engine(),
+            excused: rebuilding || log.ended() || log.waits_for_the_engine() || view.schema.as_ref().is_some_and(|schema| schema.refused),
             held: *held,
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.

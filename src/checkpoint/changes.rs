@@ -240,8 +240,9 @@ impl Changes {
         let at = |source: SourceId| {
             let Some(old) = self.old_source(source) else { return At::default() };
             let state = &was.ledger.sources[old];
-            let positions = if self.again.contains_key(&source) { Vec::new() } else { state.positions.clone() };
-            At { positions, identity: state.identity.clone() }
+            let again = self.again.contains_key(&source);
+            let (positions, settled) = if again { (Vec::new(), state.positions.clone()) } else { (state.positions.clone(), Vec::new()) };
+            At { positions, identity: state.identity.clone(), schema: state.schema.clone(), settled }
         };
         (0..plan.sources.len()).map(at).collect()
     }

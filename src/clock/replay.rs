@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use crate::engine::chunk::{cut, first};
+
 use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped, resent::Resent};
 use crate::{
     engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, worker::Workers},
@@ -139,6 +141,7 @@ impl Clock<'_> {
             }
             of.identity.clone_from(&lane.view.identity);
             of.upstream = lane.resent.as_ref().map(Resent::saved).unwrap_or_default();
+            of.schema = lane.log.status.schema();
         }
         let tick = sealed.tick;
         let _ = self.sealed.send(Sealed { replay: true, ..sealed });
@@ -241,40 +244,6 @@ impl Lane {
             retry: false,
         })
     }
-}
-
-/// The position of a chunk's first message.
-pub(super) fn first(chunk: &Chunk) -> i64 {
-    match &chunk.payload {
-        Payload::Lines { offset, .. } => *offset,
-        Payload::Messages { index, .. } => index.first().map_or(chunk.next, |message| message.offset),
-        Payload::Heartbeat(_) => chunk.next,
-    }
-}
-
-/// Cuts a chunk at a position behind its first message.
-pub(super) fn cut(chunk: Chunk, at: i64) -> (Chunk, Option<Chunk>) {
-    if chunk.next <= at {
-        return (chunk, None);
-    }
-    let Chunk { source, partition, payload, source_time, next } = chunk;
-    let (payload, rest) = match payload {
-        Payload::Lines { mut bytes, offset } => {
-            let rest = bytes.split_off(((at - offset) as usize).min(bytes.len()));
-            (Payload::Lines { bytes, offset }, Payload::Lines { bytes: rest, offset: at })
-        }
-        Payload::Messages { mut bytes, mut index } => {
-            let rest = index.split_off(index.partition_point(|message| message.offset < at));
-            let Some(from) = rest.first().map(|message| message.start) else {
-                return (Chunk { source, partition, payload: Payload::Messages { bytes, index }, source_time, next }, None);
-            };
-            let rest = rest.into_iter().map(|message| crate::engine::MessageAt { start: message.start - from, ..message }).collect();
-            let tail = bytes.split_off(from as usize);
-            (Payload::Messages { bytes, index }, Payload::Messages { bytes: tail, index: rest })
-        }
-        Payload::Heartbeat(_) => return (Chunk { source, partition, payload, source_time, next }, None),
-    };
-    (Chunk { source, partition, payload, source_time, next: at }, Some(Chunk { source, partition, payload: rest, source_time, next }))
 }
 
 #[cfg(test)]

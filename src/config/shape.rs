@@ -312,6 +312,19 @@ static SOURCE: Object = Object {
         )
         .example("public.sales_order"),
         key("wire", Object(&WIRE), "How the connector writes decimals, times and bytes where messages carry no schema."),
+        key(
+            "schema_change",
+            Word(&[
+                ("exception", "the source stops at any change"),
+                ("evolve", "it stops where a declared column is gone, or has a type that can't be read as the declared one; other changes are accepted"),
+                ("lenient", "it never stops: what is gone is NULL, a value of another type is a reject; changes are shown"),
+                ("ignore", "nobody looks for changes"),
+            ]),
+            "What happens when columns or types of the messages change. A source that stops does so exactly before the first such message; comparisons \
+             that need it are `stale`, all else goes on, and a start that accepts the change goes on with that message. Default: `evolve`, but `ignore` for \
+             `upsert-json` and `json`, whose writers may leave out what is null.",
+        )
+        .example("exception"),
         COMMENT,
     ],
     rules: &[

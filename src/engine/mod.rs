@@ -15,7 +15,7 @@
 //! | `worker` | the loop of a worker: commands in, steps, reports out |
 //! | `render` | wires a plan into one dataflow; `render/*.rs` one file a stage |
 //! | `table` | the compact keyed table, both sides of a comparison in one |
-//! | `buffers` | memory of chunks and runs, used again |
+//! | `chunk` | chunks by position, and their messages one by one |
 //! | `mapping` | row-by-row mappings over decoded batches |
 //! | `sql` | DataFusion's planner in, a relational plan out; scalar expressions over batches |
 
@@ -25,11 +25,12 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    format::upstream::Position,
+    format::{evolution::Evolution, upstream::Position},
     plan::{ComparisonId, SourceId, TableRef, TargetId},
 };
 
 pub mod buffers;
+pub mod chunk;
 pub mod mapping;
 pub mod render;
 pub mod sql;
@@ -476,6 +477,10 @@ pub struct SealedSource {
     pub asked_ms: Option<i64>,
     /// Why the source is not read now, if it is not.
     pub trouble: Option<String>,
+    /// The trouble is a change of the source's schema that is not accepted.
+    pub refused: bool,
+    /// What is known of its schema, where that is watched.
+    pub schema: Option<Arc<Evolution>>,
     /// Bytes left until the end that was known, for the progress display.
     pub behind_bytes: u64,
     /// What tells the log from another one of its name, where that is known.

@@ -13,6 +13,8 @@ mod convert;
 pub mod debezium_avro;
 pub mod debezium_json;
 pub mod encode;
+pub mod evolution;
+pub mod fields;
 pub mod json;
 mod record;
 mod scan;

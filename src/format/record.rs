@@ -1,5 +1,7 @@
 //! What the formats share: the columns of a source, images of its rows as tokens, and records made of them.
 
+use std::sync::Arc;
+
 use super::{
     Batch, DecodeReject, Lack, Message, Op, Record, Span,
     convert::{Spelling, convert},
@@ -7,7 +9,7 @@ use super::{
     text::Fault,
 };
 use crate::{
-    plan::Source,
+    plan::{Required, Source},
     row::{self, Column, Field, Type},
 };
 
@@ -21,6 +23,8 @@ pub const VALUE_OUT_OF_RANGE: &str = "VALUE_OUT_OF_RANGE";
 pub const KEY_MISSING: &str = "KEY_MISSING";
 /// What a row was before is not all there, in a table without a key.
 pub const BEFORE_INCOMPLETE: &str = "BEFORE_INCOMPLETE";
+/// A row lacks a declared column that the rows before had.
+pub const COLUMN_GONE: &str = "COLUMN_GONE";
 /// A column was not sent.
 pub const VALUE_UNKNOWN: &str = "VALUE_UNKNOWN";
 
@@ -93,6 +97,8 @@ pub struct Columns {
     wanted: Vec<(usize, Type)>,
     /// Where messages have no schema.
     pub spellings: Vec<Spelling>,
+    /// What no row may lack.
+    required: Arc<Required>,
 }
 
 impl Columns {
@@ -102,6 +108,7 @@ impl Columns {
             columns: source.columns.clone(),
             key: source.key.clone(),
             wanted: (0..source.columns.len()).filter(|c| read(*c)).map(|c| (c, source.columns[c].ty)).collect(),
+            required: Arc::clone(&source.required),
             spellings: source.columns.iter().map(|c| Spelling::of(c.ty, source.wire)).collect(),
         }
     }
@@ -158,13 +165,17 @@ impl Columns {
     pub fn upsert_keyed<I: Cells>(&self, key: Option<I>, image: I, record: Record, batch: &mut Batch) -> Result<(), Bad> {
         let (spans, bytes) = (batch.spans.len(), batch.bytes.len());
         batch.spans.resize(spans + self.columns.len(), Span::MISSING);
+        let mut lacks = false;
         for &(c, ty) in &self.wanted {
             let image = match key {
                 Some(key) if key.has(c) => key,
                 _ => image,
             };
             match image.pack(c, ty, &mut batch.bytes) {
-                Ok(span) => batch.spans[spans + c] = span,
+                Ok(span) => {
+                    lacks |= span == Span::MISSING;
+                    batch.spans[spans + c] = span;
+                }
                 Err(fault) => {
                     let bad = self.misfit(c, fault, image);
                     batch.spans.truncate(spans);
@@ -172,6 +183,11 @@ impl Columns {
                     return Err(bad);
                 }
             }
+        }
+        if lacks && let Some(bad) = self.gone(&batch.spans[spans..]) {
+            batch.spans.truncate(spans);
+            batch.bytes.truncate(bytes);
+            return Err(bad);
         }
         for &c in &self.key {
             if let Some(lack) = batch.spans[spans + c].lack() {
@@ -337,6 +353,15 @@ impl Columns {
             Fault::Mismatch => Bad { code: TYPE_MISMATCH, cause: format!("column `{name}` is declared {ty}; {value} is not one") },
             Fault::Range => Bad { code: VALUE_OUT_OF_RANGE, cause: format!("column `{name}` is declared {ty}, which cannot hold {value} exactly") },
         }
+    }
+
+    /// Does a row lack a column that the rows before had, and that must not go?
+    #[cold]
+    fn gone(&self, row: &[Span]) -> Option<Bad> {
+        let required = self.required.get()?;
+        let (c, _) = self.wanted.iter().find(|(c, _)| required[*c] && row[*c] == Span::MISSING)?;
+        let Column { name, ty } = &self.columns[*c];
+        Some(Bad { code: COLUMN_GONE, cause: format!("the row has no column `{name}` (declared {ty}), which other rows have") })
     }
 
     #[cold]

@@ -34,6 +34,8 @@ pub fn source(format: &str, columns: &str, key: &str) -> Source {
         columns,
         key,
         wire: Wire { hex: !format.starts_with("debezium"), ..Wire::default() },
+        schema_change: None,
+        required: std::sync::Arc::default(),
         schemas: None,
         comment: None,
     }

@@ -11,7 +11,8 @@ use utoipa::{
 
 use crate::{
     engine::{Side, Sides, Tick},
-    ledger::{ComparisonState, ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
+    format::{evolution::SchemaChange, fields::Retyped},
+    ledger::{Cause, ComparisonStatus, Counts, Difference, Kind, Ledger, SideStatus, State, Unclear, show},
     plan::{Comparison, ComparisonId, Format, LogSpec, Plan, SourceId, TableRef},
     row::source_time_text,
 };
@@ -53,6 +54,9 @@ pub struct ComparisonInfo {
     pub comment: Option<String>,
     /// `hydrating`, `tied_out`, `in_flight`, `open` or `stale`.
     pub state: &'static str,
+    /// What makes it stale: `schema` (the schema of a source changed, and that is not accepted), `trouble` (a source can't be read) or
+    /// `still` (a side's source time stands still).
+    pub cause: Option<&'static str>,
     /// Why it is stale.
     pub reason: Option<String>,
     pub differences: CountsInfo,
@@ -134,6 +138,7 @@ impl ComparisonInfo {
             owner: comparison.owner.clone(),
             comment: comparison.comment.clone(),
             state: status.state.name(),
+            cause: status.state.cause().map(Cause::name),
             reason: status.state.reason().map(str::to_string),
             differences: CountsInfo::of(&status.counts),
             expected: SideInfo::of(plan, comparison.expected, &status.expected, now_ms),
@@ -280,7 +285,7 @@ fn held_back_by(difference: &Difference) -> &'static str {
 
 /// What holds back differences that are clear in themselves.
 pub fn held_back(plan: &Plan, status: &ComparisonStatus) -> Option<String> {
-    if let ComparisonState::Stale(reason) = &status.state {
+    if let Some(reason) = status.state.reason() {
         return Some(format!("the comparison is stale: {reason}"));
     }
     if status.counts.of_state(State::Undetermined) == 0 {
@@ -356,6 +361,10 @@ pub struct SourceInfo {
     pub replaying: Option<ReplayingInfo>,
     /// Why it is not read now.
     pub trouble: Option<String>,
+    /// What happens when the schema of its messages changes: `exception`, `evolve`, `lenient` or `ignore`.
+    pub schema_policy: &'static str,
+    /// The newest changes of its schema, the last one last.
+    pub schema_changes: Vec<SchemaChangeInfo>,
     /// The next position to read, by partition.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub positions: BTreeMap<i32, i64>,
@@ -385,6 +394,8 @@ impl SourceInfo {
             behind_bytes: source.behind_bytes,
             replaying: source.replaying.map(|of| ReplayingInfo { since: source_time_text(of.since_ms), records: of.records, bytes: of.bytes }),
             trouble: source.trouble.clone(),
+            schema_policy: declared.schema_policy().name(),
+            schema_changes: source.schema.iter().flat_map(|schema| &schema.changes).map(SchemaChangeInfo::of).collect(),
             positions: source.positions.iter().copied().collect(),
         }
     }
@@ -398,6 +409,54 @@ pub struct ReplayingInfo {
     /// Messages and bytes that are held.
     pub records: u64,
     pub bytes: u64,
+}
+
+/// A change of the schema of a source's messages.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SchemaChangeInfo {
+    /// The first message that has it.
+    pub partition: i32,
+    pub offset: i64,
+    /// When the source committed that message.
+    pub source_time: Option<String>,
+    /// The wall clock when it was seen.
+    pub seen: String,
+    /// What changed, as a sentence.
+    pub change: String,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// Fields that are written with another type than before.
+    pub retyped: Vec<RetypedInfo>,
+    /// False: the source stands before this message.
+    pub accepted: bool,
+    /// Why it was not accepted.
+    pub why: Option<String>,
+}
+
+/// A field that is written with another type than before.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RetypedInfo {
+    pub name: String,
+    pub from: String,
+    pub to: String,
+}
+
+impl SchemaChangeInfo {
+    fn of(change: &SchemaChange) -> SchemaChangeInfo {
+        let retyped = |one: &Retyped| RetypedInfo { name: one.name.clone(), from: one.from.clone(), to: one.to.clone() };
+        SchemaChangeInfo {
+            partition: change.partition,
+            offset: change.offset,
+            source_time: change.source_time.map(source_time_text),
+            seen: source_time_text(change.seen_ms),
+            change: change.difference.to_string(),
+            added: change.difference.added.clone(),
+            removed: change.difference.removed.clone(),
+            retyped: change.difference.retyped.iter().map(retyped).collect(),
+            accepted: change.accepted,
+            why: change.why.clone(),
+        }
+    }
 }
 
 /// What a source reads, as text.

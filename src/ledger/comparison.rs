@@ -72,8 +72,39 @@ pub enum ComparisonState {
     InFlight,
     /// A confirmed difference stands.
     Open,
-    /// An input can't be relied on now: the reason.
-    Stale(Arc<str>),
+    /// An input can't be relied on now.
+    Stale(Stale),
+}
+
+/// Why a comparison is stale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    pub cause: Cause,
+    /// For people.
+    pub reason: Arc<str>,
+}
+
+/// What makes a comparison stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The schema of a source changed, and that is not accepted.
+    Schema,
+    /// A source can't be read.
+    Trouble,
+    /// A side's source time stands still.
+    Still,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 3] = [Cause::Schema, Cause::Trouble, Cause::Still];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Schema => "schema",
+            Cause::Trouble => "trouble",
+            Cause::Still => "still",
+        }
+    }
 }
 
 impl ComparisonState {
@@ -92,7 +123,15 @@ impl ComparisonState {
     /// Why it is stale.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            ComparisonState::Stale(reason) => Some(reason),
+            ComparisonState::Stale(stale) => Some(&stale.reason),
+            _ => None,
+        }
+    }
+
+    /// What makes it stale.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            ComparisonState::Stale(stale) => Some(stale.cause),
             _ => None,
         }
     }
@@ -224,7 +263,7 @@ pub(super) struct LiveComparison {
     counts: Counts,
     expected: SideClock,
     actual: SideClock,
-    stale: Option<Arc<str>>,
+    stale: Option<Stale>,
     hydrated: bool,
     changed: Tick,
     grace_ms: i64,
@@ -303,8 +342,8 @@ impl LiveComparison {
     pub fn status(&self) -> ComparisonStatus {
         let state = if !self.hydrated {
             ComparisonState::Hydrating
-        } else if let Some(reason) = &self.stale {
-            ComparisonState::Stale(reason.clone())
+        } else if let Some(stale) = &self.stale {
+            ComparisonState::Stale(stale.clone())
         } else if self.counts.of_state(State::Confirmed) > 0 {
             ComparisonState::Open
         } else if self.counts.total() > 0 {
@@ -560,7 +599,7 @@ impl LiveComparison {
         }
     }
 
-    fn set_stale(&mut self, stale: Option<Arc<str>>) {
+    fn set_stale(&mut self, stale: Option<Stale>) {
         let turned = self.stale.is_some() != stale.is_some();
         self.stale = stale;
         if !turned {
@@ -580,11 +619,15 @@ impl LiveComparison {
         self.counts = counts;
     }
 
-    fn why_stale(&self, plan: &Plan, sources: &[SourceState], wall_ms: i64) -> Option<Arc<str>> {
-        for (side, clock) in [("expected", &self.expected), ("actual", &self.actual)] {
-            for source in &clock.sources {
-                if let Some(trouble) = &sources[*source].trouble {
-                    return Some(format!("source {} of the {side} side: {trouble}", plan.sources[*source].name).into());
+    fn why_stale(&self, plan: &Plan, sources: &[SourceState], wall_ms: i64) -> Option<Stale> {
+        // What needs somebody goes before what may pass by itself.
+        for cause in [Cause::Schema, Cause::Trouble] {
+            for (side, clock) in [("expected", &self.expected), ("actual", &self.actual)] {
+                for source in &clock.sources {
+                    let SourceState { trouble, refused, .. } = &sources[*source];
+                    if let Some(trouble) = trouble.as_ref().filter(|_| cause == Cause::Trouble || *refused) {
+                        return Some(Stale { cause, reason: format!("source {} of the {side} side: {trouble}", plan.sources[*source].name).into() });
+                    }
                 }
             }
         }
@@ -597,7 +640,8 @@ impl LiveComparison {
                     format!("stands at source time {}", source_time_text(clock.status.time))
                 };
                 let seconds = self.stale_after_ms as f64 / 1000.0;
-                return Some(format!("the {side} side has stood still for more than {seconds} s: source {name} {stands}").into());
+                let reason = format!("the {side} side has stood still for more than {seconds} s: source {name} {stands}").into();
+                return Some(Stale { cause: Cause::Still, reason });
             }
         }
         None

@@ -30,6 +30,8 @@ fn source(name: &str, connection: usize, ty: Type) -> Source {
         columns: vec![column("id", Type::Int(64)), column("amount", ty), column("status", Type::Varchar(0))],
         key: vec![0],
         wire: Wire::default(),
+        schema_change: None,
+        required: std::sync::Arc::default(),
         schemas: None,
         comment: None,
     }

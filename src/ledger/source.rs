@@ -1,11 +1,15 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Counts, Replaying, SealedSource, SourceReport, Tick, Upstream},
+    format::evolution::Evolution,
     plan::Plan,
 };
 
@@ -26,6 +30,12 @@ pub struct SourceState {
     /// Everything that the log held when it was last asked is read.
     pub caught_up: bool,
     pub trouble: Option<String>,
+    /// The trouble is a change of its schema that is not accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// What is known of its schema, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    pub schema: Option<Arc<Evolution>>,
     pub behind_bytes: u64,
     /// The wall clock (ms) of the newest closed tick at which it was caught up, or of the first tick.
     pub caught_up_ms: i64,
@@ -68,6 +78,10 @@ impl SourceState {
         self.positions.clone_from(&sealed.positions);
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
+        self.refused = sealed.refused;
+        if sealed.schema.is_some() {
+            self.schema.clone_from(&sealed.schema);
+        }
         self.behind_bytes = sealed.behind_bytes;
         self.replaying = sealed.replaying;
         if !sealed.upstream.is_empty() {
@@ -113,5 +127,22 @@ pub(super) fn advance(plan: &Plan, sources: &mut [SourceState], sealed: &[Sealed
     for (id, (source, declared)) in sources.iter_mut().zip(&plan.sources).enumerate() {
         let known = times[declared.connection].iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
         source.known_to = source.known_to.max(source.time).max(known.filter(|_| source.caught_up));
+    }
+}
+
+/// What is shared is written as if it were not.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Evolution;
+
+    pub fn serialize<S: Serializer>(value: &Option<Arc<Evolution>>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Evolution>>, D::Error> {
+        Ok(Option::<Evolution>::deserialize(from)?.map(Arc::new))
     }
 }

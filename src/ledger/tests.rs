@@ -206,6 +206,13 @@ fn trouble_of_a_source_makes_the_comparison_stale_at_once() {
     bench.close(1);
     let status = bench.ledger.read().status(0);
     assert_eq!(status.state.reason(), Some("source opportunity of the expected side: the file is gone"));
+    assert_eq!(status.state.cause(), Some(Cause::Trouble));
+    // What needs somebody is named before what may pass by itself.
+    let erp = &mut bench.sealed.sources[ERP];
+    (erp.trouble, erp.refused) = (Some("SCHEMA_CHANGED".into()), true);
+    bench.close(2);
+    let status = bench.ledger.read().status(0);
+    assert_eq!((status.state.cause(), status.state.reason()), (Some(Cause::Schema), Some("source sales_order of the actual side: SCHEMA_CHANGED")));
 }
 
 #[test]

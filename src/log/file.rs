@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
+use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Stopped, Until, spawn, wall_ms};
 use crate::{
     engine::{Chunk, Payload, buffers::CHUNKS},
     failpoint,
@@ -31,11 +31,21 @@ const LOOK: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_secs(2);
 
 /// Opens files as a log, at the positions `from` (by place in the list, otherwise 0). A file that is not there yet is waited for, unless the log ends (`Until::End`).
-pub fn open(source: SourceId, name: &str, dir: &Path, files: &[PathBuf], from: &[(i32, i64)], until: Until, source_time: SourceTime) -> LogHandle {
+pub fn open(
+    source: SourceId,
+    name: &str,
+    dir: &Path,
+    files: &[PathBuf],
+    from: &[(i32, i64)],
+    until: Until,
+    source_time: SourceTime,
+    guard: Option<Guard>,
+) -> LogHandle {
     let start = |place: usize| from.iter().find(|(p, _)| *p as usize == place).map_or(0, |(_, position)| *position as u64);
     let starts: Vec<u64> = (0..files.len()).map(start).collect();
     let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
+        feed.watch(guard, until);
         let mut reader = Reader { feed, source_time, until, tails: vec![0; files.len()], next: starts, ends: Vec::new(), failure: None };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)

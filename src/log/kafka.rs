@@ -36,9 +36,9 @@ use self::{
     client::Context,
     watch::{Identity, Seen, Watch},
 };
-use super::{Feed, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
+use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
 use crate::{
-    engine::{Chunk, MessageAt, Payload},
+    engine::{Chunk, MessageAt, Payload, chunk},
     format::Message,
     plan::{Heartbeat, Registry, SourceId, Start},
     registry::Lookup,
@@ -123,7 +123,7 @@ impl Default for Pace {
 ///
 /// # Errors
 /// librdkafka does not take the connection's properties.
-pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: SourceTime, pace: Pace) -> Result<LogHandle, LogError> {
+pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: SourceTime, guard: Option<Guard>, pace: Pace) -> Result<LogHandle, LogError> {
     let mut config = client::config(&spec.brokers, &spec.properties);
     // A group is needed by librdkafka, though it is never joined.
     if !spec.properties.contains_key("group.id") {
@@ -153,7 +153,10 @@ pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: Source
     }
     let consumer = client(&config, &spec)?;
     let name = spec.topic.clone();
-    Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| read(feed, spec, (config, consumer), until, source_time, pace)))
+    Ok(super::spawn(source, &name, QUEUE_CHUNKS, move |feed| {
+        feed.watch(guard, until);
+        read(feed, spec, (config, consumer), until, source_time, pace)
+    }))
 }
 
 fn client(config: &ClientConfig, spec: &TopicSpec) -> Result<Arc<BaseConsumer<Context>>, LogError> {
@@ -560,7 +563,7 @@ impl Reader<'_> {
         self.open -= index.len();
         self.read_messages += index.len() as u64;
         self.read_bytes += bytes.len() as u64;
-        let source_time = (self.source_time)(message_at(&bytes, first)).or(first.timestamp);
+        let source_time = (self.source_time)(chunk::message(&bytes, first)).or(first.timestamp);
         self.feed.send(Chunk { source: self.feed.source, partition: partition as i32, payload: Payload::Messages { bytes, index }, source_time, next })?;
         place.next = next;
         Ok(())
@@ -871,17 +874,6 @@ impl Reader<'_> {
             remedy: "correct the source's `topic`, or create it; without --once tieout waits for it".into(),
             retry: false,
         }
-    }
-}
-
-/// A message of a chunk's buffer.
-pub fn message_at(bytes: &[u8], at: MessageAt) -> Message<'_> {
-    let value_start = at.start as usize + at.key_len.unwrap_or(0) as usize;
-    Message {
-        key: at.key_len.map(|_| &bytes[at.start as usize..value_start]),
-        value: at.value_len.map(|len| &bytes[value_start..value_start + len as usize]),
-        offset: at.offset,
-        timestamp: at.timestamp,
     }
 }
 

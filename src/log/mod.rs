@@ -29,13 +29,15 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 
 use crate::{
     engine::Chunk,
-    format::Message,
+    format::{Message, evolution::Evolution},
     plan::{ConnectionKind, LogSpec, Plan, SourceId, Start},
-    registry,
+    registry, telemetry,
 };
+use guard::{Guard, Let};
 
 pub mod demo;
 pub mod file;
+pub mod guard;
 pub mod kafka;
 
 /// Chunks that may wait between a reader and the clock; with chunks of at most 256 KiB that is 2 MiB a source.
@@ -124,6 +126,8 @@ pub struct View {
     pub read_bytes: u64,
     /// What tells this log from another one of the same name, where that is known.
     pub identity: Option<String>,
+    /// What is known of the schema of its messages, where that is watched. Never behind the chunks that were sent.
+    pub schema: Option<Arc<Evolution>>,
     /// Why the reader has ended before its time.
     pub failed: Option<LogError>,
 }
@@ -134,6 +138,10 @@ pub struct At {
     pub positions: Vec<(i32, i64)>,
     /// The identity of the log that these are positions of, where it is known.
     pub identity: Option<String>,
+    /// What was known of the schema of its messages.
+    pub schema: Option<Arc<Evolution>>,
+    /// What lies before these positions was taken in before, and is taken in again whatever its schema is.
+    pub settled: Vec<(i32, i64)>,
 }
 
 impl View {
@@ -157,6 +165,11 @@ impl LogStatus {
     /// The view as of now.
     pub fn view(&self) -> View {
         self.view.lock().expect("no reader panics while it holds its view").clone()
+    }
+
+    /// What is known of the schema of its messages, as of now.
+    pub fn schema(&self) -> Option<Arc<Evolution>> {
+        self.view.lock().expect("no reader panics while it holds its view").schema.clone()
     }
 
     /// Nanoseconds that the reader has read, or waited for its log; not those in which the engine was busy.
@@ -258,6 +271,10 @@ pub struct Feed {
     stop: Arc<AtomicBool>,
     /// Since when the reader has been at work on what it sends next.
     reading_since: Mutex<Instant>,
+    /// Watches the schema of what is sent, and whether the log ends.
+    guard: Mutex<Option<(Guard, Until)>>,
+    /// Why the guard let nothing more through.
+    refused: Mutex<Option<LogError>>,
 }
 
 /// The reader should end: somebody asked, or nobody receives any more.
@@ -265,11 +282,62 @@ pub struct Feed {
 pub struct Stopped;
 
 impl Feed {
-    /// Sends a chunk; waits while the channel is full.
+    /// Has the schema of everything that is sent watched.
+    pub fn watch(&self, guard: Option<Guard>, until: Until) {
+        if let Some(guard) = &guard {
+            self.update(|view| view.schema = Some(Arc::clone(guard.evolution())));
+        }
+        *self.guard.lock().expect("one thread reads a log") = guard.map(|guard| (guard, until));
+    }
+
+    /// Sends a chunk; waits while the channel is full. Of one with a change of its schema that is not accepted, what lies before
+    /// it is sent; after that the reader waits here to be stopped, or ends if its log does.
     ///
     /// # Errors
     /// The reader should end; the chunk is lost.
     pub fn send(&self, chunk: Chunk) -> Result<(), Stopped> {
+        let mut guarded = self.guard.lock().expect("one thread reads a log");
+        let Some((guard, until)) = guarded.as_mut() else { return self.send_on(chunk) };
+        let before = Arc::clone(guard.evolution());
+        let Let { chunk, accepted, refused, .. } = guard.examine(chunk);
+        if !Arc::ptr_eq(&before, guard.evolution()) {
+            self.update(|view| view.schema = Some(Arc::clone(guard.evolution())));
+        }
+        for change in accepted.iter().chain(&refused) {
+            telemetry::SchemaTurned { source: guard.source(), change }.emit();
+        }
+        chunk.map_or(Ok(()), |chunk| self.send_on(chunk))?;
+        match refused {
+            None => Ok(()),
+            Some(change) => {
+                let error = guard.stop(&change);
+                self.stand(error, (change.partition, change.offset), *until);
+                Err(Stopped)
+            }
+        }
+    }
+
+    /// Stands before a message until somebody says stop, or ends.
+    fn stand(&self, error: LogError, (partition, offset): (i32, i64), until: Until) {
+        self.update(|view| {
+            if let Some(place) = view.partitions.iter_mut().find(|place| place.partition == partition) {
+                place.next = offset;
+            }
+            view.caught_up = false;
+            // It is read as far as it will be: others need not wait for it.
+            view.backlog_done = true;
+            view.trouble = Some(error.to_string());
+        });
+        if until == Until::End {
+            *self.refused.lock().expect("one thread reads a log") = Some(error);
+            return;
+        }
+        while !self.stopped() {
+            std::thread::sleep(STOP_CHECK);
+        }
+    }
+
+    fn send_on(&self, chunk: Chunk) -> Result<(), Stopped> {
         let mut chunk = chunk;
         let mut since = self.reading_since.lock().expect("one thread reads a log");
         self.status.read_nanos.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -307,11 +375,19 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
     let (sender, chunks) = crossbeam_channel::bounded(queue_chunks);
     let status = Arc::new(LogStatus::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let feed = Feed { source, chunks: sender, status: status.clone(), stop: stop.clone(), reading_since: Mutex::new(Instant::now()) };
+    let feed = Feed {
+        source,
+        chunks: sender,
+        status: status.clone(),
+        stop: stop.clone(),
+        reading_since: Mutex::new(Instant::now()),
+        guard: Mutex::default(),
+        refused: Mutex::default(),
+    };
     let thread = std::thread::Builder::new()
         .name(format!("log {name}"))
         .spawn(move || {
-            let result = read(&feed);
+            let result = read(&feed).and_then(|()| feed.refused.lock().expect("one thread reads a log").take().map_or(Ok(()), Err));
             if let Err(error) = &result {
                 feed.update(|view| {
                     view.caught_up = false;
@@ -333,6 +409,7 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
 pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogHandle, LogError> {
     let declared = &plan.sources[source];
     let connection = &plan.connections[declared.connection];
+    let guard = Guard::new(declared, declared.schema_policy(), at.schema.clone(), at.settled.clone());
     match (&declared.log, &connection.kind) {
         (LogSpec::Topic { topic, start, heartbeat }, ConnectionKind::Kafka { brokers, properties, registry }) => {
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
@@ -351,12 +428,13 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
                 },
                 until,
                 Box::new(move |message| decoder.source_time(message)),
+                guard,
                 kafka::Pace::default(),
             )
         }
         (LogSpec::Files(files), ConnectionKind::File { dir }) => {
             let decoder = crate::format::decoder(declared, &vec![false; declared.columns.len()]);
-            Ok(file::open(source, &declared.name, dir, files, &at.positions, until, Box::new(move |message| decoder.source_time(message))))
+            Ok(file::open(source, &declared.name, dir, files, &at.positions, until, Box::new(move |message| decoder.source_time(message)), guard))
         }
         (LogSpec::Demo(table), ConnectionKind::Demo { seed, rate }) => demo::open(source, table, *seed, *rate, until),
         (log, _) => Err(LogError {

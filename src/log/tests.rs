@@ -1,7 +1,7 @@
 //! The contract of handles: order of views, back-pressure, ends.
 
 use super::*;
-use crate::engine::Payload;
+use crate::{engine::Payload, plan::SchemaPolicy};
 
 fn chunk(next: i64) -> Chunk {
     Chunk { source: 0, partition: 0, payload: Payload::Heartbeat(next), source_time: None, next }
@@ -64,4 +64,48 @@ fn a_failure_ends_the_log_and_stands_in_the_view() {
     }
     assert_eq!(log.status.view().failed, Some(error.clone()));
     assert_eq!(log.finish(), Err(error));
+}
+
+/// A reader of three rows, of which the last but one has other columns.
+fn guarded(until: Until) -> LogHandle {
+    let source = crate::format::testing::source("debezium-json", "id int, v int", "id");
+    let guard = Guard::new(&source, SchemaPolicy::Evolve, None, Vec::new());
+    spawn(0, "guarded", 8, move |feed| {
+        feed.watch(guard, until);
+        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 0, end: Some(100) }]);
+        for (offset, row) in [(0, r#"{"id":1,"v":1}"#), (50, r#"{"id":2,"w":1}"#), (80, r#"{"id":3,"v":1}"#)] {
+            let bytes = format!("{{\"op\":\"c\",\"after\":{row}}}\n").into_bytes();
+            let chunk = Chunk { source: 0, partition: 0, payload: Payload::Lines { bytes, offset }, source_time: None, next: offset + 1 };
+            if feed.send(chunk).is_err() {
+                return Ok(());
+            }
+        }
+        panic!("nothing may be sent after what is refused");
+    })
+}
+
+#[test]
+fn a_reader_stands_before_what_its_guard_refuses_and_others_need_not_wait_for_it() {
+    let log = guarded(Until::Forever);
+    let begun = Instant::now();
+    while log.status.view().trouble.is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut received = Vec::new();
+    let taken = log.take(9, |chunk| received.push(chunk.next));
+    assert_eq!((received, taken.ended), (vec![1], false));
+    let view = taken.view;
+    assert_eq!((view.partitions[0].next, view.backlog_done, view.caught_up, view.failed.is_none()), (50, true, false, true));
+    assert!(view.schema.as_ref().is_some_and(|schema| schema.refused && schema.changes[0].offset == 50));
+    assert!(view.trouble.is_some_and(|why| why.starts_with("SCHEMA_CHANGED: ")));
+    log.stop();
+    assert_eq!(log.finish(), Ok(()));
+}
+
+#[test]
+fn a_log_that_ends_fails_there() {
+    let log = guarded(Until::End);
+    while !log.take(9, |_| ()).ended {}
+    assert_eq!(log.finish().map_err(|error| error.code), Err("SCHEMA_CHANGED"));
 }

@@ -125,13 +125,16 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     let newest = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
     let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
     let restore = chosen.map(|(manifest, changes)| Restore::read(plan, path.expect("it has the checkpoint"), manifest, changes)).transpose()?;
-    let at = match (&restore, newest) {
+    let mut at = match (&restore, newest) {
         (Some(restore), _) => restore.at(plan),
         (None, Some(chain)) if !again.is_empty() => {
-            chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity }).collect()
+            chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity, ..At::default() }).collect()
         }
         _ => vec![At::default(); plan.sources.len()],
     };
+    if let Some(sealed) = again.last() {
+        at.iter_mut().zip(&sealed.sources).for_each(|(at, of)| at.settled.clone_from(&of.positions));
+    }
     let exact = exact.into_iter().map(|exact| {
         let from = match &exact.chain {
             Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },

@@ -71,6 +71,9 @@ pub struct SourceAt {
     pub asked_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The trouble is a change of its schema.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub refused: bool,
     /// In milliseconds of source time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<i64>,
@@ -126,6 +129,7 @@ impl Notes {
                 caught_up: of.caught_up,
                 asked_ms: of.asked_ms.filter(|_| of.caught_up),
                 trouble: of.trouble.clone(),
+                refused: of.refused,
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
                 log: of.identity.clone().filter(|_| other),
@@ -214,6 +218,7 @@ impl Chain {
                 caught_up: of.caught_up,
                 asked_ms: of.asked_ms,
                 trouble: of.trouble.clone(),
+                refused: of.refused,
                 heartbeat: of.heartbeat,
                 start: of.start.clone(),
                 identity: of.log.clone(),

@@ -20,6 +20,7 @@ mod oracle;
 mod program;
 mod resent;
 mod restart;
+mod schema;
 mod seeds;
 mod stuck;
 mod tidy;

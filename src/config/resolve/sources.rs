@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Declared, Resolver};
 use crate::{
     config::{check::is_rest_of_type, codes::Code, yaml::At},
-    plan::{Connection, ConnectionKind, Format, Heartbeat, LogSpec, Registry, Source, Start, Wire, WireDecimals, WireTimes},
+    plan::{Connection, ConnectionKind, Format, Heartbeat, LogSpec, Registry, SchemaPolicy, Source, Start, Wire, WireDecimals, WireTimes},
     row::{Column, Type, parse_timestamp},
 };
 
@@ -64,6 +64,8 @@ impl Resolver<'_> {
             columns,
             key,
             wire: wire(body, format),
+            schema_change: body.get_text("schema_change").and_then(|text| SchemaPolicy::ALL.iter().find(|(name, _)| *name == text)).map(|(_, policy)| *policy),
+            required: Arc::default(),
             schemas,
             comment: body.get_text("comment").map(str::to_string),
         });

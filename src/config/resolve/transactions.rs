@@ -27,6 +27,8 @@ impl Resolver<'_> {
             columns: Vec::new(),
             key: Vec::new(),
             wire: Wire::default(),
+            schema_change: None,
+            required: std::sync::Arc::default(),
             schemas: None,
             comment: body.get_text("comment").map(str::to_string),
         });

@@ -108,7 +108,7 @@ pub fn read(run: &[u8]) -> impl Iterator<Item = Change<'_>> {
 }
 
 /// The codes a reject can have, with what they mean; a packed reject has the place in this list.
-pub const CODES: [(&str, &str); 14] = [
+pub const CODES: [(&str, &str); 15] = [
     ("DECODE_FAILED", "the message is not what its format says"),
     ("KEY_MISSING", "a column of the key is lacking or null"),
     ("TYPE_MISMATCH", "a value is not of its column's declared type"),
@@ -123,6 +123,7 @@ pub const CODES: [(&str, &str); 14] = [
     ("SCHEMA_UNREADABLE", "the schema that the message was written with is none that tieout reads"),
     ("BEFORE_INCOMPLETE", "an update or delete in a source without a key does not say what the whole row was"),
     ("ROW_NOT_FOUND", "an update or delete in a source without a key is of a row that is not there (more often than it is)"),
+    ("COLUMN_GONE", "a row lacks a declared column that the rows around it have, and `schema_change` is `evolve`"),
 ];
 
 /// Packs a reject; its code must be one of [`CODES`].

@@ -61,7 +61,7 @@ fn pace() -> Pace {
 }
 
 fn start(spec: TopicSpec, until: Until) -> LogHandle {
-    open(7, spec, until, Box::new(|_| None), pace()).unwrap()
+    open(7, spec, until, Box::new(|_| None), None, pace()).unwrap()
 }
 
 fn text(bytes: Option<&[u8]>) -> Option<String> {
@@ -73,7 +73,7 @@ fn messages(chunk: &Chunk) -> Vec<Seen> {
         Payload::Messages { bytes, index } => index
             .iter()
             .map(|at| {
-                let message = message_at(bytes, *at);
+                let message = chunk::message(bytes, *at);
                 (chunk.partition, message.offset, text(message.key), text(message.value))
             })
             .collect(),
@@ -235,7 +235,7 @@ fn a_client_that_gets_no_answer_is_made_anew_and_goes_on_where_it_was() {
     let cluster = cluster(&[("crm.t", 2), ("__debezium-heartbeat.crm", 1)]);
     numbered(&cluster, "crm.t", 2, 3);
     let pace = Pace { renew_after: Duration::from_millis(300), ..pace() };
-    let log = open(7, spec(&cluster, "crm.t"), Until::Forever, Box::new(|_| None), pace).unwrap();
+    let log = open(7, spec(&cluster, "crm.t"), Until::Forever, Box::new(|_| None), None, pace).unwrap();
     let mut all = Vec::new();
     let mut read = |log: &LogHandle, wanted: usize| {
         while all.len() < wanted {
@@ -278,7 +278,7 @@ fn wrong_settings_are_named() {
     let cluster = cluster(&[]);
     let mut wrong = spec(&cluster, "t");
     wrong.properties.insert("sasl.mechanizm".into(), "PLAIN".into());
-    let error = open(0, wrong, Until::End, Box::new(|_| None), pace()).unwrap_err();
+    let error = open(0, wrong, Until::End, Box::new(|_| None), None, pace()).unwrap_err();
     assert_eq!(error.code, "CONNECTION_SETTINGS");
     assert!(error.message.contains("sasl.mechanizm"), "{error}");
 }

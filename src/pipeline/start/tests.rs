@@ -105,7 +105,7 @@ fn a_checkpoint_and_the_ticks_since_also_when_one_connection_is_behind() {
     bench.checkpoint(5, 5, b"");
     let start = bench.choose(bench.chain(2, 9), bench.chain(4, 7)).unwrap();
     assert_eq!(shown(&start), (Some(5), vec![6, 7, 8, 9], vec![from(9), from(7)]));
-    assert_eq!((start.last, &start.at[0]), (5, &At { positions: vec![(0, 5)], identity: Some("t cluster-a".into()) }));
+    assert_eq!((start.last, &start.at[0]), (5, &At { positions: vec![(0, 5)], identity: Some("t cluster-a".into()), settled: vec![(0, 9)], ..At::default() }));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn without_a_checkpoint_all_ticks_from_where_reading_began() {
     let bench = Bench::new();
     let start = bench.choose(bench.chain(0, 3), bench.chain(0, 2)).unwrap();
     assert_eq!(shown(&start), (None, vec![1, 2, 3], vec![from(3), from(2)]));
-    assert_eq!(start.at[0], At { positions: vec![(0, 0)], identity: Some("t cluster-a".into()) });
+    assert_eq!(start.at[0], At { positions: vec![(0, 0)], identity: Some("t cluster-a".into()), settled: vec![(0, 3)], ..At::default() });
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn another_mapping_goes_on_from_a_checkpoint_that_knows_all_that_was_written() {
     assert_eq!(shown(&start), (Some(5), vec![], vec![from(5), from(5)]));
     let [again] = &start.rebuild[..] else { panic!("one source is read again: {:?}", start.rebuild) };
     assert_eq!((again.source, &again.until[..], again.sides.len(), again.emptied.len()), (0, &[(0, 5)][..], 1, 1));
-    assert_eq!(start.at[0], At { positions: vec![], identity: Some("t cluster-a".into()) });
+    assert_eq!(start.at[0], At { positions: vec![], identity: Some("t cluster-a".into()), settled: vec![(0, 5)], ..At::default() });
     // Killed after that, with ticks that follow from the new mapping, it does the same once more, and makes them again.
     let of = fingerprint(&plan);
     let both = |base: Tick, last: Tick| {

@@ -3,7 +3,7 @@
 use super::*;
 
 fn output(tick: Tick, positions: &[(i32, i64)], hydrated: bool) -> TickOutput {
-    let source = SealedSource { positions: positions.to_vec(), caught_up: tick.is_multiple_of(2), ..SealedSource::default() };
+    let source = SealedSource { positions: positions.to_vec(), caught_up: tick.is_multiple_of(2), refused: tick == 5, ..SealedSource::default() };
     TickOutput {
         tick,
         wall_ms: tick as i64 * 10,
@@ -45,6 +45,7 @@ fn a_chain_gives_the_ticks_as_they_were() {
     assert_eq!((after[0].wall_ms, after[0].hydrated, after[0].replay), (30, true, true));
     assert_eq!(after[0].sources[1].heartbeat, Some(33));
     assert_eq!((after[1].sources[0].positions.clone(), after[1].sources[0].caught_up), (vec![(0, 200)], true));
+    assert_eq!(after.iter().map(|sealed| sealed.sources[0].refused).collect::<Vec<_>>(), [false, false, true]);
     assert!(!chain.after(0)[1].hydrated);
     assert_eq!(Chain::of(&[]), Ok(None));
 }

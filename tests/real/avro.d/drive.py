@@ -70,7 +70,8 @@ KEY = {"type": "record", "name": "Key", "namespace": "crm.public.account", "fiel
 BOOKED = {"type": "record", "name": "Booked", "fields": [{"name": "credit", "type": ["null", decimals(4)]}]}
 versions = [(register("crm.public.account-value", envelope(v)), envelope(v), dict(v)) for v in VERSIONS]
 key_id, booked_key, booked_id = register("crm.public.account-key", KEY), register("erp.booked-key", "long"), register("erp.booked-value", BOOKED)
-producer = Producer({"bootstrap.servers": brokers, "linger.ms": 2})
+# In order, also when the topic is only being created: the model goes by the order.
+producer = Producer({"bootstrap.servers": brokers, "linger.ms": 2, "enable.idempotence": True})
 UTC = datetime.timezone.utc
 model, booked = {}, {}
 

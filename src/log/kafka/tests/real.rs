@@ -74,7 +74,7 @@ fn numbers(from: i64, to: i64) -> impl Iterator<Item = (i64, String)> {
 
 /// As `start`, with what the mock can't answer.
 fn begin(spec: TopicSpec, until: Until) -> LogHandle {
-    open(7, spec, until, Box::new(|_| None), Pace { identify: true, ..pace() }).unwrap()
+    open(7, spec, until, Box::new(|_| None), None, Pace { identify: true, ..pace() }).unwrap()
 }
 
 fn offsets(log: LogHandle) -> Vec<i64> {

@@ -1,0 +1,206 @@
+//! Changes of a source's schema: what its reader does about them before anybody decodes the messages that have them.
+//!
+//! ```text
+//! reader ─ Chunk ─▶ Guard ─┬─ as known, or accepted ─▶ channel to the clock
+//!                          └─ refused: what lies before it goes on, and the reader stops there
+//! ```
+//!
+//! The reader does it, and not the workers that decode, because only here nothing of a later message has been taken in: the
+//! source stands exactly before the first message that is not accepted, and a restart goes on with that message. What was
+//! accepted once is no change when it comes again (a connector that was killed sends old messages after new ones).
+//!
+//! Messages whose schema is told cost a comparison each. Where there is none, the names of a row must be looked for: that is
+//! done of the last row of each chunk, and of every row only under `exception`, or to find the first one that differs. A row in
+//! between that lacks a declared column is then the decoders' to reject.
+
+use std::sync::Arc;
+
+use super::{LogError, wall_ms};
+use crate::{
+    engine::{
+        Chunk,
+        chunk::{cut, first},
+    },
+    format::{
+        Decoder, Message,
+        evolution::{Evolution, SchemaChange},
+        fields::{Seen, Viewer},
+    },
+    plan::{Required, SchemaPolicy, Source},
+    row::{Column, source_time_text},
+};
+
+/// Watches the schema of one source.
+pub struct Guard {
+    name: String,
+    policy: SchemaPolicy,
+    columns: Vec<Column>,
+    viewer: Viewer,
+    /// Tells the source time of messages.
+    times: Box<dyn Decoder>,
+    evolution: Arc<Evolution>,
+    /// What was accepted last, so that it need not be looked for.
+    last: Option<Arc<Seen>>,
+    /// What lies before these positions was taken in before a restart, and is not refused any more.
+    settled: Vec<(i32, i64)>,
+    /// For the decoders: what no row may lack.
+    required: Arc<Required>,
+}
+
+/// What a guard lets through of a chunk.
+#[derive(Debug)]
+pub struct Let {
+    /// What may go on: all of the chunk, what lies before the refused message, or nothing.
+    pub chunk: Option<Chunk>,
+    /// What may not: the refused message and those after it.
+    pub rest: Option<Chunk>,
+    /// What has been accepted.
+    pub accepted: Vec<SchemaChange>,
+    /// What has not.
+    pub refused: Option<SchemaChange>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("policy", &self.policy).field("evolution", &self.evolution).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// A guard that goes on from what was known; `None`: the source's policy is not to look.
+    pub fn new(source: &Source, policy: SchemaPolicy, evolution: Option<Arc<Evolution>>, settled: Vec<(i32, i64)>) -> Option<Guard> {
+        if policy == SchemaPolicy::Ignore {
+            return None;
+        }
+        let mut evolution = evolution.unwrap_or_default();
+        Arc::make_mut(&mut evolution).refused = false;
+        let times = crate::format::decoder(source, &vec![false; source.columns.len()]);
+        let (columns, required) = (source.columns.clone(), Arc::clone(&source.required));
+        let guard = Guard { name: source.name.clone(), policy, columns, viewer: Viewer::new(source), times, evolution, last: None, settled, required };
+        guard.require();
+        Some(guard)
+    }
+
+    /// The name of the source.
+    pub fn source(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of the source's schema.
+    pub fn evolution(&self) -> &Arc<Evolution> {
+        &self.evolution
+    }
+
+    /// Looks at a chunk. Once something was refused, nothing more may be given.
+    pub fn examine(&mut self, chunk: Chunk) -> Let {
+        let mut given = Let { chunk: None, rest: None, accepted: Vec::new(), refused: None };
+        let Guard { viewer, last, .. } = self;
+        let is_known = |seen: &Arc<Seen>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, seen));
+        let newest = chunk.find_last(|message| viewer.look(message));
+        let each = self.policy == SchemaPolicy::Exception || newest.as_ref().is_some_and(|seen| seen.told);
+        if newest.as_ref().is_none_or(|seen| is_known(seen) && !each) {
+            given.chunk = Some(chunk);
+            return given;
+        }
+        let partition = chunk.partition;
+        given.refused = chunk.find(|message| {
+            let seen = self.viewer.look(message)?;
+            if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &seen)) {
+                return None;
+            }
+            let change = self.judge(partition, &message, &seen);
+            if change.as_ref().is_none_or(|change| change.accepted) {
+                self.last = Some(seen);
+                given.accepted.extend(change);
+                return None;
+            }
+            change
+        });
+        (given.chunk, given.rest) = match &given.refused {
+            None => (Some(chunk), None),
+            Some(refused) if first(&chunk) >= refused.offset => (None, Some(chunk)),
+            Some(refused) => {
+                let (before, rest) = cut(chunk, refused.offset);
+                (Some(before), rest)
+            }
+        };
+        given
+    }
+
+    /// The change that a message makes, if its row's fields are not known yet.
+    fn judge(&mut self, partition: i32, message: &Message, seen: &Seen) -> Option<SchemaChange> {
+        let before = match self.evolution.known.first() {
+            // The first schema is what the others are compared with.
+            None => {
+                Arc::make_mut(&mut self.evolution).know(seen.fields.clone());
+                self.require();
+                return None;
+            }
+            Some(_) if self.evolution.knows(&seen.fields) => return None,
+            Some(before) => before,
+        };
+        let difference = before.changed(&seen.fields);
+        let declared = |name: &String| self.columns.iter().position(|column| column.name == *name);
+        let lost = difference.removed.iter().find_map(|name| Some((name, declared(name)?)));
+        let other = difference.retyped.iter().find_map(|one| Some((one, declared(&one.name).filter(|at| seen.unreadable.contains(at))?)));
+        let why = match (self.policy, lost, other) {
+            _ if self.settled.iter().any(|(of, next)| *of == partition && message.offset < *next) => None,
+            (SchemaPolicy::Exception, ..) => Some("`schema_change: exception` accepts no change".to_string()),
+            (SchemaPolicy::Evolve, Some((name, at)), _) => {
+                let new = difference.added.join("`, `");
+                let renamed = if new.is_empty() { String::new() } else { format!(" (new: `{new}`; was it renamed?)") };
+                Some(format!("the declared column `{name}` ({}) is gone{renamed}", self.columns[at].ty))
+            }
+            (SchemaPolicy::Evolve, None, Some((one, at))) => {
+                Some(format!("the column `{}` is declared {}, and {} can't be read as that", one.name, self.columns[at].ty, one.to))
+            }
+            _ => None,
+        };
+        let change = SchemaChange {
+            partition,
+            offset: message.offset,
+            source_time: self.times.source_time(*message),
+            seen_ms: wall_ms(),
+            difference,
+            accepted: why.is_none(),
+            why,
+        };
+        let evolution = Arc::make_mut(&mut self.evolution);
+        evolution.note(change.clone());
+        if change.accepted {
+            evolution.know(seen.fields.clone());
+        }
+        Some(change)
+    }
+
+    /// Tells the decoders what no row may lack: the declared columns that every accepted schema has. A row that does, between
+    /// others that don't, is rejected; so what is not looked at here is not taken for NULL there.
+    fn require(&self) {
+        if self.policy == SchemaPolicy::Evolve && !self.evolution.known.is_empty() {
+            let has = |column: &Column| self.evolution.known.iter().all(|known| known.get(&column.name).is_some());
+            // It was told before only if this is the same source again.
+            let _ = self.required.set(self.columns.iter().map(has).collect());
+        }
+    }
+
+    /// Why the source stops at a change.
+    pub fn stop(&self, change: &SchemaChange) -> LogError {
+        let at = match change.source_time {
+            Some(time) => format!("partition {}, position {}, of {}", change.partition, change.offset, source_time_text(time)),
+            None => format!("partition {}, position {}", change.partition, change.offset),
+        };
+        let remedy = match self.policy {
+            SchemaPolicy::Exception => "look at the change, then start again with `schema_change: evolve`, which goes on from there",
+            _ => "declare the columns that there are now and start again, or take what is gone as NULL with `schema_change: lenient`",
+        };
+        LogError {
+            code: "SCHEMA_CHANGED",
+            message: format!("the schema changed at {at}: {}: {}", change.difference, change.why.as_deref().unwrap_or("not accepted")),
+            remedy: format!("nothing of that message or later ones is taken in; {remedy}"),
+            retry: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
