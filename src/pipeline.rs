@@ -165,7 +165,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let (ask, asks) = unbounded();
     let watched = Watched::default();
     let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone(), watched.clone())?) } else { None };
-    let keep = start::keep(&plan, folder.as_ref(), restore.as_ref(), options.fresh);
+    let keep = start::keep(&plan, folder.as_ref(), restore.as_ref());
     let writers = if options.write == Write::Yes { Some(Writers::start(&plan, exact, &checkpoint::manifest::fingerprint(&plan), keep)?) } else { None };
     let logs = (0..plan.sources.len())
         .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))

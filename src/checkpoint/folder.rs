@@ -7,8 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     CheckpointError, entries, folder_of,
     manifest::{EntriesFile, Manifest},
@@ -66,27 +64,21 @@ impl Folder {
         &self.path
     }
 
-    /// How long the files of outputs were when the run began that has taken no checkpoint yet, or one before it that had come
-    /// to none either: whatever is behind that will be written again. `fresh`: a new beginning, and the lengths are of `now`.
-    pub fn begin(&self, fresh: bool, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-        #[derive(Serialize, Deserialize)]
-        struct Begun {
-            /// The newest checkpoint that was there and of no use.
-            newest: Tick,
-            lengths: BTreeMap<String, u64>,
-        }
+    /// How long the files of outputs were before this deployment wrote to them: whatever is behind that it can write again.
+    /// `now`: how long they are.
+    pub fn begin(&self, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
         let path = self.path.join("begun.json");
-        let newest = list(&self.path).first().map_or(0, |found| found.tick);
-        let before = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Begun>(&bytes).ok());
-        if let Some(before) = before.filter(|before| !fresh && before.newest == newest) {
-            return now.into_iter().map(|(file, length)| (file.clone(), before.lengths.get(&file).copied().unwrap_or(length))).collect();
+        let mut begun = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<BTreeMap<String, u64>>(&bytes).ok()).unwrap_or_default();
+        let known = begun.len();
+        for (file, length) in now {
+            begun.entry(file).or_insert(length);
         }
-        let begun = Begun { newest, lengths: now };
-        let written = fs::write(&path, serde_json::to_vec(&begun).expect("plain data"));
-        if let Err(error) = written {
+        if begun.len() > known
+            && let Err(error) = fs::write(&path, serde_json::to_vec(&begun).expect("plain data"))
+        {
             tracing::error!("{}", CheckpointError::unwritable(&path, &error));
         }
-        begun.lengths
+        begun
     }
 
     /// Where the entries of a checkpoint that is being taken go.

@@ -151,14 +151,13 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     Ok(Start { restore, at, last: from, again, rebuild, incomplete, exact: exact.collect() })
 }
 
-/// What stays of the files that outputs are written to: what is as of the checkpoint that the run goes on from, or what there
-/// was before the first run of those that none has been taken of yet.
-pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>, fresh: bool) -> impl Fn(usize) -> Keep + use<> {
+/// What stays of the files that outputs are written to: what is as of the checkpoint that the run goes on from; without one, what
+/// there was before this deployment.
+pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> impl Fn(usize) -> Keep + use<> {
     let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();
-    let restored = restore.map(|restore| restore.manifest.tick);
     let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
-    let lengths = || paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
-    let begun = folder.filter(|_| restored.is_none()).map(|folder| folder.begin(fresh, lengths()));
+    let now = paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
+    let (restored, begun) = (restore.map(|restore| restore.manifest.tick), folder.map(|folder| folder.begin(now)));
     move |output| match (restored, &begun, &paths[output]) {
         (Some(tick), ..) => Keep::UpTo(tick),
         (None, Some(begun), Some(path)) => begun.get(&path.display().to_string()).map_or(Keep::All, |bytes| Keep::Bytes(*bytes)),
