@@ -192,6 +192,11 @@ impl Mesh {
         self.run
     }
 
+    /// Tells the others that this process gives up, and why, so that they name the cause when they end; it should end at once.
+    pub fn give_up(&self, why: &str) {
+        self.fate.say_all(&Frame::GivesUp(why.into()));
+    }
+
     /// Leaves as one should, once the engine has stopped.
     pub fn leave(self) {
         self.fate.leave();

@@ -119,6 +119,22 @@ fn a_process_that_starts_anew_takes_its_own_place() {
     leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
 }
 
+#[test]
+fn one_that_gives_up_says_why() {
+    let (said, heard) = crossbeam_channel::bounded(1);
+    let mut all = cluster(2);
+    let (listener, one) = all.pop().expect("two");
+    let (first, zero) = all.pop().expect("two");
+    let zero = spawn(move || Mesh::connect_on(first, &zero, &alike("p"), move |lost| drop(said.send(lost))));
+    let one = join(listener, one, "p").join().expect("no panic").expect("it joins");
+    let zero = zero.join().expect("no panic").expect("it joins");
+    one.give_up("source `orders` is gone");
+    let lost = heard.recv_timeout(Duration::from_secs(5)).expect("it is told");
+    assert!(lost.peer == 1 && lost.why.contains("source `orders` is gone"), "{lost}");
+    one.leave();
+    zero.leave();
+}
+
 /// Nothing of this keeps the cluster from coming together, or is let in.
 #[test]
 fn strangers_are_refused_and_keep_nobody_out() {
