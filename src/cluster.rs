@@ -224,7 +224,7 @@ struct Missing(Vec<(usize, Option<NotReached>)>);
 impl Missing {
     fn error(self, cluster: &Cluster) -> MeshError {
         let why = |(peer, last): &(usize, Option<NotReached>)| {
-            let why = last.as_ref().map_or("it has not called", |last| last.why.as_str());
+            let why = last.as_ref().map_or("it has not called, or does not agree who is there", |last| last.why.as_str());
             format!("process {peer} ({}): {why}", cluster.processes[*peer])
         };
         let differs = self.0.iter().any(|(_, last)| last.as_ref().is_some_and(|last| last.differs));
@@ -425,13 +425,15 @@ impl Gathering<'_> {
         let mut spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             threads.push(std::thread::Builder::new().name(name).spawn(body).expect("the operating system starts a thread"));
         };
+        let silence = cluster.silence_max;
         for (peer, control, frames) in ears {
-            let (fate, notes, silence) = (Arc::clone(&fate), to_notes.clone(), cluster.silence_max);
+            let beats = Arc::clone(&fate);
+            spawn(format!("pulse-{peer}"), Box::new(move || pulse::beat(peer, silence, &beats)));
+            let (fate, notes) = (Arc::clone(&fate), to_notes.clone());
             spawn(format!("hear-{peer}"), Box::new(move || pulse::hear(peer, control, frames, silence, &fate, &notes)));
         }
-        let (at_door, pause, secret) = (Arc::clone(&fate), cluster.silence_max / 4, cluster.secret.clone());
+        let (at_door, secret) = (Arc::clone(&fate), cluster.secret.clone());
         let watch = move || {
-            let mut said = Instant::now();
             while !at_door.is_leaving() {
                 for mut guest in door.look() {
                     let card = Card { to: guest.card.from, wants: guest.card.wants, ..card.clone() };
@@ -441,11 +443,7 @@ impl Gathering<'_> {
                         tracing::warn!(process, "a process calls, and the cluster runs already: it was started anew, or twice");
                     }
                 }
-                if said.elapsed() >= pause {
-                    said = Instant::now();
-                    at_door.say_all(&Frame::Pulse);
-                }
-                std::thread::sleep(LOOK_LATER.min(pause));
+                std::thread::sleep(LOOK_LATER);
             }
         };
         spawn("cluster".into(), Box::new(watch));

@@ -100,8 +100,8 @@ type OnLost = Box<dyn FnOnce(Lost) + Send>;
 pub struct Fate {
     addresses: Vec<String>,
     on_lost: Mutex<Option<OnLost>>,
-    /// To each process, once all are there.
-    writers: OnceLock<Vec<Option<Mutex<TcpStream>>>>,
+    /// To each process, once all are there; none to this one, and to one that could not be written to.
+    writers: OnceLock<Vec<Mutex<Option<TcpStream>>>>,
     leaving: AtomicBool,
 }
 
@@ -124,7 +124,7 @@ impl Fate {
         let gives_up = Frame::GivesUp(format!("it lost process {peer}: {why}")).bytes();
         for (_, writer) in self.writers().enumerate().filter(|(to, _)| *to != peer) {
             // Nobody is waited for: this process ends now.
-            if let Some(Ok(mut stream)) = writer.map(Mutex::try_lock) {
+            if let Some(stream) = writer.try_lock().ok().as_deref_mut().and_then(Option::as_mut) {
                 let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
                 let _ = stream.write_all(&gives_up);
             }
@@ -132,19 +132,21 @@ impl Fate {
         on_lost(lost);
     }
 
-    fn writers(&self) -> impl Iterator<Item = Option<&Mutex<TcpStream>>> {
-        self.writers.get().into_iter().flatten().map(Option::as_ref)
+    fn writers(&self) -> impl Iterator<Item = &Mutex<Option<TcpStream>>> {
+        self.writers.get().into_iter().flatten()
     }
 
     /// From now on these are who is told things.
     pub fn begin(&self, writers: Vec<Option<TcpStream>>) {
-        let _ = self.writers.set(writers.into_iter().map(|writer| writer.map(Mutex::new)).collect());
+        let _ = self.writers.set(writers.into_iter().map(Mutex::new).collect());
     }
 
-    /// Says something to a process. One that can't be told will be missed by whoever listens to it.
+    /// Says something to a process. One that can't be told is told nothing more, since it may have heard half of it; whoever
+    /// listens to it notices why.
     pub fn say(&self, to: usize, frame: &Frame) {
-        if let Some(mut stream) = self.writers().nth(to).flatten().and_then(|writer| writer.lock().ok()) {
-            let _ = stream.write_all(&frame.bytes());
+        let Some(mut writer) = self.writers().nth(to).and_then(|writer| writer.lock().ok()) else { return };
+        if writer.as_mut().is_some_and(|stream| stream.write_all(&frame.bytes()).is_err()) {
+            *writer = None;
         }
     }
 
@@ -157,14 +159,26 @@ impl Fate {
     pub fn leave(&self) {
         self.say_all(&Frame::Bye);
         self.leaving.store(true, Ordering::Release);
-        for writer in self.writers().flatten() {
-            let _ = writer.lock().map(|stream| stream.shutdown(Shutdown::Both));
+        for writer in self.writers() {
+            let _ = writer.lock().map(|writer| writer.as_ref().map(|stream| stream.shutdown(Shutdown::Both)));
         }
     }
 
     /// Does this process leave?
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
+    }
+}
+
+/// Shows one process that this one lives, until it leaves; each has its own thread, so that one that hangs keeps nobody waiting.
+pub fn beat(peer: usize, silence: Duration, fate: &Fate) {
+    let mut said = Instant::now();
+    while !fate.is_leaving() {
+        if said.elapsed() >= silence / 4 {
+            said = Instant::now();
+            fate.say(peer, &Frame::Pulse);
+        }
+        std::thread::sleep((silence / 8).min(Duration::from_millis(50)));
     }
 }
 

@@ -249,6 +249,44 @@ fn one_that_dies_or_hangs_is_named() {
     assert_eq!(nonsense.code, LOST);
 }
 
+/// Even when so much is said to one that hangs that nothing more can be: nobody takes who waits for it for the one who hangs.
+#[test]
+fn one_that_hangs_makes_nobody_else_silent() {
+    let mut all = cluster(3);
+    let two = all.pop().expect("three").1;
+    let (said, heard) = unbounded();
+    let joins: Vec<_> = all
+        .into_iter()
+        .map(|(listener, cluster)| {
+            let (said, index) = (said.clone(), cluster.index);
+            spawn(move || Mesh::connect_on(listener, &cluster, &alike("p"), move |lost| drop(said.send((index, lost)))))
+        })
+        .collect();
+    let card = Card {
+        wants: Use::Control,
+        from: 2,
+        to: 0,
+        processes: 3,
+        threads: 1,
+        boot: hello::random(),
+        cluster: "test".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plan: "p".into(),
+    };
+    let mut called: Vec<Called> = (0..2).map(|to| dial::call(&two, &card, to).expect("it is let in")).collect();
+    let roll = Frame::Roll(hello::run_of("test", &[called[0].card.boot, called[1].card.boot, card.boot])).bytes();
+    called.iter_mut().for_each(|called| called.control.write_all(&roll).expect("it is heard"));
+    let meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    let fate = Arc::clone(&meshes[0].fate);
+    let says = spawn(move || fate.say(2, &Frame::Note(vec![0; 32 << 20])));
+    for _ in 0..2 {
+        let (index, lost) = heard.recv_timeout(Duration::from_secs(10)).expect("it is noticed");
+        assert!(lost.peer == 2 || lost.why.contains("lost process 2"), "process {index}: {lost}");
+    }
+    says.join().expect("no panic");
+    meshes.into_iter().for_each(Mesh::leave);
+}
+
 fn some_card() -> impl Strategy<Value = Card> {
     let numbers = (any::<bool>(), any::<[u16; 4]>(), any::<[u8; 16]>());
     (numbers, "[a-zé.-]{0,80}", "[0-9.]{0,20}", "[0-9a-f]{0,32}").prop_map(|((data, [from, to, processes, threads], boot), cluster, version, plan)| Card {
