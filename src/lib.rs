@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod export;

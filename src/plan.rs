@@ -17,6 +17,8 @@ use crate::{
     row::{Column, Type, Value},
 };
 
+pub mod cluster;
+
 pub type ConnectionId = usize;
 pub type SourceId = usize;
 pub type TargetId = usize;

@@ -25,6 +25,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
     ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written; the run goes on, and the ones before stand"),
     ("CLIENT_FAILED", true, "librdkafka gave up"),
+    ("CLUSTER_ADDRESS", true, "a process of a cluster can't listen for the others where it should"),
     ("CLUSTER_CHANGED", false, "a connection's brokers are those of another cluster than the one that was read"),
     ("CLUSTER_TWICE", false, "two connections have outputs on the same cluster"),
     ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
@@ -42,6 +43,10 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("OUTPUT_UNSUPPORTED", false, "the connection's kind can't be written to"),
     ("PARTITIONS_FEWER", false, "a topic has fewer partitions than before"),
     ("PARTITION_UNKNOWN", false, "`start` names a partition that the topic does not have"),
+    ("PEER_DIFFERS", false, "a process of the cluster has another version, dataflow, cluster file or number of workers"),
+    ("PEER_LOST", true, "a process of the cluster was killed, failed, or can't be reached any more; all stop, to be started together"),
+    ("PEER_MISSING", true, "not all processes of the cluster were there within `start_max`"),
+    ("PEER_SILENT", true, "a process of the cluster has said nothing for `silence_max`: it hangs, or the network is cut"),
     ("POSITION_BEYOND_END", false, "`start` names a position after the partition's end"),
     ("PROGRESS_COMPACTED", false, "the topic of progress records is compacted"),
     ("PROGRESS_GAP", false, "what is written to Kafka can't be made again: progress records or checkpoints are lacking"),
@@ -79,6 +84,10 @@ pub const STUCK: &[(&str, &str)] = &[
 
 /// What is shown though it is not as it should be, named in the log.
 pub const WARNINGS: &[(&str, &str)] = &[
+    ("HELLO_FLOOD", "more connections to the cluster's address than `strangers_max` had proved nothing; the oldest was cut"),
+    ("HELLO_MALFORMED", "what connected to the cluster's address is no process of tieout"),
+    ("HELLO_SLOW", "what connected to the cluster's address did not say within `hello_max` who it is"),
+    ("HELLO_UNPROVEN", "what connected to the cluster's address does not know the cluster's secret"),
     ("POSITIONS_RESTARTED", "the positions of a source's database went back though its changes are new: it was restored, or is another one"),
     ("REPLAY_RELEASED", "a range that a connector sends again is shown as it comes: its end did not come within `replay_bound`, or too much is held"),
     ("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held"),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     checkpoint::{Changes, Manifest},
     clock::gate::Gate,
-    engine::{Chunk, Command, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource, worker::Workers},
+    engine::{Chunk, Command, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource},
     format::evolution::Evolution,
     ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
     log::guard::Guard,
@@ -19,13 +19,19 @@ use crate::{
     row::{self, Column},
 };
 
+mod processes;
+
+use processes::Processes;
+
 /// The source time at which a scenario starts: 2026-01-01T00:00:00Z.
 pub const START_MS: i64 = 1_767_225_600_000;
 
 /// A running script.
 pub struct Scenario {
     plan: Arc<Plan>,
-    workers: Workers,
+    workers: Processes,
+    /// From the next start on.
+    processes: usize,
     reports: Receiver<Report>,
     ledger: Ledger,
     seqs: Vec<u64>,
@@ -54,7 +60,12 @@ struct Kept {
 
 impl Scenario {
     /// Starts the plan's workers.
-    pub fn new(mut plan: Plan) -> Scenario {
+    pub fn new(plan: Plan) -> Scenario {
+        Scenario::spread(plan, 1)
+    }
+
+    /// The same with the plan's workers in each of so many processes, which are all in this one.
+    pub fn spread(mut plan: Plan, processes: usize) -> Scenario {
         // Nobody writes Avro by hand.
         plan.sources.iter_mut().for_each(|source| {
             source.format = source.format.in_text();
@@ -63,7 +74,7 @@ impl Scenario {
         });
         let plan = Arc::new(plan);
         let (to_reports, reports) = unbounded();
-        let workers = Workers::start(Arc::clone(&plan), to_reports);
+        let workers = Processes::start(&plan, processes, &to_reports);
         workers.all(&Command::Keep);
         let sources = plan.sources.len();
         let guards = guards(&plan, |_| None);
@@ -73,6 +84,7 @@ impl Scenario {
             ledger: Ledger::new(Arc::clone(&plan)),
             plan,
             workers,
+            processes,
             reports,
             seqs: vec![0; sources],
             offsets: vec![0; sources],
@@ -186,6 +198,11 @@ impl Scenario {
         self.workers.all(&Command::Save { all, to });
     }
 
+    /// From the next restart on there are so many processes.
+    pub fn set_processes(&mut self, processes: usize) {
+        self.processes = processes;
+    }
+
     /// Ends everything as of the newest tick, and goes on with so many workers from a checkpoint of it.
     ///
     /// # Panics
@@ -224,10 +241,9 @@ impl Scenario {
         let save = LedgerSave { differences: save.differences, ..serde_json::from_str(&saved).expect("what was written is read") };
         let manifest = Manifest::of(&self.plan, save, Vec::new());
         let changes = Changes::between(&manifest, &plan)?;
-        let (plan, workers) = (Arc::new(plan.clone()), plan.workers);
+        let plan = Arc::new(plan);
         let (to_reports, reports) = unbounded();
-        let before = std::mem::replace(&mut self.workers, Workers::start(Arc::clone(&plan), to_reports));
-        let _ = before.stop();
+        self.workers = Processes::start(&plan, self.processes, &to_reports);
         (self.plan, self.reports) = (Arc::clone(&plan), reports);
         let save = changes.adapt(&manifest.ledger, &plan);
         self.guards = guards(&plan, |source| save.sources[source].schema.clone());
@@ -235,12 +251,12 @@ impl Scenario {
         self.ledger = Ledger::resume(plan, &save, changes.anew()).expect("it was saved");
         self.seqs.fill(0);
         self.workers.all(&Command::Keep);
-        changes.make_blind(&self.workers);
+        self.workers.make_blind(&changes);
         for (table, entries) in &self.kept.entries {
-            self.workers.restore(entries.clone(), changes.give(*table), changes.renumbered());
+            self.workers.restore(entries, &changes.give(*table), changes.renumbered().as_ref());
         }
         self.workers.restored(save.tick);
-        let reports = (0..workers).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
+        let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(save.sealed(), reports);
         if !changes.is_none() {
             self.kept.entries.clear();
@@ -268,8 +284,12 @@ impl Scenario {
     /// # Panics
     /// When a worker has ended.
     pub fn targets(&self) -> Vec<Vec<Map<String, Json>>> {
-        let (to, blocks): (Vec<_>, Vec<_>) = (0..self.workers.count()).map(|_| unbounded()).unzip();
-        self.workers.all(&Command::Export { to: to.into() });
+        let mut blocks = Vec::new();
+        for (process, workers) in self.workers.counts().enumerate() {
+            let (to, from): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded()).unzip();
+            self.workers.one(process, &Command::Export { to: to.into() });
+            blocks.extend(from);
+        }
         let mut targets: Vec<BTreeMap<(Vec<u8>, usize), Map<String, Json>>> = vec![BTreeMap::new(); self.plan.targets.len()];
         for block in blocks.iter().flat_map(|blocks| blocks.iter()) {
             let ExportBlock::Rows { target, bytes, rows, .. } = block else { continue };
@@ -315,9 +335,7 @@ impl Scenario {
     }
 
     /// Ends the workers.
-    pub fn stop(self) {
-        let _ = self.workers.stop();
-    }
+    pub fn stop(self) {}
 }
 
 /// Who watches the schemas of sources. Events are mostly written by hand, without what does not matter; only where the file
@@ -340,7 +358,12 @@ pub struct Unmet {
 
 /// Runs a test of a dataflow file; all expectations that do not hold.
 pub fn run_test(plan: &Plan, test: &TestCase) -> Vec<Unmet> {
-    let mut scenario = Scenario::new(plan.clone());
+    run_test_over(plan, test, 1)
+}
+
+/// The same with the plan's workers in each of so many processes, which are all in this one.
+pub fn run_test_over(plan: &Plan, test: &TestCase, processes: usize) -> Vec<Unmet> {
+    let mut scenario = Scenario::spread(plan.clone(), processes);
     let mut unmet = Vec::new();
     for step in &test.steps {
         match &step.action {

@@ -139,6 +139,8 @@ metrics! {
         "Subscriptions that were ended because the subscriber read too slowly.";
     http_requests: IntCounterVec ["status"] "tieout_http_requests_total"
         "Answers over HTTP, by status code.";
+    strangers: IntCounterVec ["code"] "tieout_cluster_strangers_total"
+        "Connections to the cluster's address that were refused: they are of no process of the cluster.";
     build: IntGaugeVec ["version"] "tieout_build_info"
         "Always 1; the label tells the version.";
 }
@@ -358,6 +360,24 @@ impl StuckTurned<'_> {
         } else {
             let _ = metrics().stuck.remove_label_values(&[code, name.as_str()]);
             tracing::info!(code, name, "moves again");
+        }
+    }
+}
+
+/// Somebody who is no process of the cluster was refused; `unsaid`: of how many like it nothing was said before.
+pub struct StrangerRefused<'a> {
+    pub code: &'a str,
+    pub from: std::net::SocketAddr,
+    pub why: &'a str,
+    pub says: bool,
+    pub unsaid: u64,
+}
+
+impl StrangerRefused<'_> {
+    pub fn emit(self) {
+        metrics().strangers.with_label_values(&[self.code]).inc();
+        if self.says {
+            tracing::warn!(code = self.code, from = %self.from, unsaid = self.unsaid, "a stranger at the cluster's address was refused: {}", self.why);
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Start here", &["demo", "run"]),
     ("Write dataflows", &["check", "test", "graph", "explain-plan", "schema"]),
-    ("Look after one that runs", &["checkpoint", "audit", "sink"]),
+    ("Look after one that runs", &["checkpoint", "audit", "sink", "cluster"]),
     ("Ask a running tieout", &["differences", "rows"]),
     ("About", &["reference", "completions", "version"]),
 ];

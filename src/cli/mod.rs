@@ -8,6 +8,7 @@
 //! | `checkpoint` | what a restart could go on from |
 //! | `audit` | what became of what was read |
 //! | `sink` | transactions that were left open |
+//! | `cluster` | whether the processes of a cluster reach each other |
 //! | `ask` | `differences`, `rows`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
@@ -32,6 +33,7 @@ mod ask;
 mod audit;
 mod check;
 mod checkpoint;
+mod cluster;
 mod completions;
 mod demo;
 mod dry;
@@ -86,6 +88,7 @@ enum Command {
     Checkpoint(checkpoint::Checkpoint),
     Audit(audit::Audit),
     Sink(sink::Sink),
+    Cluster(cluster::Cluster),
     Graph(graph::Graph),
     ExplainPlan(explain::ExplainPlan),
     Differences(ask::Differences),
@@ -237,6 +240,7 @@ fn dispatch(command: Command) -> Result<(), Fail> {
         Command::Test(args) => test::test(&args, out),
         Command::Audit(args) => audit::audit(&args, out),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args, out),
+        Command::Cluster(args) => cluster::cluster(&args, out),
         Command::Sink(args) => sink::sink(&args, out),
         Command::Graph(args) => graph::graph(&args, out),
         Command::ExplainPlan(args) => explain::explain_plan(&args, out),

@@ -1,4 +1,4 @@
-//! `tieout schema`: the JSON Schemas of both kinds of file, so that editors complete them.
+//! `tieout schema`: the JSON Schemas of all kinds of file, so that editors complete them.
 
 use std::io::Write;
 
@@ -23,12 +23,14 @@ pub struct Schema {
 enum Of {
     Config,
     Dataflow,
+    Cluster,
 }
 
 pub fn schema(args: &Schema, out: &mut impl Write) -> Result<(), Fail> {
     let kind = match args.kind {
         Of::Config => Kind::Config,
         Of::Dataflow => Kind::Dataflow,
+        Of::Cluster => Kind::Cluster,
     };
     Ok(writeln!(out, "{:#}", config::schema(kind))?)
 }

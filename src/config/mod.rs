@@ -9,6 +9,7 @@
 //! [`shape`] declares the format; the check, the JSON Schemas and the reference follow from it.
 
 mod check;
+mod cluster;
 pub mod codes;
 mod fill;
 mod names;
@@ -26,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+pub use cluster::{cluster_text, load_cluster};
 pub use problem::{Problem, Problems, Severity};
 pub use reference::reference;
 pub use schema::{Kind, schema};

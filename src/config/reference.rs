@@ -12,7 +12,7 @@ use crate::row::Type;
 /// `docs/reference/settings.md`.
 pub fn reference() -> String {
     let mut out = String::from("# Settings\n\nWritten by the code (`src/config/shape.rs`); `TIEOUT_WRITE=1 cargo test --lib config` writes it again.\n\n");
-    out += "Two kinds of files: one *configuration* says where tieout runs and which systems it reaches; *dataflows*, one a file, say what should hold.\n\
+    out += "Kinds of files: one *configuration* says where tieout runs and which systems it reaches; *dataflows*, one a file, say what should hold; a *cluster* file says which processes run them together.\n\
         A value may contain `${env:NAME}`, `${env:NAME:-default}` (also taken when the variable is empty; a variable that is not set or empty and has no default is a problem, and `${env:NAME:-}` takes the empty text) or `${file:path}` (relative to the configuration file, without the line end); `$${` stands for `${`.\n\
         A time span is a whole number with its unit: `50ms`, `30s`, `5m`, `1h`, `1d`.\n";
     let _ = writeln!(
@@ -20,7 +20,7 @@ pub fn reference() -> String {
         "Column types: {}; `timestamptz` is `timestamp with time zone`, a precision is given as in `timestamp(3)`.\n",
         Type::NAMES.map(|n| format!("`{n}`")).join(", ")
     );
-    for (title, object) in [("The configuration file", &shape::CONFIG), ("Dataflow files", &shape::DATAFLOW)] {
+    for (title, object) in [("The configuration file", &shape::CONFIG), ("Dataflow files", &shape::DATAFLOW), ("The cluster file", &shape::CLUSTER)] {
         let _ = writeln!(out, "## {title}\n");
         let mut seen = Vec::new();
         write_object(&mut out, object, "", &mut seen);

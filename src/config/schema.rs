@@ -1,4 +1,4 @@
-//! The JSON Schemas of both kinds of files, from the shape of the format, so that editors complete and check them.
+//! The JSON Schemas of all kinds of files, from the shape of the format, so that editors complete and check them.
 
 use serde_json::{Map, Value, json};
 
@@ -15,15 +15,18 @@ pub enum Kind {
     Config,
     /// A dataflow file.
     Dataflow,
+    /// A cluster file.
+    Cluster,
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Kind); 2] = [("config", Kind::Config), ("dataflow", Kind::Dataflow)];
+    pub const ALL: [(&'static str, Kind); 3] = [("config", Kind::Config), ("dataflow", Kind::Dataflow), ("cluster", Kind::Cluster)];
 
     fn object(self) -> &'static Object {
         match self {
             Kind::Config => &shape::CONFIG,
             Kind::Dataflow => &shape::DATAFLOW,
+            Kind::Cluster => &shape::CLUSTER,
         }
     }
 }

@@ -531,7 +531,57 @@ static STEP: Object = Object {
     rules: &[Rule::ExactlyOne(&["feed", "advance", "restart", "expect"])],
 };
 
-/// All objects of both kinds of files, each once, a file's own first.
+/// The cluster file: which processes run one dataflow together.
+pub static CLUSTER: Object = Object {
+    name: "cluster",
+    doc: "Several processes that run one dataflow. The same file is for all of them; only `index` differs.",
+    keys: &[
+        key("name", Text, "Tells this cluster from others; processes of another name are refused. Small letters, digits, `.`, `_` and `-`.").required().example("orders"),
+        key(
+            "secret",
+            Text,
+            "What all processes know and nobody else, by `${env:NAME}` or `${file:PATH}`; at least 16 bytes. Who does not know it is refused. What processes              exchange afterwards is neither encrypted nor protected against who can change it on its way: keep it on a network of their own.",
+        )
+        .required()
+        .example("\"${file:cluster.secret}\""),
+        key("processes", Either(&[TEXTS, Object(&STATEFUL)]), "Where each process is reached by the others, as `host:port`, in the order of their indexes.")
+            .required()
+            .filled()
+            .example("[10.0.0.1:7400, 10.0.0.2:7400]"),
+        key("index", Text, "Which of them this process is: a number from 0, or a name that ends in one, such as `tieout-2`.").example("\"${env:HOSTNAME}\""),
+        key("listen", Text, "Where this process listens for the others. Default: its address in `processes`.").example("0.0.0.0:7400"),
+        key("hello_max", Span { min_ms: 100, max_ms: 60_000 }, "How long a connection may take to prove that it is from a process of the cluster.").default("5s"),
+        key(
+            "silence_max",
+            Span { min_ms: 1_000, max_ms: 600_000 },
+            "How long a process may be silent before it counts as lost, and the cluster stops.",
+        )
+        .default("5s"),
+        key("start_max", Span { min_ms: 1_000, max_ms: DAY_MS }, "How long a start waits for all processes.").default("5m"),
+        key(
+            "strangers_max",
+            Int { min: 1, max: 10_000 },
+            "Connections that have not proved anything yet, at once; of more than that the oldest are cut.",
+        )
+        .default("64"),
+        COMMENT,
+    ],
+    rules: &[],
+};
+
+static STATEFUL: Object = Object {
+    name: "stateful set",
+    doc: "Processes whose addresses differ only in their numbers, as those of a stateful set of Kubernetes.",
+    keys: &[
+        key("count", Int { min: 1, max: 1_000 }, "How many there are.").required().example("\"${env:TIEOUT_PROCESSES}\""),
+        key("address", Text, "The address of each, as `host:port`; `{index}` stands for its number, from 0.")
+            .required()
+            .example("\"tieout-{index}.tieout:7400\""),
+    ],
+    rules: &[],
+};
+
+/// All objects of all kinds of files, each once, a file's own first.
 pub fn objects() -> Vec<&'static Object> {
     fn visit(shape: &Shape, found: &mut Vec<&'static Object>) {
         match shape {
@@ -550,5 +600,6 @@ pub fn objects() -> Vec<&'static Object> {
     let mut found = Vec::new();
     add(&CONFIG, &mut found);
     add(&DATAFLOW, &mut found);
+    add(&CLUSTER, &mut found);
     found
 }

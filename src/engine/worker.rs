@@ -4,6 +4,7 @@
 //! keys. The loop never blocks on anything but its command channel; the clock's credits bound what is under way.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
@@ -14,6 +15,16 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use timely::{
+    CommunicationConfig,
+    communication::{
+        AllocatorBuilder, Hooks,
+        allocator::{
+            ProcessBuilder,
+            zero_copy::{initialize::initialize_networking_from_sockets, stream::Stream},
+        },
+    },
+};
 
 use super::{
     Chunk, Command, Counts, Give, Payload, Reject, Renumbered, Report, RowAnswer, RowChange, SavePart, SideOf, SourceReport, StageTimes, TableReport, Tick,
@@ -46,20 +57,48 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the plan's workers; `reports` gets a report of every worker for every tick.
+    /// Starts the plan's workers, which are all there are; `reports` gets a report of every worker for every tick.
+    ///
+    /// # Panics
+    /// When the operating system starts no threads.
     pub fn start(plan: Arc<Plan>, reports: Sender<Report>) -> Workers {
-        let workers = plan.workers.max(1);
+        let config = match plan.workers {
+            0 | 1 => CommunicationConfig::Thread,
+            several => CommunicationConfig::Process(several),
+        };
+        let (builders, others) = config.try_build().expect("threads need nothing else");
+        Workers::build(plan, reports, builders, others, 0)
+    }
+
+    /// Starts the plan's workers as those of one process of several, all with the same plan. `links` are the connections to the
+    /// others, by process, and none to `process`, which is this one. Keys are spread over the workers of all; `reports` gets the
+    /// reports of this process's workers, numbered among all. Every process is to be told the same seals, cuts and stops, and
+    /// what a checkpoint gives back; it takes what is its own.
+    ///
+    /// # Errors
+    /// A connection can't be used.
+    pub fn start_among<L: Stream + 'static>(plan: Arc<Plan>, reports: Sender<Report>, process: usize, links: Vec<Option<L>>) -> Result<Workers, String> {
+        let (threads, hooks) = (plan.workers.max(1), Hooks::default());
+        let local = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), None);
+        let (builders, guard) = initialize_networking_from_sockets(local, links, process, threads, hooks).map_err(|e| e.to_string())?;
+        let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+        Ok(Workers::build(plan, reports, builders, Box::new(guard), process))
+    }
+
+    fn build(plan: Arc<Plan>, reports: Sender<Report>, builders: Vec<AllocatorBuilder>, others: Box<dyn Any + Send>, process: usize) -> Workers {
+        let workers = builders.len();
+        let first = process * workers;
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Command>()).unzip();
         let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
         let (started, threads) = bounded(workers);
         let pending = Arc::new(AtomicU64::new(0));
-        let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
         let decoded = Arc::clone(&pending);
-        let guards = timely::execute(config, move |worker| {
-            let commands = receivers.lock().expect("workers start one by one")[worker.index()].take().expect("a worker starts once");
-            started.send((worker.index(), std::thread::current())).expect("the starter waits");
-            let flow = worker.dataflow::<u64, _, _>(|scope| render::render(scope, &plan, workers));
-            Loop::new(Arc::clone(&plan), flow, worker.index(), workers, reports.clone(), Arc::clone(&decoded)).run(worker, &commands);
+        let guards = timely::execute::execute_from(builders, others, timely::WorkerConfig::default(), move |worker| {
+            let place = Place { index: worker.index(), local: worker.index() - first, process: process as u32, workers: worker.peers() };
+            let commands = receivers.lock().expect("workers start one by one")[place.local].take().expect("a worker starts once");
+            started.send((place.local, std::thread::current())).expect("the starter waits");
+            let flow = worker.dataflow::<u64, _, _>(|scope| render::render(scope, &plan, place.workers));
+            Loop::new(Arc::clone(&plan), flow, place, reports.clone(), Arc::clone(&decoded)).run(worker, &commands);
         })
         .expect("threads can be started");
         let mut threads: Vec<_> = (0..workers).map(|_| threads.recv().expect("every worker starts")).collect();
@@ -72,7 +111,7 @@ impl Workers {
         self.pending.load(Ordering::Acquire)
     }
 
-    /// How many workers there are.
+    /// How many workers this process has.
     pub fn count(&self) -> usize {
         self.senders.len()
     }
@@ -149,6 +188,24 @@ impl Drop for Workers {
     }
 }
 
+/// Where a worker stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Among the workers of all processes, and how many these are.
+    index: usize,
+    workers: usize,
+    /// Among those of its process.
+    local: usize,
+    process: u32,
+}
+
+impl Place {
+    /// The same for every worker.
+    fn to_all(self, input: u32, seq: u64, run: Vec<u8>) -> Vec<Parcel> {
+        (0..self.workers).map(|to| Parcel { to: to as u64, input, process: self.process, seq: Some(seq), run: run.clone() }).collect()
+    }
+}
+
 struct SealedTick {
     tick: Tick,
     at: Instant,
@@ -161,8 +218,7 @@ struct SealedTick {
 struct Loop {
     plan: Arc<Plan>,
     flow: Dataflow,
-    index: usize,
-    workers: usize,
+    place: Place,
     reports: Sender<Report>,
     decoded: Arc<AtomicU64>,
     decoders: Vec<Option<Box<dyn Decoder>>>,
@@ -215,7 +271,7 @@ const SAVE_PARTS_MAX: usize = 32;
 const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN };
 
 impl Loop {
-    fn new(plan: Arc<Plan>, flow: Dataflow, index: usize, workers: usize, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
+    fn new(plan: Arc<Plan>, flow: Dataflow, place: Place, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
         let wanted = layout::wanted(&plan, &layout::layout(&plan));
         let decoders =
             plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
@@ -227,8 +283,7 @@ impl Loop {
             sources: vec![QUIET; plan.sources.len()],
             plan,
             flow,
-            index,
-            workers,
+            place,
             reports,
             decoded,
             decoders,
@@ -311,7 +366,7 @@ impl Loop {
                 }
                 Ok(Command::Export { to }) => {
                     self.close_all(worker);
-                    render::export::export(&self.plan, &self.flow, &to[self.index]);
+                    render::export::export(&self.plan, &self.flow, &to[self.place.local]);
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     self.close_all(worker);
@@ -381,12 +436,12 @@ impl Loop {
 
     /// Takes the entries of this worker's keys into the tick that is open.
     fn restore(&mut self, entries: &[u8], give: &[Give], numbers: Option<&Renumbered>) {
-        let (index, workers) = (self.index, self.workers);
+        let Place { index, workers, process, .. } = self.place;
         let mine = |key: &[u8]| row::worker_of(row::hash_key(key), workers) == index;
         let runs = restore(entries, mine, give, numbers).expect("checksums are verified before");
         for (give, run) in give.iter().zip(runs) {
             let Some(feed) = self.flow.feeds.iter_mut().find(|feed| feed.side() == give.to) else { continue };
-            feed.handle.send(Parcel { to: index as u64, input: feed.input, seq: None, run });
+            feed.handle.send(Parcel { to: index as u64, input: feed.input, process, seq: None, run });
             feed.handle.flush();
         }
     }
@@ -399,7 +454,7 @@ impl Loop {
                 push_with(&mut run, Op::Truncate, i64::MIN, &[], &[]);
             }
             let input = feed.input;
-            let mut parcels = (0..self.workers).map(|to| Parcel { to: to as u64, input, seq: Some(seq), run: run.clone() }).collect();
+            let mut parcels = self.place.to_all(input, seq, run);
             feed.handle.send_batch(&mut parcels);
             feed.handle.flush();
         }
@@ -465,13 +520,13 @@ impl Loop {
             if only.is_some_and(|sides| !sides.contains(&feed.side())) {
                 // Their turn passes.
                 let input = feed.input;
-                let mut parcels = (0..self.workers).map(|to| Parcel { to: to as u64, input, seq: Some(seq), run: Vec::new() }).collect();
+                let mut parcels = self.place.to_all(input, seq, Vec::new());
                 feed.handle.send_batch(&mut parcels);
                 feed.handle.flush();
                 continue;
             }
-            let mut runs: Vec<Vec<u8>> = (0..self.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.workers + 64)).collect();
-            let (fates, loose, reports, workers) = (&mut self.fates, &mut self.loose, feed.reports, self.workers);
+            let mut runs: Vec<Vec<u8>> = (0..self.place.workers).map(|_| buffers::RUNS.take(batch.bytes.len() / self.place.workers + 64)).collect();
+            let (fates, loose, reports, Place { workers, process, .. }) = (&mut self.fates, &mut self.loose, feed.reports, self.place);
             let (doubtful, of) = (&mut self.incomplete, &self.flow.specs[feed.table]);
             let result = feed.program.run(batch, chunk.partition, |mapped| {
                 fates[mapped.record] = fates[mapped.record].max(Some(mapped.fate));
@@ -500,7 +555,8 @@ impl Loop {
                 self.failure.get_or_insert(why);
             }
             let input = feed.input;
-            let mut parcels: Vec<Parcel> = runs.into_iter().enumerate().map(|(to, run)| Parcel { to: to as u64, input, seq: Some(seq), run }).collect();
+            let mut parcels: Vec<Parcel> =
+                runs.into_iter().enumerate().map(|(to, run)| Parcel { to: to as u64, input, process, seq: Some(seq), run }).collect();
             feed.handle.send_batch(&mut parcels);
             feed.handle.flush();
         }
@@ -530,7 +586,7 @@ impl Loop {
     /// Takes a look-up down to the table that can answer it, if this worker holds the key.
     fn ask(&mut self, table: TableRef, key: Vec<u8>, reply: &Sender<RowAnswer>) {
         let TableRef::Target(target) = table else { return };
-        if row::worker_of(row::hash_key(&key), self.workers) != self.index {
+        if row::worker_of(row::hash_key(&key), self.place.workers) != self.place.index {
             return;
         }
         let (home, whole) = &self.flow.homes[target];
@@ -547,7 +603,7 @@ impl Loop {
         while self.sealed.front().is_some_and(|s| !self.flow.probe.less_equal(&s.tick)) {
             let SealedTick { tick, at: since, sources, loose, incomplete } = self.sealed.pop_front().expect("there is a front");
             let mut report =
-                Report { worker: self.index, tick, failure: self.failure.take().or_else(|| self.flow.failure.borrow_mut().take()), ..Report::default() };
+                Report { worker: self.place.index, tick, failure: self.failure.take().or_else(|| self.flow.failure.borrow_mut().take()), ..Report::default() };
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
                 let stage = &mut *stage.borrow_mut();
                 stage.answer_before(tick + 1);

@@ -3,6 +3,7 @@
 mod ask;
 mod change;
 mod cli;
+mod cluster;
 mod contract;
 mod fixture;
 #[path = "../../benches/generate.rs"]

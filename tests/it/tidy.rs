@@ -73,7 +73,9 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("rdkafka::", &["src/log/kafka", "src/sink/kafka"], "only the Kafka files name the Kafka client"),
     ("datafusion_", &["src/engine/sql/", "src/engine/render/"], "DataFusion is named where SQL is planned and rendered, and nowhere else"),
     ("arrow::", &["src/engine/sql/", "src/engine/render/"], "Arrow is named where SQL is planned and rendered, and nowhere else"),
-    ("timely::", &["src/engine/"], "only the engine knows how it is run"),
+    ("timely::", &["src/engine/", "src/cluster/link.rs"], "only the engine knows how it is run; a cluster's connections are what timely takes"),
+    ("openssl::", &["src/cluster/hello.rs"], "proofs are made in one place"),
+    ("socket2::", &["src/cluster/link.rs"], "sockets between processes are set up in one place"),
     ("differential_dataflow::", &["src/engine/"], "only the engine knows what it is made of"),
     ("ureq::", &["src/registry.rs"], "only the registry is asked over HTTP, by threads that may wait"),
     ("axum::", &["src/http/"], "only HTTP names the web server"),
@@ -104,6 +106,11 @@ const NEVER: &[(&str, &[&str], &str)] = &[
         "src/engine/",
         &["crate::log", "crate::sink", "crate::http", "crate::ledger", "crate::pipeline", "crate::clock", "crate::cli", "crate::config"],
         "the arrow of dependencies",
+    ),
+    (
+        "src/cluster",
+        &["crate::log", "crate::sink", "crate::http", "crate::ledger", "crate::pipeline", "crate::clock", "crate::config", "crate::engine"],
+        "the cluster knows processes, and nothing of what they run",
     ),
     (
         "src/http/",

@@ -8,7 +8,7 @@ mod comparisons;
 mod fields;
 mod order;
 mod outputs;
-mod settings;
+pub mod settings;
 mod sources;
 mod targets;
 mod transactions;

@@ -40,7 +40,7 @@ pub fn defaults() -> Plan {
 }
 
 /// The default that the shape declares.
-fn default(object: &shape::Object, name: &str) -> &'static str {
+pub fn default(object: &shape::Object, name: &str) -> &'static str {
     object.keys.iter().find(|k| k.name == name).and_then(|k| k.default).expect("the shape has a default")
 }
 

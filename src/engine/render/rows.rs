@@ -183,7 +183,7 @@ fn parcels<'scope, D: Clone + 'static>(
                     let cap = cap.delayed(&same[0].1, 0);
                     let mut session = output.session(&cap);
                     for (to, run) in runs.runs.iter_mut().enumerate().filter(|(_, run)| !run.is_empty()) {
-                        session.give(Parcel { to: to as u64, input, seq: None, run: std::mem::take(run) });
+                        session.give(Parcel { to: to as u64, input, seq: None, run: std::mem::take(run), ..Parcel::default() });
                     }
                 }
             });

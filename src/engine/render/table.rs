@@ -2,7 +2,7 @@
 //!
 //! Changes of a tick are applied as they come once nothing earlier can come any more, and kept until then. Chunks of one
 //! source are decoded by any worker; their parcels are applied in the order of the chunks, so the last change by position
-//! counts whatever the number of workers.
+//! counts whatever the number of workers. A partition is read by one process, so each process numbers its own chunks.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 
@@ -34,8 +34,8 @@ pub struct Stage {
     pub nanos: u64,
     /// Parcels kept until their turn.
     waiting: BTreeMap<Tick, Vec<Parcel>>,
-    /// By input: the next chunk, and parcels that came before their turn.
-    turns: Vec<Turn>,
+    /// By input, and by the process that decoded: the next chunk, and parcels that came before their turn.
+    turns: BTreeMap<(u32, u32), Turn>,
 }
 
 /// A look-up: what a side holds for a key once a tick is closed.
@@ -57,12 +57,12 @@ pub type InputSide = usize;
 
 impl Stage {
     pub fn new(table: Table) -> Self {
-        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), hold: None, nanos: 0, waiting: BTreeMap::new(), turns: Vec::new() }
+        Stage { table, closed: BTreeMap::new(), questions: Vec::new(), hold: None, nanos: 0, waiting: BTreeMap::new(), turns: BTreeMap::new() }
     }
 
     /// Bytes of parcels that wait.
     pub fn waiting_bytes(&self) -> u64 {
-        self.waiting.values().flatten().chain(self.turns.iter().flat_map(|t| t.early.values())).map(|p| p.run.len() as u64).sum()
+        self.waiting.values().flatten().chain(self.turns.values().flat_map(|t| t.early.values())).map(|p| p.run.len() as u64).sum()
     }
 
     /// Answers the look-ups of ticks before `tick`, all of which are closed.
@@ -81,11 +81,8 @@ impl Stage {
     fn take(&mut self, parcel: Parcel, sides: &[InputSide]) {
         let side = sides[parcel.input as usize];
         let Some(seq) = parcel.seq else { return self.apply(side, parcel) };
-        let input = parcel.input as usize;
-        if self.turns.len() <= input {
-            self.turns.resize_with(input + 1, Turn::default);
-        }
-        let turn = &mut self.turns[input];
+        let from = (parcel.input, parcel.process);
+        let turn = self.turns.entry(from).or_default();
         if seq != turn.next {
             turn.early.insert(seq, parcel);
             return;
@@ -93,7 +90,7 @@ impl Stage {
         turn.next += 1;
         self.apply(side, parcel);
         loop {
-            let turn = &mut self.turns[input];
+            let turn = self.turns.entry(from).or_default();
             let Some(parcel) = turn.early.remove(&turn.next) else { return };
             turn.next += 1;
             self.apply(side, parcel);
@@ -133,7 +130,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                 if frontier.less_equal(&tick) {
                     break;
                 }
-                debug_assert!(stage.turns.iter().all(|t| t.early.is_empty()), "every chunk of a closed tick has come");
+                debug_assert!(stage.turns.values().all(|t| t.early.is_empty()), "every chunk of a closed tick has come");
                 let cap = open.remove(&tick).expect("the tick is open");
                 let closed = stage.table.close();
                 if !closed.rows.is_empty() {

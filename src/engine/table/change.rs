@@ -59,7 +59,9 @@ pub struct Parcel {
     pub to: u64,
     /// The input of the stage: which of its sides, and which source.
     pub input: u32,
-    /// The number of the chunk in its source, where the order of chunks matters.
+    /// The process that decoded it.
+    pub process: u32,
+    /// The number of the chunk among those of its source that this process reads, where the order of chunks matters.
     pub seq: Option<u64>,
     #[serde(with = "serde_bytes")]
     pub run: Vec<u8>,

@@ -68,6 +68,11 @@ macro_rules! ensure {
     };
 }
 
+/// How many processes a run is spread over, by some number: mostly one.
+fn processes(by: usize) -> usize {
+    [1, 2, 1, 3][by % 4]
+}
+
 /// Runs a case; `Err` is what differs.
 pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
     let model = Model::draw(&mut Draw::new(setup));
@@ -76,7 +81,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         .map_err(|problems| format!("the dataflow is refused:\n{problems}\n{yaml}"))?;
     let (sources, comparisons) = (model.sources.len(), model.comparisons.len());
     let mut run = Run {
-        scenario: Scenario::new(plan),
+        scenario: Scenario::spread(plan, processes(setup.iter().map(|n| *n as usize).sum())),
         messages: Vec::new(),
         tick_start: 0,
         pending: vec![Vec::new(); sources],
@@ -215,6 +220,7 @@ impl Run {
         self.seal(d)?;
         let workers = 1 + d.below(4);
         self.log += &format!("  == goes on from a checkpoint with {workers} workers\n");
+        self.scenario.set_processes(processes(self.messages.len() + workers));
         let output = self.scenario.restart(workers);
         self.closed(&output)
     }

@@ -1,0 +1,357 @@
+//! Meshes over real sockets of this machine, strangers at their doors, and any bytes at all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::{hello::Refused, *};
+use crate::{plan::cluster::Secret, telemetry};
+
+const SECRET: &str = "a secret of some length";
+
+/// Listeners of so many processes, and the clusters that their files describe.
+fn cluster(processes: usize) -> Vec<(TcpListener, Cluster)> {
+    let listeners: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let addresses: Vec<String> = listeners.iter().map(|l| l.local_addr().expect("it is bound").to_string()).collect();
+    let of = |(index, listener): (usize, TcpListener)| {
+        let cluster = Cluster {
+            name: "test".into(),
+            secret: Secret::new(SECRET),
+            processes: addresses.clone(),
+            index,
+            listen: addresses[index].clone(),
+            hello_max: Duration::from_secs(1),
+            silence_max: Duration::from_secs(2),
+            start_max: Duration::from_secs(20),
+            strangers_max: 16,
+        };
+        (listener, cluster)
+    };
+    listeners.into_iter().enumerate().map(of).collect()
+}
+
+fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::Builder::new().name("process".into()).spawn(body).expect("a thread starts")
+}
+
+fn alike(plan: &str) -> Alike {
+    Alike { threads: 1, plan: plan.into() }
+}
+
+fn never(lost: Lost) {
+    panic!("{lost}");
+}
+
+fn join(listener: TcpListener, cluster: Cluster, plan: &'static str) -> JoinHandle<Result<Mesh, MeshError>> {
+    spawn(move || Mesh::connect_on(listener, &cluster, &alike(plan), never))
+}
+
+fn strangers(code: &str) -> u64 {
+    telemetry::metrics().strangers.with_label_values(&[code]).get()
+}
+
+#[test]
+fn all_find_each_other_and_agree() {
+    let joins: Vec<_> = cluster(3).into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
+    let mut meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    assert!(meshes.iter().all(|mesh| mesh.run() == meshes[0].run()));
+    for (index, mesh) in meshes.iter_mut().enumerate() {
+        let links: Vec<bool> = mesh.links().iter().map(Option::is_some).collect();
+        assert_eq!(links, (0..3).map(|peer| peer != index).collect::<Vec<_>>());
+    }
+    meshes[2].say(0, b"from two".to_vec());
+    meshes[1].say(0, vec![7; 1 << 20]);
+    let mut heard: Vec<_> = (0..2).map(|_| meshes[0].notes().recv_timeout(Duration::from_secs(5)).expect("it is heard")).collect();
+    heard.sort();
+    assert_eq!(heard, [(1, vec![7; 1 << 20]), (2, b"from two".to_vec())]);
+    // Longer than anybody may be silent, and nobody is missed; then all leave, and nobody is missed either.
+    std::thread::sleep(Duration::from_millis(2500));
+    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
+    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+}
+
+#[test]
+fn one_that_does_not_fit_is_named_by_both() {
+    let mut all = cluster(2);
+    for (_, cluster) in &mut all {
+        cluster.start_max = Duration::from_secs(1);
+    }
+    let joins: Vec<_> = all.into_iter().zip(["plan-a", "plan-b"]).map(|((listener, cluster), plan)| join(listener, cluster, plan)).collect();
+    for (index, join) in joins.into_iter().enumerate() {
+        let error = join.join().expect("no panic").err().expect("they do not fit");
+        let text = error.to_string();
+        assert!(error.code == "PEER_DIFFERS" && !error.retry && text.contains("plan-a") && text.contains("plan-b"), "{text}");
+        assert!(text.contains(&format!("process {}", 1 - index)), "{text}");
+    }
+}
+
+#[test]
+fn a_process_that_starts_anew_takes_its_own_place() {
+    let mut all = cluster(3);
+    let two = all.pop().expect("three").1;
+    let one = all.pop().expect("three").1;
+    let (listener, zero) = all.pop().expect("three");
+    let zero_joins = join(listener, zero, "p");
+    // It calls, proves who it is, and is gone, as a process that is killed while it waits for another one.
+    let boots: Vec<_> = (0..2)
+        .map(|_| {
+            let card = Card {
+                wants: Use::Control,
+                from: 1,
+                to: 0,
+                processes: 3,
+                threads: 1,
+                boot: hello::random(),
+                cluster: "test".into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                plan: "p".into(),
+            };
+            dial::call(&one, &card, 0).expect("it is let in")
+        })
+        .map(|called| called.card.boot)
+        .collect();
+    assert_eq!(boots[0], boots[1], "the one that was called is the same");
+    let bind = |cluster: &Cluster| TcpListener::bind(&cluster.listen).expect("its port is free again");
+    let joins = [zero_joins, join(bind(&one), one, "p"), join(bind(&two), two, "p")];
+    let meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    assert!(meshes.iter().all(|mesh| mesh.run() == meshes[0].run()));
+    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
+    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+}
+
+#[test]
+fn one_that_gives_up_says_why() {
+    let (said, heard) = crossbeam_channel::bounded(1);
+    let mut all = cluster(2);
+    let (listener, one) = all.pop().expect("two");
+    let (first, zero) = all.pop().expect("two");
+    let zero = spawn(move || Mesh::connect_on(first, &zero, &alike("p"), move |lost| drop(said.send(lost))));
+    let one = join(listener, one, "p").join().expect("no panic").expect("it joins");
+    let zero = zero.join().expect("no panic").expect("it joins");
+    one.give_up("source `orders` is gone");
+    let lost = heard.recv_timeout(Duration::from_secs(5)).expect("it is told");
+    assert!(lost.peer == 1 && lost.why.contains("source `orders` is gone"), "{lost}");
+    one.leave();
+    zero.leave();
+}
+
+/// Nothing of this keeps the cluster from coming together, or is let in.
+#[test]
+fn strangers_are_refused_and_keep_nobody_out() {
+    let mut all = cluster(2);
+    let address = all[0].1.processes[0].clone();
+    let (listener, one) = all.pop().expect("two");
+    let (first, zero) = all.pop().expect("two");
+    let before: Vec<u64> = [door::MALFORMED, door::UNPROVEN, door::SLOW, door::FLOOD].map(strangers).to_vec();
+    let zero_joins = join(first, zero, "p");
+    // Bytes of no meaning; nothing at all; a hello that never ends; a secret of somebody else.
+    let mut noise = TcpStream::connect(&address).expect("it listens");
+    let _ = noise.write_all(&[0xff; 4096]);
+    let silent = TcpStream::connect(&address).expect("it listens");
+    let mut slow = TcpStream::connect(&address).expect("it listens");
+    let _ = slow.write_all(&[0, 200, b'T']);
+    let other = Cluster { secret: Secret::new("a secret of another length"), hello_max: Duration::from_secs(5), ..one.clone() };
+    let card = Card {
+        wants: Use::Control,
+        from: 1,
+        to: 0,
+        processes: 2,
+        threads: 1,
+        boot: hello::random(),
+        cluster: "test".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plan: "p".into(),
+    };
+    let refused = dial::call(&other, &card, 0).err().expect("it is refused");
+    assert!(refused.why.contains("secret"), "{refused:?}");
+    std::thread::sleep(Duration::from_millis(1300));
+    // A flood that goes on while the other process comes.
+    let on = Arc::new(AtomicBool::new(true));
+    let floods: Vec<_> = (0..2)
+        .map(|_| {
+            let (address, on) = (address.clone(), Arc::clone(&on));
+            spawn(move || {
+                let mut held = std::collections::VecDeque::new();
+                while on.load(Ordering::Relaxed) {
+                    held.extend(TcpStream::connect(&address));
+                    if held.len() > 200 {
+                        held.pop_front();
+                    }
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let one_joins = join(listener, one, "p");
+    let meshes: Vec<Mesh> = [zero_joins, one_joins].into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    on.store(false, Ordering::Relaxed);
+    floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
+    // The door is open later, too, and lets nobody in.
+    let again = dial::call(&Cluster { secret: Secret::new(SECRET), ..other.clone() }, &card, 0).err().expect("it is refused");
+    assert!(again.why.contains("runs with others"), "{again:?}");
+    let after = [door::MALFORMED, door::UNPROVEN, door::SLOW, door::FLOOD].map(strangers);
+    assert!(after.iter().zip(&before).all(|(after, before)| after > before), "{before:?} {after:?}");
+    drop((noise, silent, slow));
+    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
+    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+}
+
+#[test]
+fn no_more_than_some_strangers_are_kept() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut door = Door::new(listener, Secret::new(SECRET), Duration::from_secs(5), 8).expect("it opens");
+    let held: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    assert!(door.look().is_empty());
+    assert_eq!(door.strangers(), 8);
+    drop(held);
+}
+
+/// Who is lost, and why, as the other process notices it.
+fn lost_by(end: impl FnOnce(TcpStream, TcpStream)) -> Lost {
+    let mut all = cluster(2);
+    let (_, one) = all.pop().expect("two");
+    let (listener, zero) = all.pop().expect("two");
+    let (said, heard) = crossbeam_channel::bounded(1);
+    let joins = spawn(move || Mesh::connect_on(listener, &zero, &alike("p"), move |lost| drop(said.send(lost))));
+    let card = Card {
+        wants: Use::Control,
+        from: 1,
+        to: 0,
+        processes: 2,
+        threads: 1,
+        boot: hello::random(),
+        cluster: "test".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plan: "p".into(),
+    };
+    let mut called = dial::call(&one, &card, 0).expect("it is let in");
+    called.control.write_all(&Frame::Roll(hello::run_of("test", &[called.card.boot, card.boot])).bytes()).expect("it is heard");
+    let mesh = joins.join().expect("no panic").expect("it joins");
+    end(called.control, called.data);
+    let lost = heard.recv_timeout(Duration::from_secs(10)).expect("it is noticed");
+    mesh.leave();
+    lost
+}
+
+#[test]
+fn one_that_dies_or_hangs_is_named() {
+    let died = lost_by(|control, data| drop((control, data)));
+    assert!(died.code == LOST && died.peer == 1 && died.to_string().contains("process 1"), "{died}");
+    let began = Instant::now();
+    let mut kept = None;
+    let hangs = lost_by(|control, data| kept = Some((control, data)));
+    assert!(hangs.code == SILENT && hangs.peer == 1, "{hangs}");
+    assert!((2..5).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
+    let gave_up = lost_by(|mut control, _| control.write_all(&Frame::GivesUp("it lost process 7".into()).bytes()).expect("it is heard"));
+    assert!(gave_up.why.contains("process 7"), "{gave_up}");
+    let nonsense = lost_by(|mut control, _| control.write_all(&[9; 100]).expect("it is heard"));
+    assert_eq!(nonsense.code, LOST);
+}
+
+/// Even when so much is said to one that hangs that nothing more can be: nobody takes who waits for it for the one who hangs.
+#[test]
+fn one_that_hangs_makes_nobody_else_silent() {
+    let mut all = cluster(3);
+    let two = all.pop().expect("three").1;
+    let (said, heard) = unbounded();
+    let joins: Vec<_> = all
+        .into_iter()
+        .map(|(listener, cluster)| {
+            let (said, index) = (said.clone(), cluster.index);
+            spawn(move || Mesh::connect_on(listener, &cluster, &alike("p"), move |lost| drop(said.send((index, lost)))))
+        })
+        .collect();
+    let card = Card {
+        wants: Use::Control,
+        from: 2,
+        to: 0,
+        processes: 3,
+        threads: 1,
+        boot: hello::random(),
+        cluster: "test".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plan: "p".into(),
+    };
+    let mut called: Vec<Called> = (0..2).map(|to| dial::call(&two, &card, to).expect("it is let in")).collect();
+    let roll = Frame::Roll(hello::run_of("test", &[called[0].card.boot, called[1].card.boot, card.boot])).bytes();
+    called.iter_mut().for_each(|called| called.control.write_all(&roll).expect("it is heard"));
+    let meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    let fate = Arc::clone(&meshes[0].fate);
+    let says = spawn(move || fate.say(2, &Frame::Note(vec![0; 32 << 20])));
+    for _ in 0..2 {
+        let (index, lost) = heard.recv_timeout(Duration::from_secs(10)).expect("it is noticed");
+        assert!(lost.peer == 2 || lost.why.contains("lost process 2"), "process {index}: {lost}");
+    }
+    says.join().expect("no panic");
+    meshes.into_iter().for_each(Mesh::leave);
+}
+
+fn some_card() -> impl Strategy<Value = Card> {
+    let numbers = (any::<bool>(), any::<[u16; 4]>(), any::<[u8; 16]>());
+    (numbers, "[a-zé.-]{0,80}", "[0-9.]{0,20}", "[0-9a-f]{0,32}").prop_map(|((data, [from, to, processes, threads], boot), cluster, version, plan)| Card {
+        wants: if data { Use::Data } else { Use::Control },
+        from,
+        to,
+        processes,
+        threads,
+        boot,
+        cluster,
+        version,
+        plan,
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_proved_is_read_and_nothing_else(card in some_card(), greeted: [u8; 32], at: prop::sample::Index, bit in 0..8_u8) {
+        let secret = Secret::new(SECRET);
+        let said = hello::hello(&card, &greeted, &secret);
+        prop_assert_eq!(hello::frame_len([said[0], said[1]]), Some(said.len() - 2));
+        prop_assert_eq!(hello::read_hello(&said[2..], &greeted, &secret), Ok(card.clone()));
+        prop_assert_eq!(hello::read_hello(&said[2..], &greeted, &Secret::new("another secret of a length")), Err(Refused::Unproven));
+        prop_assert_eq!(hello::read_hello(&said[2..], &[0; 32], &secret), Err(Refused::Unproven), "a hello of another connection");
+        let mut damaged = said[2..].to_vec();
+        *at.get_mut(&mut damaged) ^= 1 << bit;
+        prop_assert!(hello::read_hello(&damaged, &greeted, &secret).is_err());
+        let answer = hello::answer(Verdict::UnderWay, &card, &greeted, &said[2..], &secret);
+        prop_assert_eq!(hello::read_answer(&answer[2..], &greeted, &said[2..], &secret), Ok((Verdict::UnderWay, card)));
+        prop_assert_eq!(hello::read_answer(&answer[2..], &greeted, &damaged, &secret), Err(Refused::Unproven));
+        prop_assert!(hello::read_answer(&said[2..], &greeted, &said[2..], &secret).is_err(), "a hello is no answer");
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic(bytes: Vec<u8>, greeted: [u8; 32], pieces in prop::collection::vec(1..50_usize, 1..9)) {
+        let secret = Secret::new(SECRET);
+        let with_magic = [&b"TIEO\x01"[..], &bytes].concat();
+        for bytes in [&bytes, &with_magic] {
+            prop_assert!(hello::read_hello(bytes, &greeted, &secret).is_err());
+            prop_assert!(hello::read_answer(bytes, &greeted, bytes, &secret).is_err());
+            let _ = hello::read_greeting(bytes);
+            let mut frames = Frames::default();
+            let mut rest = &bytes[..];
+            for n in pieces.iter().cycle().take_while(|_| !bytes.is_empty()).take(100) {
+                let (now, later) = rest.split_at(rest.len().min(*n));
+                frames.feed(now);
+                rest = later;
+                while let Ok(Some(_)) = frames.next(false) {}
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_read_as_they_were_said(notes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..6), cut in 1..64_usize) {
+        let mut said = vec![Frame::Roll([3; 32]), Frame::Pulse];
+        said.extend(notes.into_iter().map(Frame::Note));
+        said.extend([Frame::GivesUp("why".into()), Frame::Bye]);
+        let bytes: Vec<u8> = said.iter().flat_map(Frame::bytes).collect();
+        let (mut frames, mut heard) = (Frames::default(), Vec::new());
+        for piece in bytes.chunks(cut) {
+            frames.feed(piece);
+            while let Some(frame) = frames.next(false).expect("these are frames") {
+                heard.push(frame);
+            }
+        }
+        prop_assert_eq!(heard, said);
+    }
+}
