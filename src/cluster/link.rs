@@ -49,6 +49,8 @@ impl Link {
 
     /// Says that the other process is lost, and never comes back: the process ends.
     fn lost(&self, why: &str) -> ! {
+        // Who gives up says why over the control connection, which may be heard a moment later than this connection ends.
+        std::thread::sleep(Duration::from_millis(300));
         self.fate.lost(self.peer, super::LOST, why);
         loop {
             std::thread::park();
