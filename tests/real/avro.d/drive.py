@@ -249,7 +249,8 @@ check("the first version")
 some(2000)
 check("three versions in one topic")
 mismatched = next(v for v in follower.last["out.balance"].values() if v["kind"] == "mismatched")
-assert set(mismatched["fields"]) == {"credit"} and mismatched["state"] in ("confirmed", "in_flight"), mismatched
+# Undetermined: the broker has not answered for a moment.
+assert set(mismatched["fields"]) == {"credit"} and mismatched["state"] in ("confirmed", "in_flight", "undetermined"), mismatched
 
 later = int(time.time() * 1000) + 3_600_000
 beat(later)

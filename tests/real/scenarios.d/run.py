@@ -17,6 +17,8 @@ data_dir: ${{env:TIEOUT_STATE}}
 workers: 2
 tick: 20ms
 stuck_after: 5s
+# What comes again here does not always come up to the newest, as it does from connectors.
+replay_bound: 8s
 checkpoint: {{ interval: 250ms, keep: {keep} }}
 connections:
   files: {{ kind: file, dir: "{folder}/data" }}
