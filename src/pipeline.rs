@@ -203,7 +203,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
 
-    let upstream = restore.as_ref().map(|restore| restore.upstream(&plan)).unwrap_or_default();
+    let upstream = restore.as_ref().map(checkpoint::restore::Restore::upstream).unwrap_or_default();
     let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).holds(&plan, &upstream);
     let clock = clock.resume(last, &at_checkpoint, again, rebuild);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
@@ -211,7 +211,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         if !restore.changes.is_none() {
             tracing::warn!("not all of the checkpoint is as it was: {}", restore.changes.say(&plan));
         }
-        restore.give_back(&plan, path, &workers, &to_ledger)?;
+        restore.give_back(path, &workers, &to_ledger)?;
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
     }
     drop(to_ledger);

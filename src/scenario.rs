@@ -261,7 +261,7 @@ impl Scenario {
         if !changes.is_none() {
             self.kept.entries.clear();
         }
-        for again in changes.again(&manifest) {
+        for again in changes.again(&save) {
             let seq = &mut self.seqs[again.source];
             if !again.emptied.is_empty() {
                 self.workers.empty(again.source, *seq, &again.emptied);

@@ -21,7 +21,7 @@ use crate::{
         table::change,
         worker::Workers,
     },
-    ledger::LedgerSave,
+    ledger::{LedgerSave, SourceState},
     log::At,
     plan::{ComparisonId, OutputOf, Plan, SourceId, TableRef, TargetId},
     row::{self, RowWriter},
@@ -40,8 +40,6 @@ pub struct Changes {
     comparisons: Vec<Option<ComparisonId>>,
     /// Sides that are read again, by source.
     again: BTreeMap<SourceId, Vec<SideOf>>,
-    /// Those of them that were given back, and are emptied first.
-    emptied: BTreeMap<SourceId, Vec<SideOf>>,
     /// By source, which side reports what can't be decoded; by target, which one what can't be mapped.
     decoded: Vec<Option<SideOf>>,
     mapped: Vec<Option<SideOf>>,
@@ -194,11 +192,7 @@ impl Changes {
         }
         for side in changed {
             if let Some(source) = records(side) {
-                let of = SideOf { table: at, side };
-                self.again.entry(source).or_default().push(of);
-                if self.give.iter().flatten().any(|give| give.to == of) {
-                    self.emptied.entry(source).or_default().push(of);
-                }
+                self.again.entry(source).or_default().push(SideOf { table: at, side });
             }
         }
     }
@@ -224,27 +218,24 @@ impl Changes {
         }
     }
 
-    /// What sources are read again for; `was` is the checkpoint.
-    pub fn again(&self, was: &Manifest) -> Vec<Again> {
+    /// What sources are read again for; `save` is adapted to the plan.
+    pub fn again(&self, save: &LedgerSave) -> Vec<Again> {
+        let given: Vec<SideOf> = self.give.iter().flatten().map(|give| give.to).collect();
         let again = |(source, sides): (&SourceId, &Vec<SideOf>)| {
-            let old = self.sources.iter().position(|new| *new == Some(*source));
-            let until = old.and_then(|old| was.ledger.sources.get(old)).map(|state| state.positions.clone()).unwrap_or_default();
-            let emptied = self.emptied.get(source).cloned().unwrap_or_default().into();
-            Again { source: *source, emptied, sides: sides.clone().into(), until }
+            let emptied = sides.iter().filter(|side| given.contains(side)).copied().collect();
+            Again { source: *source, emptied, sides: sides.clone().into(), until: save.sources[*source].positions.clone() }
         };
         self.again.iter().map(again).collect()
     }
 
-    /// Where each source is read from.
-    pub fn at(&self, was: &Manifest, plan: &Plan) -> Vec<At> {
-        let at = |source: SourceId| {
-            let Some(old) = self.old_source(source) else { return At::default() };
-            let state = &was.ledger.sources[old];
+    /// Where each source is read from; `save` is adapted to the plan.
+    pub fn at(&self, save: &LedgerSave) -> Vec<At> {
+        let at = |(source, state): (SourceId, &SourceState)| {
             let again = self.again.contains_key(&source);
             let (positions, settled) = if again { (Vec::new(), state.positions.clone()) } else { (state.positions.clone(), Vec::new()) };
             At { positions, identity: state.identity.clone(), schema: state.schema.clone(), settled }
         };
-        (0..plan.sources.len()).map(at).collect()
+        save.sources.iter().enumerate().map(at).collect()
     }
 
     /// What is made again, and what is not, as a sentence.
@@ -262,7 +253,7 @@ impl Changes {
     }
 
     /// The number that a comparison had.
-    pub fn old_comparison(&self, comparison: ComparisonId) -> Option<usize> {
+    fn old_comparison(&self, comparison: ComparisonId) -> Option<usize> {
         self.comparisons.iter().position(|new| *new == Some(comparison))
     }
 

@@ -21,8 +21,8 @@ pub struct Restore {
     pub manifest: Manifest,
     /// What of it is not as the plan has it.
     pub changes: Changes,
-    /// What each comparison kept of its differences, packed.
-    differences: Vec<Vec<u8>>,
+    /// What the ledger of the plan goes on from.
+    save: LedgerSave,
 }
 
 impl Restore {
@@ -57,23 +57,23 @@ impl Restore {
                 }
             })?;
         }
-        Ok(Restore { manifest, changes, differences })
+        let save = changes.adapt(&LedgerSave { differences, ..manifest.ledger.clone() }, plan);
+        Ok(Restore { manifest, changes, save })
     }
 
     /// Where reading goes on, by source.
-    pub fn at(&self, plan: &Plan) -> Vec<At> {
-        self.changes.at(&self.manifest, plan)
+    pub fn at(&self) -> Vec<At> {
+        self.changes.at(&self.save)
     }
 
     /// What is read again, and for what.
     pub fn again(&self) -> Vec<Again> {
-        self.changes.again(&self.manifest)
+        self.changes.again(&self.save)
     }
 
     /// The newest positions in the databases' own logs, by source.
-    pub fn upstream(&self, plan: &Plan) -> Vec<Vec<Upstream>> {
-        let of = |source| self.changes.old_source(source).map(|old| self.manifest.ledger.sources[old].upstream.clone());
-        (0..plan.sources.len()).map(|source| of(source).unwrap_or_default()).collect()
+    pub fn upstream(&self) -> Vec<Vec<Upstream>> {
+        self.save.sources.iter().map(|source| source.upstream.clone()).collect()
     }
 
     /// The ledger that goes on from it, once [`Restore::give_back`] has given its tick.
@@ -81,9 +81,7 @@ impl Restore {
     /// # Errors
     /// What it kept of the ledger is not for this plan.
     pub fn ledger(&self, plan: Arc<Plan>) -> Result<Ledger, CheckpointError> {
-        let save = LedgerSave { differences: self.differences.clone(), ..self.manifest.ledger.clone() };
-        let save = self.changes.adapt(&save, &plan);
-        let mut ledger = Ledger::resume(plan, &save, self.changes.anew()).map_err(|why| CheckpointError {
+        let mut ledger = Ledger::resume(plan, &self.save, self.changes.anew()).map_err(|why| CheckpointError {
             code: "CHECKPOINT_DAMAGED",
             message: why,
             remedy: "start anew with `tieout run --fresh`".into(),
@@ -96,7 +94,7 @@ impl Restore {
     ///
     /// # Errors
     /// A file changed since it was verified.
-    pub fn give_back(&self, plan: &Plan, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
+    pub fn give_back(&self, path: &Path, workers: &Workers, sealed: &Sender<Sealed>) -> Result<(), CheckpointError> {
         let numbers = self.changes.renumbered();
         self.changes.make_blind(workers);
         for file in &self.manifest.entries {
@@ -110,9 +108,8 @@ impl Restore {
                 }
             })?;
         }
-        let save = self.changes.adapt(&self.manifest.ledger, plan);
-        let _ = sealed.send(save.sealed());
-        workers.restored(save.tick);
+        let _ = sealed.send(self.save.sealed());
+        workers.restored(self.save.tick);
         Ok(())
     }
 }

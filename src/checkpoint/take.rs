@@ -8,11 +8,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
-use super::{
-    CheckpointError, Folder, Manifest, entries,
-    manifest::{self, EntriesFile},
-    restore,
-};
+use super::{CheckpointError, Folder, Manifest, entries, manifest::EntriesFile, restore};
 use crate::{
     clock::Ask,
     engine::{Command, SavePart, Tick, worker::Workers},
@@ -39,6 +35,8 @@ pub struct Taker {
 /// What has been taken so far.
 struct Chain {
     plan: Arc<Plan>,
+    /// What every checkpoint of the plan says.
+    of_plan: Manifest,
     folder: Folder,
     workers: usize,
     /// The entries that the next checkpoint adds to; none: it begins anew, with everything.
@@ -68,7 +66,8 @@ impl Taker {
         let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
         let groups = Groups::of(&plan);
-        let mut chain = Chain { workers: plan.workers.max(1), plan, folder, files, next, written, groups, ending: false };
+        let of_plan = Manifest::of(&plan, LedgerSave::default(), Vec::new());
+        let mut chain = Chain { workers: plan.workers.max(1), of_plan, plan, folder, files, next, written, groups, ending: false };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || {
@@ -138,12 +137,12 @@ impl Chain {
         })?;
         let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
         files.push(EntriesFile { name, bytes, checksum: format!("{checksum:032x}") });
-        let mut sources = manifest::sources(&self.plan);
+        let mut sources = self.of_plan.sources.clone();
         for ((shape, source), state) in sources.iter_mut().zip(&self.plan.sources).zip(&save.sources) {
             shape.beginnings = restore::beginnings(&self.plan, source, &state.positions);
         }
-        let clusters = self.written.clusters();
-        let manifest = Manifest { sources, progress, clusters, ..Manifest::of(&self.plan, save, files.clone()) };
+        let (tick, clusters) = (save.tick, self.written.clusters());
+        let manifest = Manifest { tick, sources, ledger: save, progress, clusters, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();

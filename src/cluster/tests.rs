@@ -46,6 +46,27 @@ fn join(listener: TcpListener, cluster: Cluster, plan: &'static str) -> JoinHand
     spawn(move || Mesh::connect_on(listener, &cluster, &alike(plan), never))
 }
 
+/// All of them, since one waits for the others.
+fn leave(meshes: Vec<Mesh>) {
+    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
+    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+}
+
+/// What the second process of two says of itself to the first.
+fn card() -> Card {
+    Card {
+        wants: Use::Control,
+        from: 1,
+        to: 0,
+        processes: 2,
+        threads: 1,
+        boot: hello::random(),
+        cluster: "test".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        plan: "p".into(),
+    }
+}
+
 fn strangers(code: &str) -> u64 {
     telemetry::metrics().strangers.with_label_values(&[code]).get()
 }
@@ -66,8 +87,7 @@ fn all_find_each_other_and_agree() {
     assert_eq!(heard, [(1, vec![7; 1 << 20]), (2, b"from two".to_vec())]);
     // Longer than anybody may be silent, and nobody is missed; then all leave, and nobody is missed either.
     std::thread::sleep(Duration::from_millis(2500));
-    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
-    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+    leave(meshes);
 }
 
 #[test]
@@ -115,8 +135,7 @@ fn a_process_that_starts_anew_takes_its_own_place() {
     let joins = [zero_joins, join(bind(&one), one, "p"), join(bind(&two), two, "p")];
     let meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
     assert!(meshes.iter().all(|mesh| mesh.run() == meshes[0].run()));
-    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
-    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+    leave(meshes);
 }
 
 #[test]
@@ -151,17 +170,7 @@ fn strangers_are_refused_and_keep_nobody_out() {
     let mut slow = TcpStream::connect(&address).expect("it listens");
     let _ = slow.write_all(&[0, 200, b'T']);
     let other = Cluster { secret: Secret::new("a secret of another length"), hello_max: Duration::from_secs(5), ..one.clone() };
-    let card = Card {
-        wants: Use::Control,
-        from: 1,
-        to: 0,
-        processes: 2,
-        threads: 1,
-        boot: hello::random(),
-        cluster: "test".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        plan: "p".into(),
-    };
+    let card = card();
     let refused = dial::call(&other, &card, 0).err().expect("it is refused");
     assert!(refused.why.contains("secret"), "{refused:?}");
     std::thread::sleep(Duration::from_millis(1300));
@@ -192,8 +201,7 @@ fn strangers_are_refused_and_keep_nobody_out() {
     let after = [door::MALFORMED, door::UNPROVEN, door::SLOW, door::FLOOD].map(strangers);
     assert!(after.iter().zip(&before).all(|(after, before)| after > before), "{before:?} {after:?}");
     drop((noise, silent, slow));
-    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
-    leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
+    leave(meshes);
 }
 
 #[test]
@@ -214,17 +222,7 @@ fn lost_by(end: impl FnOnce(TcpStream, TcpStream)) -> Lost {
     let (listener, zero) = all.pop().expect("two");
     let (said, heard) = crossbeam_channel::bounded(1);
     let joins = spawn(move || Mesh::connect_on(listener, &zero, &alike("p"), move |lost| drop(said.send(lost))));
-    let card = Card {
-        wants: Use::Control,
-        from: 1,
-        to: 0,
-        processes: 2,
-        threads: 1,
-        boot: hello::random(),
-        cluster: "test".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        plan: "p".into(),
-    };
+    let card = card();
     let mut called = dial::call(&one, &card, 0).expect("it is let in");
     called.control.write_all(&Frame::Roll(hello::run_of("test", &[called.card.boot, card.boot])).bytes()).expect("it is heard");
     let mesh = joins.join().expect("no panic").expect("it joins");

@@ -126,7 +126,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
     let restore = chosen.map(|(manifest, changes)| Restore::read(plan, path.expect("it has the checkpoint"), manifest, changes)).transpose()?;
     let mut at = match (&restore, newest) {
-        (Some(restore), _) => restore.at(plan),
+        (Some(restore), _) => restore.at(),
         (None, Some(chain)) if !again.is_empty() => {
             chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity, ..At::default() }).collect()
         }
