@@ -204,7 +204,7 @@ pub fn is_child() -> bool {
     });
     let sampler = sampler.expect("a thread starts");
     let options = Options { until: Until::End, export: Some(out.clone()), serve: false, write: Write::No, fresh: false };
-    let outcome = pipeline::run(plan, &options, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
+    let outcome = pipeline::run(plan, &options, None, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     let cpu = cpu_seconds();
     done.store(true, Ordering::Relaxed);
     sampler.join().expect("the sampler ends");

@@ -136,7 +136,7 @@ fn run(rate: u64, seconds: f64, workers: usize, tick: &str, lag: u64) {
     let plan = harness::plan(harness::ORDERS, &dir, workers, tick);
     let (to_live, live) = mpsc::channel::<Live>();
     let options = Options { until: Until::Forever, export: None, serve: true, write: Write::No, fresh: false };
-    let pipeline = std::thread::spawn(move || pipeline::run(plan, &options, |live| to_live.send(live).expect("somebody waits")));
+    let pipeline = std::thread::spawn(move || pipeline::run(plan, &options, None, |live| to_live.send(live).expect("somebody waits")));
     let live = live.recv().expect("the pipeline starts");
     let address = live.address.expect("it serves");
     // What is there must be read first.

@@ -83,7 +83,7 @@ fn once(data: PathBuf, export: PathBuf) {
         write: tieout::pipeline::Write::No,
         fresh: false,
     };
-    tieout::pipeline::run(harness::plan(dataflow, &data, workers, "50ms"), &options, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
+    tieout::pipeline::run(harness::plan(dataflow, &data, workers, "50ms"), &options, None, |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later than 1970").as_secs_f64();
     eprintln!("MARK end {end}");
     let lines: Vec<String> = harness::exported(&export, comparison).into_iter().collect();

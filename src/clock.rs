@@ -18,15 +18,17 @@ use crate::{
     engine::{Again, Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
-    plan::TableRef,
+    plan::{Plan, Share, TableRef},
 };
 
 pub mod gate;
+mod follow;
 mod gated;
 mod held;
 mod replay;
 pub mod resent;
 
+pub use follow::{Begin, Order, State};
 use gated::Gated;
 use resent::Resent;
 
@@ -54,6 +56,10 @@ pub enum Ask {
     Cut,
     /// Seal, and stop.
     Stop,
+    /// How another process's clock is now.
+    Is(usize, State),
+    /// Another process can't read a log on.
+    Failed(usize, LogError),
 }
 
 /// Why the clock stopped.
@@ -98,6 +104,8 @@ struct Lane {
     resent: Option<Resent>,
     /// The source's name.
     name: String,
+    /// What of the source is read here.
+    share: Share,
 }
 
 impl Lane {
@@ -118,7 +126,13 @@ impl Lane {
             gate: None,
             resent: None,
             name: String::new(),
+            share: Share::All,
         }
+    }
+
+    /// What of positions is read here.
+    fn own(&self, positions: &[(i32, i64)]) -> Vec<(i32, i64)> {
+        positions.iter().copied().filter(|(partition, _)| self.share.has(*partition)).collect()
     }
 
     /// The next position of a partition, of what has been handed out.
@@ -219,6 +233,9 @@ pub struct Clock<'a> {
     /// How long the end of a range that is sent again is waited for, in milliseconds.
     replay_bound: i64,
     began: Instant,
+    /// Several processes run the plan: which one this is, and what the others last said.
+    spread: bool,
+    others: Vec<State>,
 }
 
 /// Whose turn it is.
@@ -255,7 +272,17 @@ impl<'a> Clock<'a> {
             shown: false,
             replay_bound: 0,
             began: now,
+            spread: false,
+            others: Vec::new(),
         }
+    }
+
+    /// As the clock of one process of those that run the plan together.
+    pub fn spread(mut self, plan: &Plan) -> Self {
+        self.spread = plan.process.of > 1;
+        self.others = vec![State::default(); if plan.process.leads() { plan.process.of - 1 } else { 0 }];
+        self.lanes.iter_mut().enumerate().for_each(|(source, lane)| lane.share = plan.share(source));
+        self
     }
 
     /// Goes on behind a tick at which each source had been read up to these positions, first with the ticks that are
@@ -263,7 +290,7 @@ impl<'a> Clock<'a> {
     pub fn resume(mut self, tick: Tick, at: &[At], listed: Vec<Sealed>, rebuild: Vec<Again>) -> Self {
         (self.last, self.listed, self.rebuild) = (tick, listed, rebuild);
         for (lane, at) in self.lanes.iter_mut().zip(at) {
-            lane.positions.clone_from(&at.positions);
+            lane.positions = lane.own(&at.positions);
         }
         self
     }
@@ -295,43 +322,67 @@ impl<'a> Clock<'a> {
                         self.workers.all(&Command::Cut);
                     }
                     Ask::Stop => {
+                        self.workers.all(&Command::Quiet);
                         self.seal(false);
                         return Stopped::Done { last: self.last };
                     }
+                    Ask::Is(process, state) => self.heard(process, state),
+                    Ask::Failed(source, error) => return Stopped::Log { source, error },
                 }
             }
-            let replaying = self.lanes.iter().any(Lane::is_replaying);
-            if !self.hydrated && !replaying && self.lanes.iter().all(Lane::is_over) && (0..self.gated.len()).all(|at| self.has_passed_backlog(at)) {
+            if !self.hydrated && self.is_over() && self.others.iter().all(|other| other.over) {
                 self.hydrated = true;
                 self.seal(false);
             }
-            if self.until == Until::End && !replaying && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at)) {
+            if self.until == Until::End && self.is_at_end() && self.others.iter().all(|other| other.at_end) {
+                if self.is_open() {
+                    self.seal(false);
+                }
                 return Stopped::Done { last: self.last };
             }
-            let most = match memory::pressure() {
-                Pressure::None => CHUNKS_PER_WORKER * self.workers.count() as u64,
-                Pressure::Tight => 1,
-                Pressure::Full => return Stopped::Memory,
+            let moved = match self.hand_out_next() {
+                Ok(moved) => moved,
+                Err(stopped) => return stopped,
             };
-            if self.workers.pending() >= most {
-                self.seal_if_due();
-                std::thread::sleep(CREDIT_WAIT);
-                continue;
-            }
-            if let Some(turn) = self.next() {
-                match turn {
-                    Turn::Lane(lane) => {
-                        let chunk = self.lanes[lane].head.take().expect("the lane has a head");
-                        self.take(chunk);
-                    }
-                    Turn::Gate(at) => self.hand_out_batch(at),
-                }
-                self.seal_if_due();
-                continue;
-            }
             self.seal_if_due();
-            self.wait();
+            if !moved {
+                self.wait();
+            }
         }
+    }
+
+    /// All of the backlog has been handed out.
+    fn is_over(&mut self) -> bool {
+        let replaying = self.lanes.iter().any(Lane::is_replaying);
+        !replaying && self.lanes.iter().all(Lane::is_over) && (0..self.gated.len()).all(|at| self.has_passed_backlog(at))
+    }
+
+    /// Nothing more will come.
+    fn is_at_end(&self) -> bool {
+        let replaying = self.lanes.iter().any(Lane::is_replaying);
+        !replaying && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at))
+    }
+
+    /// Hands out what comes next, or waits a moment while the workers have enough to do; whether there is something.
+    fn hand_out_next(&mut self) -> Result<bool, Stopped> {
+        let most = match memory::pressure() {
+            Pressure::None => CHUNKS_PER_WORKER * self.workers.count() as u64,
+            Pressure::Tight => 1,
+            Pressure::Full => return Err(Stopped::Memory),
+        };
+        if self.workers.pending() >= most {
+            std::thread::sleep(CREDIT_WAIT);
+            return Ok(true);
+        }
+        match self.next() {
+            Some(Turn::Lane(lane)) => {
+                let chunk = self.lanes[lane].head.take().expect("the lane has a head");
+                self.take(chunk);
+            }
+            Some(Turn::Gate(at)) => self.hand_out_batch(at),
+            None => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// A log or a worker that has failed.
@@ -386,6 +437,10 @@ impl<'a> Clock<'a> {
         .max(1);
         if let Payload::Heartbeat(time) = chunk.payload {
             lane.heartbeat = lane.heartbeat.max(Some(time));
+            if self.spread {
+                // It counts once those who read the other partitions have come so far, too.
+                return;
+            }
         }
         if lane.position(chunk.partition).is_none() {
             lane.starts.push((chunk.partition, replay::first(&chunk)));
@@ -398,8 +453,8 @@ impl<'a> Clock<'a> {
 
     fn seal_if_due(&mut self) {
         let since = self.last_seal.elapsed();
-        let due = match (self.hydrated, self.bytes > 0) {
-            (false, _) => self.bytes >= CATCH_UP_BYTES || since >= CATCH_UP_SEAL,
+        let due = match (self.hydrated, self.is_open()) {
+            (false, _) => self.others.iter().map(|other| other.bytes).max().unwrap_or(0).max(self.bytes) >= CATCH_UP_BYTES || since >= CATCH_UP_SEAL,
             (true, true) => since >= self.tick,
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
@@ -412,9 +467,29 @@ impl<'a> Clock<'a> {
     fn seal(&mut self, cut: bool) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
+        let sources = self.sealed_sources();
+        let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
+        let marked = std::mem::take(&mut self.marked);
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, incomplete, marked, ..Sealed::default() });
+        self.measure_gates();
+        self.workers.all(&Command::Seal { tick, hold: cut, shown: self.hydrated });
+        self.last = tick;
+        self.last_seal = Instant::now();
+        self.bytes = 0;
+        for other in &mut self.others {
+            (other.open, other.bytes) = (false, 0);
+        }
+    }
+
+    /// Is there something in the open tick, as far as this process knows?
+    fn is_open(&self) -> bool {
+        self.bytes > 0 || self.others.iter().any(|other| other.open)
+    }
+
+    /// What a seal says of each source.
+    fn sealed_sources(&mut self) -> Vec<SealedSource> {
         let held: Vec<_> = (0..self.lanes.len()).map(|source| (self.held_of(source), self.replaying(source))).collect();
-        let sources = self
-            .lanes
+        self.lanes
             .iter_mut()
             .zip(held)
             .map(|(lane, (held, replaying))| SealedSource {
@@ -432,20 +507,12 @@ impl<'a> Clock<'a> {
                 upstream: lane.resent.as_ref().map(Resent::saved).unwrap_or_default(),
                 replaying,
             })
-            .collect();
-        let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
-        let marked = std::mem::take(&mut self.marked);
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, incomplete, marked, ..Sealed::default() });
-        self.measure_gates();
-        self.workers.all(&Command::Seal { tick, hold: cut });
-        self.last = tick;
-        self.last_seal = Instant::now();
-        self.bytes = 0;
+            .collect()
     }
 
     /// Waits until a log or somebody has something, or the next seal is due.
     fn wait(&self) {
-        let interval = if self.bytes > 0 { self.tick } else { self.tick.max(IDLE_SEAL) };
+        let interval = if self.is_open() { self.tick } else { self.tick.max(IDLE_SEAL) };
         let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
         let mut select = Select::new();
         // A lane with a head needs nothing; its channel is ready all the time that it waits for the others.

@@ -22,12 +22,12 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::plan::cluster::Cluster;
 
@@ -128,7 +128,7 @@ pub struct Mesh {
     links: Vec<Option<Link>>,
     fate: Arc<Fate>,
     notes: Receiver<(usize, Vec<u8>)>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     run: [u8; 32],
 }
 
@@ -178,8 +178,8 @@ impl Mesh {
     }
 
     /// Says something to another process; what one says to another arrives whole and in order.
-    pub fn say(&self, to: usize, note: Vec<u8>) {
-        self.fate.say(to, &Frame::Note(note));
+    pub fn say(&self, to: usize, note: &[u8]) {
+        self.fate.note(to, note);
     }
 
     /// What other processes say, with who says it.
@@ -197,10 +197,16 @@ impl Mesh {
         self.fate.say_all(&Frame::GivesUp(why.into()));
     }
 
+    /// A process says what nobody understands: it is lost, as far as this one is concerned.
+    pub fn distrust(&self, peer: usize, why: &str) {
+        self.fate.lost(peer, LOST, why);
+    }
+
     /// Leaves as one should, once the engine has stopped.
-    pub fn leave(self) {
+    pub fn leave(&self) {
         self.fate.leave();
-        for thread in self.threads {
+        let threads = self.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -393,7 +399,7 @@ impl Gathering<'_> {
     fn begin(self, run: [u8; 32], on_lost: Box<dyn FnOnce(Lost) + Send>) -> Mesh {
         let Gathering { cluster, card, mut door, slots, .. } = self;
         let fate = Arc::new(Fate::new(cluster.processes.clone(), on_lost));
-        let (to_notes, notes) = unbounded();
+        let (to_notes, notes) = bounded(pulse::NOTES_MAX);
         let (mut links, mut writers, mut ears) = (Vec::new(), Vec::new(), Vec::new());
         for (peer, slot) in slots.into_iter().enumerate() {
             let (Some(control), Some(data)) = (slot.control, slot.data) else {
@@ -447,7 +453,7 @@ impl Gathering<'_> {
             }
         };
         spawn("cluster".into(), Box::new(watch));
-        Mesh { links, fate, notes, threads, run }
+        Mesh { links, fate, notes, threads: Mutex::new(threads), run }
     }
 }
 

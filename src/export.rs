@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 pub fn from_workers(plan: &Plan, workers: &Workers, dir: &Path) -> io::Result<()> {
     folder(&dir.join("targets"))?;
     folder(&dir.join("totals"))?;
-    let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count()).map(|_| crossbeam_channel::bounded(2)).unzip();
+    let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count_all()).map(|worker| channel(worker < workers.count())).unzip();
     workers.all(&Command::Export { to: Arc::from(to) });
     for target in &plan.targets {
         let mut file = BufWriter::with_capacity(1 << 20, create(&dir.join("targets").join(format!("{}.ndjson", target.name)))?);
@@ -53,12 +53,18 @@ pub fn from_workers(plan: &Plan, workers: &Workers, dir: &Path) -> io::Result<()
     Ok(())
 }
 
+/// Where a worker's blocks come from. Those of other processes come over one connection, and none of them may be in the way of
+/// another.
+fn channel(own: bool) -> (Sender<ExportBlock>, Receiver<ExportBlock>) {
+    if own { crossbeam_channel::bounded(2) } else { crossbeam_channel::unbounded() }
+}
+
 /// The first rows of each target, as lines of JSON: by target.
 ///
 /// # Errors
 /// A worker has ended.
 pub fn samples(plan: &Plan, workers: &Workers, limit: usize) -> io::Result<Vec<Vec<String>>> {
-    let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count()).map(|_| crossbeam_channel::bounded(2)).unzip();
+    let (to, blocks): (Vec<_>, Vec<_>) = (0..workers.count_all()).map(|worker| channel(worker < workers.count())).unzip();
     workers.all(&Command::Export { to: Arc::from(to) });
     let mut samples = Vec::new();
     for _ in &plan.targets {

@@ -16,6 +16,7 @@
 //! | `show` | values, keys and differences as text and JSON, in the types that each side declared |
 //! | `export` | `differences/*.csv`, `rejects.csv`, the ledger's part of `summary.json` |
 //! | `save` | what a checkpoint keeps of it |
+//! | `whole` | one tick out of what several processes say of it |
 //! | `run` | the loop that makes ticks whole, and the handle that readers hold |
 //!
 //! [`Ledger::apply`] is a pure state machine: no clock, no threads. It holds only what differs, never a table.
@@ -38,6 +39,7 @@ mod run;
 mod save;
 pub mod show;
 mod source;
+mod whole;
 
 pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, SideStatus, Stale};
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
@@ -151,7 +153,7 @@ impl Ledger {
             comparisons,
             rejects: BTreeMap::new(),
             incomplete: Vec::new(),
-            workers: vec![WorkerState::default(); plan.workers.max(1)],
+            workers: vec![WorkerState::default(); plan.all_workers()],
             rows: BTreeMap::new(),
             failure: None,
             resumed: false,
@@ -185,7 +187,7 @@ impl Ledger {
                 differences[comparison].push(change);
             }
             for (comparison, key, name) in report.incomplete {
-                marks[comparison].push((key, name));
+                marks[comparison].push((key, name.into()));
             }
             rows.extend(report.rows);
             for (reject, weight) in report.rejects {

@@ -18,6 +18,7 @@ pub mod log;
 pub mod memory;
 pub mod pipeline;
 pub mod plan;
+pub mod processes;
 pub mod reference;
 pub mod registry;
 pub mod row;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Taken apart from left to right: the clock seals a last tick, the workers close it, the ledger applies it, the sinks
-//! flush it, and only then the server leaves. `dry` holds what a run without consequences shows instead, `start` what a
+//! flush it, and only then the server leaves. Of several processes one leads and does all this (`lead`); the others read and hold
+//! their share (`follow`), and what they say to each other is in `note`. `dry` holds what a run without consequences shows instead, `start` what a
 //! start goes on from.
 
 use std::{
@@ -23,20 +24,25 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     checkpoint::{self, CheckpointError, Folder, Taker},
-    clock::{Ask, Clock, Stopped},
+    clock::{Ask, Begin, Clock, Stopped},
+    cluster::{Link, Mesh},
     config::size,
-    engine::{Command, RowAnswer, Tick, worker::Workers},
+    engine::{Command, Part, Report, RowAnswer, Sealed, Tick, worker::Workers},
     export, http,
     ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
     log::{self, LogError, LogHandle, LogStatus, Until},
     memory::Governor,
     plan::{ConnectionKind, Plan, TableRef},
+    processes::Processes,
     sink::{SinkError, Writers},
     telemetry,
     watchdog::{Watchdog, Watched},
 };
 
 pub mod dry;
+mod follow;
+mod lead;
+mod note;
 mod start;
 
 /// What a run does beside keeping tables and differences.
@@ -101,6 +107,14 @@ impl Failure {
         Failure::new(format!("a worker ended early: {why}; this is a bug in tieout, please report it with the lines above"), Blame::Tieout)
     }
 
+    fn tieout(message: &str) -> Failure {
+        Failure::new(message, Blame::Tieout)
+    }
+
+    fn surroundings(message: impl Into<String>) -> Failure {
+        Failure::new(message, Blame::Surroundings)
+    }
+
     fn memory(plan: &Plan) -> Failure {
         let most = size::text(plan.memory_max.unwrap_or(0));
         let remedy = "give it more, or less to keep: fewer differences at once, fewer rows in joins and aggregates";
@@ -143,40 +157,83 @@ pub struct Live {
     pub address: Option<SocketAddr>,
 }
 
-/// Runs a plan; `ready` is told once everything is up.
+/// Runs a plan; `ready` is told once everything is up. `mesh`: the other processes that run it, too.
 ///
 /// # Errors
 /// Why the run could not go on, or could not start.
-pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Outcome, Failure> {
+pub fn run(plan: Plan, options: &Options, mesh: Option<Mesh>, ready: impl FnOnce(Live)) -> Result<Outcome, Failure> {
+    let plan = Arc::new(plan);
+    match mesh {
+        None => lead(&plan, options, None, ready),
+        Some(mesh) if !plan.process.leads() => follow::run(&plan, options, mesh, ready),
+        Some(mut mesh) => {
+            let links = mesh.links();
+            let leader = Arc::new(lead::Leader::new(Arc::new(mesh), &plan));
+            let outcome = lead(&plan, options, Some((Arc::clone(&leader), links)), ready);
+            leader.over(outcome.as_ref().err().map(|failure| failure.message.clone()));
+            outcome
+        }
+    }
+}
+
+/// The run of a process that leads, or is the only one.
+fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, Vec<Option<Link>>)>, ready: impl FnOnce(Live)) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let empty = memory().0;
-    let plan = Arc::new(plan);
-    let folder = state(&plan, options)?;
+    let folder = state(plan, options)?;
     let start::Start { restore, at, last, again, rebuild, incomplete, exact } =
-        start::find(&plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(&plan, options))?;
+        start::find(plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(plan, options))?;
     let ledger = SharedLedger::new(match &restore {
-        Some(restore) => restore.ledger(Arc::clone(&plan))?,
-        None => Ledger::new(Arc::clone(&plan)),
+        Some(restore) => restore.ledger(Arc::clone(plan))?,
+        None => Ledger::new(Arc::clone(plan)),
     });
     let governor = match plan.memory_max {
-        Some(most) => Some(Governor::start(most, &plan.data_dir).map_err(|e| unlimited(&plan, &e))?),
+        Some(most) => Some(Governor::start(most, &plan.data_dir).map_err(|e| unlimited(plan, &e))?),
         None => None,
     };
     let (ask, asks) = unbounded();
     let watched = Watched::default();
-    let server = if options.serve { Some(Server::start(plan.listen, ledger.clone(), ask.clone(), watched.clone())?) } else { None };
-    let keep = start::keep(&plan, folder.as_ref(), restore.as_ref());
-    let writers = if options.write == Write::Yes { Some(Writers::start(&plan, exact, &checkpoint::manifest::fingerprint(&plan), keep)?) } else { None };
+    let processes = Processes::of(plan);
+    let app = http::App::new(ledger.clone(), rows(ask.clone()), watched.clone(), processes.clone());
+    let to_stop = ask.clone();
+    let server = if options.serve { Some(Server::start(plan.listen, http::router(app.clone()), move || drop(to_stop.send(Ask::Stop)))?) } else { None };
+    let keep = start::keep(plan, folder.as_ref(), restore.as_ref());
+    let writers = if options.write == Write::Yes { Some(Writers::start(plan, exact, &checkpoint::manifest::fingerprint(plan), keep)?) } else { None };
     let logs = (0..plan.sources.len())
-        .map(|source| log::open(&plan, source, options.until, &at[source]).map_err(|e| Failure::log(&plan, source, &e)))
+        .map(|source| log::open(plan, source, options.until, &at[source]).map_err(|e| Failure::log(plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;
     // Of what is read from the beginning, the clock learns by itself where that is.
     let at_checkpoint = if restore.is_some() { at.clone() } else { Vec::new() };
     let (to_ledger, sealed) = unbounded();
+    let upstream = restore.as_ref().map(checkpoint::restore::Restore::upstream).unwrap_or_default();
     let (to_reports, reports) = unbounded();
-    let workers = Workers::start(Arc::clone(&plan), to_reports);
+    let (to_parts, parts) = unbounded();
+    let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
+    let mut all_logs = vec![statuses.clone()];
+    let workers = match others {
+        None => Workers::start(Arc::clone(plan), to_reports),
+        Some((leader, links)) => {
+            leader.begin(Begin {
+                once: options.until == Until::End,
+                at: at.clone(),
+                last,
+                restores: restore.is_some(),
+                again: again.clone(),
+                rebuild: rebuild.clone(),
+                incomplete: incomplete.clone(),
+                upstream: upstream.clone(),
+            });
+            all_logs.resize_with(plan.process.of, || plan.sources.iter().map(|_| Arc::default()).collect());
+            let guests = server.as_ref().map(|server| server.guests(app, &leader));
+            let ears = lead::Ears { reports: to_reports.clone(), parts: to_parts, ask: ask.clone(), logs: all_logs.clone(), processes: processes.clone(), guests };
+            leader.hear(ears);
+            let mut workers = Workers::start_among(Arc::clone(plan), to_reports, 0, links).map_err(|why| Failure::tieout(&why))?;
+            workers.lead(leader);
+            workers
+        }
+    };
     let dry = match options.write {
-        Write::Dry { samples } => Some(dry::Outputs::new(&plan, samples)),
+        Write::Dry { samples } => Some(dry::Outputs::new(plan, samples)),
         Write::Yes | Write::No => None,
     };
     if folder.is_some() {
@@ -188,7 +245,7 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         (
             path,
             Taker::start(
-                Arc::clone(&plan),
+                Arc::clone(plan),
                 folder,
                 restore.as_ref().filter(|r| r.changes.is_none()).map(|r| &r.manifest),
                 ledger.clone(),
@@ -198,18 +255,16 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
         )
     });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
-    let keeper = Keeper::start(&ledger, sealed, reports, ask.clone(), writers, dry, saves);
-    let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
-    let watchdog = Watchdog::start(&plan, ledger.clone(), statuses.clone(), written.clone(), watched);
-    ready(Live { ask, ledger: ledger.clone(), logs: statuses.clone(), address: server.as_ref().map(|s| s.address) });
+    let keeper = Keeper::start(&ledger, (sealed, parts, reports), ask.clone(), writers, dry, saves);
+    let watchdog = Watchdog::start(plan, ledger.clone(), all_logs.clone(), written.clone(), watched);
+    ready(Live { ask, ledger: ledger.clone(), logs: all_logs.concat(), address: server.as_ref().map(|s| s.address) });
 
-    let upstream = restore.as_ref().map(checkpoint::restore::Restore::upstream).unwrap_or_default();
-    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).gates(&plan, &incomplete).holds(&plan, &upstream);
+    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).spread(plan).gates(plan, &incomplete).holds(plan, &upstream);
     let clock = clock.resume(last, &at_checkpoint, again, rebuild);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();
         if !restore.changes.is_none() {
-            tracing::warn!("not all of the checkpoint is as it was: {}", restore.changes.say(&plan));
+            tracing::warn!("not all of the checkpoint is as it was: {}", restore.changes.say(plan));
         }
         restore.give_back(path, &workers, &to_ledger)?;
         tracing::info!(tick = restore.manifest.tick, seconds = began.elapsed().as_secs_f64(), "goes on from a checkpoint");
@@ -220,9 +275,10 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let mut complete = false;
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
-        Stopped::Log { source, error } => Err(Failure::log(&plan, source, &error)),
+        Stopped::Log { source, error } => Err(Failure::log(plan, source, &error)),
         Stopped::Early { .. } => Ok(()),
-        Stopped::Memory => Err(Failure::memory(&plan)),
+        Stopped::Memory => Err(Failure::memory(plan)),
+        Stopped::Worker if plan.process.of > 1 => return Err(Failure::tieout("a worker panicked (see the lines above); please report it")),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
     };
     if let Some((_, taker)) = taker
@@ -234,11 +290,11 @@ pub fn run(plan: Plan, options: &Options, ready: impl FnOnce(Live)) -> Result<Ou
     let mut outcome = Outcome::default();
     let ended = ended.and_then(|()| {
         if let Write::Dry { samples } = options.write {
-            outcome.dry.rows = export::samples(&plan, &workers, samples).map_err(unwritable)?;
+            outcome.dry.rows = export::samples(plan, &workers, samples).map_err(unwritable)?;
         }
         let Some(dir) = &options.export else { return Ok(()) };
         let peak = memory().0;
-        export::from_workers(&plan, &workers, dir).map_err(unwritable)?;
+        export::from_workers(plan, &workers, dir).map_err(unwritable)?;
         let extra = json!({
             "seconds": started.elapsed().as_secs_f64(),
             "read_seconds": read_seconds,
@@ -333,8 +389,7 @@ struct Keeper {
 impl Keeper {
     fn start(
         ledger: &SharedLedger,
-        sealed: Receiver<crate::engine::Sealed>,
-        reports: Receiver<crate::engine::Report>,
+        (sealed, parts, reports): (Receiver<Sealed>, Receiver<Part>, Receiver<Report>),
         ask: Sender<Ask>,
         mut writers: Option<Writers>,
         mut dry: Option<dry::Outputs>,
@@ -343,7 +398,7 @@ impl Keeper {
         let ledger = ledger.clone();
         let thread = spawn("ledger", move || {
             let mut failed: Option<Failure> = None;
-            ledger::run(&ledger, &sealed, &reports, |output: &Arc<TickOutput>| {
+            ledger::run(&ledger, &sealed, &parts, &reports, |output: &Arc<TickOutput>| {
                 if failed.is_some() {
                     return;
                 }
@@ -382,16 +437,23 @@ impl Keeper {
     }
 }
 
+/// Look-ups go through the clock, in order with ticks.
+fn rows(ask: Sender<Ask>) -> impl http::RowLookup {
+    move |table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer>| ask.send(Ask::Row { table, key, reply }).map_err(|_| "tieout is stopping".to_string())
+}
+
 /// The thread that serves HTTP, and hears when the process is asked to stop.
 struct Server {
     address: SocketAddr,
+    runtime: tokio::runtime::Handle,
     stop: tokio::sync::oneshot::Sender<()>,
     thread: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
-    /// Binds before anything else is started, so that a second process on the same port does no harm.
-    fn start(listen: SocketAddr, ledger: SharedLedger, ask: Sender<Ask>, watched: Watched) -> Result<Server, Failure> {
+    /// Binds before anything else is started, so that a second process on the same port does no harm. `stop` is called when the
+    /// process is asked to stop.
+    fn start(listen: SocketAddr, router: http::Router, stop: impl Fn() + Send + 'static) -> Result<Server, Failure> {
         let refused = |error: std::io::Error| {
             let remedy = "`--listen ADDR` or `http.listen` names another address; port 0 takes a free one";
             let blame = if error.kind() == std::io::ErrorKind::AddrInUse { Blame::Surroundings } else { Blame::Configuration };
@@ -401,7 +463,8 @@ impl Server {
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build().map_err(refused)?;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let handle = runtime.handle().clone();
+        let (to_stop, stopped) = tokio::sync::oneshot::channel();
         // Before anybody is told that it runs, so that whoever asks it to stop is heard.
         let mut signals = {
             let _within = runtime.enter();
@@ -409,25 +472,33 @@ impl Server {
         };
         let thread = spawn("http", move || {
             runtime.block_on(async move {
-                let to_clock = ask.clone();
                 tokio::spawn(async move {
                     signals.next().await;
-                    let _ = to_clock.send(Ask::Stop);
+                    stop();
                     // Whoever asks twice does not want to wait for the last tick.
                     signals.next().await;
                     std::process::exit(130);
                 });
-                let rows = move |table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer>| {
-                    ask.send(Ask::Row { table, key, reply }).map_err(|_| "tieout is stopping".to_string())
-                };
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                http::serve(listener, http::App::new(ledger, rows, watched), async {
+                http::serve(listener, router, async {
                     let _ = stopped.await;
                 })
                 .await
             })
         });
-        Ok(Server { address, stop, thread })
+        Ok(Server { address, runtime: handle, stop: to_stop, thread })
+    }
+
+    /// Answers what other processes are asked, too.
+    fn guests(&self, app: http::App, leader: &Arc<lead::Leader>) -> http::forward::Guests {
+        let (guests, mut pieces) = http::forward::Guests::new(app, self.runtime.clone());
+        let leader = Arc::clone(leader);
+        spawn("answers", move || {
+            while let Some((to, id, piece)) = pieces.blocking_recv() {
+                leader.answer(to, id, piece);
+            }
+        });
+        guests
     }
 
     fn stop(self) -> Result<(), Failure> {

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     engine::sql::{Scalar, SqlPlan},
     format::avro::Schemas,
@@ -30,8 +32,10 @@ pub struct Plan {
     /// Tells this deployment from others that write to the same Kafka clusters.
     pub name: String,
     pub data_dir: PathBuf,
-    /// Timely worker threads.
+    /// Timely worker threads of each process.
     pub workers: usize,
+    /// The process that runs it, of how many.
+    pub process: Process,
     /// How often a tick is sealed.
     pub tick: Duration,
     /// How long something may stand still though it has something to do.
@@ -52,6 +56,43 @@ pub struct Plan {
     pub comparisons: Vec<Comparison>,
     pub outputs: Vec<Output>,
     pub tests: Vec<TestCase>,
+}
+
+/// A process among those that run one plan together; the first one leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Process {
+    /// The only one.
+    pub const ALONE: Process = Process { index: 0, of: 1 };
+
+    pub fn leads(self) -> bool {
+        self.index == 0
+    }
+}
+
+/// What of a log one process reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    All,
+    Nothing,
+    /// The partitions whose number leaves this `rest` when it is divided by `of`.
+    Every { of: usize, rest: usize },
+}
+
+impl Share {
+    /// Is this partition a part of it?
+    pub fn has(self, partition: i32) -> bool {
+        match self {
+            Share::All => true,
+            Share::Nothing => false,
+            Share::Every { of, rest } => partition as usize % of == rest,
+        }
+    }
 }
 
 /// When checkpoints are taken, and how many are kept.
@@ -292,7 +333,7 @@ pub struct Note {
 }
 
 /// A table that a mapping reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TableRef {
     Source(SourceId),
     Target(TargetId),
@@ -468,6 +509,25 @@ impl Plan {
         match table {
             TableRef::Source(id) => &self.sources[id].columns,
             TableRef::Target(id) => &self.targets[id].columns,
+        }
+    }
+
+    /// The workers of all processes.
+    pub fn all_workers(&self) -> usize {
+        self.workers.max(1) * self.process.of
+    }
+
+    /// What this process reads of a source. The partitions of a topic are spread, and so that topics of one partition are spread,
+    /// too; files and simulations are read by one, and so are all sources that wait for each other's transactions.
+    pub fn share(&self, source: SourceId) -> Share {
+        let Process { index, of } = self.process;
+        let whole = |number: usize| if number % of == index { Share::All } else { Share::Nothing };
+        let group = self.transactions.iter().position(|group| group.log == source || group.members.iter().any(|member| member.source == source));
+        match (group, &self.sources[source].log) {
+            _ if of == 1 => Share::All,
+            (Some(group), _) => whole(group),
+            (None, LogSpec::Topic { .. }) => Share::Every { of, rest: (index + source) % of },
+            (None, LogSpec::Files(_) | LogSpec::Demo(_)) => whole(source),
         }
     }
 

@@ -74,6 +74,11 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("TRANSACTION_STATE_UNREADABLE", false, "the brokers keep what they know of transactions in a form that this version does not read"),
 ];
 
+/// The code of a stop that another process names.
+pub fn stop(code: &str) -> &'static str {
+    STOPS.iter().find(|(known, ..)| *known == code).map_or("PEER_LOST", |(known, ..)| known)
+}
+
 /// What stands still though it should move.
 pub const STUCK: &[(&str, &str)] = &[
     ("PARTITION_STUCK", "the log has more of a partition than was read, and nothing of it came for longer than `stuck_after`"),

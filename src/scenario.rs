@@ -182,7 +182,7 @@ impl Scenario {
                 ..SealedSource::default()
             })
             .collect();
-        self.workers.all(&Command::Seal { tick: self.tick, hold: false });
+        self.workers.all(&Command::Seal { tick: self.tick, hold: false, shown: false });
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, incomplete, ..Sealed::default() }, reports)
     }
@@ -284,12 +284,8 @@ impl Scenario {
     /// # Panics
     /// When a worker has ended.
     pub fn targets(&self) -> Vec<Vec<Map<String, Json>>> {
-        let mut blocks = Vec::new();
-        for (process, workers) in self.workers.counts().enumerate() {
-            let (to, from): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded()).unzip();
-            self.workers.one(process, &Command::Export { to: to.into() });
-            blocks.extend(from);
-        }
+        let (to, blocks): (Vec<_>, Vec<_>) = (0..self.workers.count()).map(|_| unbounded()).unzip();
+        self.workers.all(&Command::Export { to: to.into() });
         let mut targets: Vec<BTreeMap<(Vec<u8>, usize), Map<String, Json>>> = vec![BTreeMap::new(); self.plan.targets.len()];
         for block in blocks.iter().flat_map(|blocks| blocks.iter()) {
             let ExportBlock::Rows { target, bytes, rows, .. } = block else { continue };

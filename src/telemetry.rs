@@ -202,6 +202,11 @@ pub fn page(ledger: &Ledger, now_ms: i64) -> String {
     TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
 }
 
+/// What this process has counted by itself; of one that has no ledger that is all.
+pub fn own_page() -> String {
+    TextEncoder::new().encode_to_string(&metrics().registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+}
+
 impl Metrics {
     fn set(&self, ledger: &Ledger, now_ms: i64) {
         let plan = ledger.plan();

@@ -199,7 +199,8 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub fn start(plan: &Arc<Plan>, ledger: SharedLedger, logs: Vec<Arc<LogStatus>>, written: Written, watched: Watched) -> Watchdog {
+    /// `logs`: by process and source.
+    pub fn start(plan: &Arc<Plan>, ledger: SharedLedger, logs: Vec<Vec<Arc<LogStatus>>>, written: Written, watched: Watched) -> Watchdog {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, plan) = (Arc::clone(&stop), Arc::clone(plan));
         let thread = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
@@ -220,7 +221,7 @@ impl Watchdog {
     }
 }
 
-fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Written) -> Seen {
+fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written: &Written) -> Seen {
     // While sources are read again for a changed dataflow no tick is closed, rightly.
     let (closed, rebuilding, positions) = {
         let ledger = ledger.read();
@@ -231,11 +232,13 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Arc<LogStatus>], written: &Wr
             ledger.sources().iter().map(|source| (source.positions.clone(), source.replaying.is_some())).collect::<Vec<_>>(),
         )
     };
-    let sources = plan.sources.iter().zip(logs).zip(&positions).map(|((declared, log), (closed, held))| {
+    let by_process = logs.iter().enumerate().flat_map(|(process, logs)| logs.iter().enumerate().map(move |(source, log)| (process, source, log)));
+    let sources = by_process.map(|(process, source, log)| {
+        let (declared, (closed, held)) = (&plan.sources[source], &positions[source]);
         let view = log.view();
         let done = |partition: i32| closed.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next);
         SeenSource {
-            name: declared.name.clone(),
+            name: if process == 0 { declared.name.clone() } else { format!("{} at process {process}", declared.name) },
             asked_ms: view.asked_ms,
             excused: rebuilding || log.ended() || log.waits_for_the_engine() || view.schema.as_ref().is_some_and(|schema| schema.refused),
             held: *held,

@@ -67,7 +67,7 @@ impl Taker {
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
         let groups = Groups::of(&plan);
         let of_plan = Manifest::of(&plan, LedgerSave::default(), Vec::new());
-        let mut chain = Chain { workers: plan.workers.max(1), of_plan, plan, folder, files, next, written, groups, ending: false };
+        let mut chain = Chain { workers: plan.all_workers(), of_plan, plan, folder, files, next, written, groups, ending: false };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || {

@@ -1,15 +1,20 @@
 //! `tieout cluster`: do the processes of a cluster reach each other, and fit together?
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use crossbeam_channel::bounded;
 
-use super::{Fail, Files};
+use super::{Fail, Files, RETRY};
 use crate::{
     checkpoint::manifest,
-    cluster::{Alike, Mesh},
+    cluster::{Alike, Lost, Mesh},
     config::{self, Need, span},
+    plan::{self, Plan, Process},
 };
 
 /// Join a cluster for a while, and run nothing: do all processes reach each other and fit together?
@@ -35,12 +40,8 @@ pub struct Cluster {
 pub fn cluster(args: &Cluster, out: &mut impl Write) -> Result<(), Fail> {
     let plan = args.files.load(Need::Connections)?;
     let cluster = config::load_cluster(&args.cluster, args.process)?;
-    let alike = Alike { threads: plan.workers, plan: manifest::fingerprint(&plan) };
     let (said, lost) = bounded(1);
-    let mesh = Mesh::connect(&cluster, &alike, move |lost| drop(said.send(lost))).map_err(|error| match error.retry {
-        true => Fail::Retry(error.to_string()),
-        false => Fail::Configuration(error.to_string()),
-    })?;
+    let mesh = connect(&cluster, &plan, move |lost| drop(said.send(lost)))?;
     let run: String = mesh.run()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     writeln!(out, "process {} of cluster `{}`: all {} are there and agree; run {run}", cluster.index, cluster.name, cluster.processes.len())?;
     out.flush()?;
@@ -51,4 +52,26 @@ pub fn cluster(args: &Cluster, out: &mut impl Write) -> Result<(), Fail> {
             Ok(())
         }
     }
+}
+
+fn connect(cluster: &plan::cluster::Cluster, plan: &Plan, on_lost: impl FnOnce(Lost) + Send + 'static) -> Result<Mesh, Fail> {
+    let alike = Alike { threads: plan.workers, plan: manifest::fingerprint(plan) };
+    Mesh::connect(cluster, &alike, on_lost).map_err(|error| match error.retry {
+        true => Fail::Retry(error.to_string()),
+        false => Fail::Configuration(error.to_string()),
+    })
+}
+
+/// Joins the cluster of a file as the process `index`, or as the one that the file says, to run a plan together. When another
+/// one is lost, this process ends at once: what it had not finished is made again by the next start of all of them.
+pub(super) fn join(file: &Path, index: Option<usize>, plan: &mut Plan) -> Result<Mesh, Fail> {
+    let cluster = config::load_cluster(file, index)?;
+    plan.process = Process { index: cluster.index, of: cluster.processes.len() };
+    tracing::info!(process = cluster.index, of = plan.process.of, "joins cluster `{}`", cluster.name);
+    let mesh = connect(&cluster, plan, |lost| {
+        tracing::error!("{lost}");
+        std::process::exit(i32::from(RETRY));
+    })?;
+    tracing::info!("all processes of the cluster are there");
+    Ok(mesh)
 }

@@ -49,7 +49,7 @@ pub fn demo(args: &Demo, out: &mut impl Write) -> Result<(), Fail> {
     let options = Options { until: Until::Forever, export: None, serve: true, write: pipeline::Write::No, fresh: false };
     let mut progress = None;
     let mut said = Ok(());
-    let outcome = pipeline::run(plan, &options, |live| {
+    let outcome = pipeline::run(plan, &options, None, |live| {
         if let Some(address) = live.address {
             said = writeln!(out, "two departments are at work: open http://{address}/ (Ctrl-C stops)").and_then(|()| out.flush());
         }

@@ -117,6 +117,9 @@ impl Files {
     }
 }
 
+/// The exit code of what is worth trying again.
+const RETRY: u8 = 75;
+
 /// Why a command did not do what it should; each kind has its exit code.
 #[derive(Debug)]
 pub(crate) enum Fail {
@@ -170,7 +173,7 @@ impl Fail {
             }
             Fail::Usage(text) => (2, text),
             Fail::Internal(text) => (70, text),
-            Fail::Retry(text) => (75, text),
+            Fail::Retry(text) => (RETRY, text),
             Fail::Configuration(text) => (78, text),
             Fail::Output(error) => (74, format!("the output can't be written: {error}")),
         };

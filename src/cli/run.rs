@@ -18,6 +18,7 @@ Examples:
   tieout run --config config.yaml
   tieout run --once --export out                     everything up to now, as files
   tieout run --once --fail-on confirmed              exit code 1 if a confirmed difference stands
+  tieout run --cluster cluster.yaml --process 0      on one machine, and --process 1 on the next
   tieout run --dry-run --verbose                     nothing is written; samples and times are printed")]
 pub struct Run {
     #[command(flatten)]
@@ -43,6 +44,12 @@ pub struct Run {
     /// Where HTTP is served, instead of the configuration's `http.listen`; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Run as one process of a cluster: its file says which processes there are; all get the same flags
+    #[arg(long, value_name = "FILE", env = "TIEOUT_CLUSTER", hide_env_values = true)]
+    cluster: Option<PathBuf>,
+    /// Which of its processes this is, from 0, instead of the file's `index`
+    #[arg(long, value_name = "N", requires = "cluster")]
+    process: Option<usize>,
     /// Read to the end like --once, print what would be written, and write nothing
     #[arg(long, conflicts_with_all = ["export"])]
     dry_run: bool,
@@ -82,13 +89,14 @@ pub fn run(args: &Run, out: &mut impl Write) -> Result<(), Fail> {
         },
         fresh: args.fresh,
     };
-    let shown = plan.clone();
+    let mesh = args.cluster.as_deref().map(|file| super::cluster::join(file, args.process, &mut plan)).transpose()?;
+    let (shown, leads) = (plan.clone(), plan.process.leads());
     let mut progress = None;
-    let outcome = pipeline::run(plan, &options, |live| {
+    let outcome = pipeline::run(plan, &options, mesh, |live| {
         if let Some(address) = live.address {
             tracing::info!("serving http://{address}/");
         }
-        progress = Progress::start(live, !once);
+        progress = if leads { Progress::start(live, !once) } else { None };
     });
     drop(progress);
     let outcome = outcome?;

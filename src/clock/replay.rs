@@ -47,6 +47,15 @@ impl Clock<'_> {
             self.feed_up_to(&sealed, &[], &mut asks)?;
             self.seal_again(sealed);
         }
+        self.go_on();
+        if ticks > 0 {
+            tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
+        }
+        Ok(asks)
+    }
+
+    /// What was put aside while ticks were made again comes first now.
+    pub(super) fn go_on(&mut self) {
         for lane in &mut self.lanes {
             // A heartbeat that was put aside is of now; it may wait for the end.
             lane.aside.extend(lane.head.take());
@@ -54,14 +63,10 @@ impl Clock<'_> {
                 lane.aside.push_back(lane.beat(time));
             }
         }
-        if ticks > 0 {
-            tracing::info!(ticks, last = self.last, seconds = began.elapsed().as_secs_f64(), "made again what had been written");
-        }
-        Ok(asks)
     }
 
     /// Reads sources again up to where they had been read, for the sides that need it. All of it is in the tick to come.
-    fn rebuild(&mut self, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
+    pub(super) fn rebuild(&mut self, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
         let began = Instant::now();
         let mut upto = Sealed { sources: vec![SealedSource::default(); self.lanes.len()], ..Sealed::default() };
         for one in rebuild {
@@ -75,7 +80,7 @@ impl Clock<'_> {
         self.feed_up_to(&upto, rebuild, asks)?;
         for one in rebuild.iter().filter(|one| !one.until.is_empty()) {
             let lane = &mut self.lanes[one.source];
-            lane.positions.clone_from(&one.until);
+            lane.positions = lane.own(&one.until);
             lane.starts.clear();
         }
         tracing::info!(seconds = began.elapsed().as_secs_f64(), "read again what follows from something else than before");
@@ -83,17 +88,18 @@ impl Clock<'_> {
     }
 
     /// Hands out what lies below the positions of a tick; what is in `rebuild` only for the sides that need it.
-    fn feed_up_to(&mut self, sealed: &Sealed, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
+    pub(super) fn feed_up_to(&mut self, sealed: &Sealed, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
         let mut stands_since = Instant::now();
         loop {
             if let Some(stopped) = self.broken() {
                 return Err(stopped);
             }
             while let Ok(ask) = self.asks.try_recv() {
-                if matches!(ask, Ask::Stop) {
-                    return Err(Stopped::Early { last: self.last });
+                match ask {
+                    Ask::Stop => return Err(Stopped::Early { last: self.last }),
+                    Ask::Failed(source, error) => return Err(Stopped::Log { source, error }),
+                    ask => asks.push_back(ask),
                 }
-                asks.push_back(ask);
             }
             if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
                 std::thread::sleep(CREDIT_WAIT);
@@ -101,8 +107,9 @@ impl Clock<'_> {
             }
             let (mut there, mut moved) = (true, false);
             for source in 0..self.lanes.len() {
-                let positions = sealed.sources.get(source).map_or(&[][..], |of| &of.positions);
-                match self.lanes[source].step(positions) {
+                let lane = &mut self.lanes[source];
+                let positions = sealed.sources.get(source).map_or_else(Vec::new, |of| lane.own(&of.positions));
+                match lane.step(&positions) {
                     Step::There => {}
                     Step::Waits => there = false,
                     Step::Chunk(chunk) => {
@@ -122,7 +129,10 @@ impl Clock<'_> {
                 continue;
             }
             if stands_since.elapsed() > SHRUNK_AFTER {
-                let shrunk = sealed.sources.iter().enumerate().find_map(|(source, of)| Some((source, self.lanes.get(source)?.shrunk(&of.positions)?)));
+                let shrunk = sealed.sources.iter().enumerate().find_map(|(source, of)| {
+                    let lane = self.lanes.get(source)?;
+                    Some((source, lane.shrunk(&lane.own(&of.positions))?))
+                });
                 if let Some((source, error)) = shrunk {
                     return Err(Stopped::Log { source, error });
                 }
@@ -132,9 +142,19 @@ impl Clock<'_> {
     }
 
     fn seal_again(&mut self, mut sealed: Sealed) {
+        self.take_over(&mut sealed);
+        let (tick, shown) = (sealed.tick, sealed.hydrated);
+        let _ = self.sealed.send(Sealed { replay: true, ..sealed });
+        self.workers.all(&Command::Seal { tick, hold: false, shown });
+        self.last = tick;
+        self.last_seal = Instant::now();
+    }
+
+    /// Stands at a tick that was made again; adds what this process knows of its sources beside that.
+    pub(super) fn take_over(&mut self, sealed: &mut Sealed) {
         for (lane, of) in self.lanes.iter_mut().zip(&mut sealed.sources) {
-            lane.positions.clone_from(&of.positions);
-            if let Some(time) = of.heartbeat {
+            lane.positions = lane.own(&of.positions);
+            if let Some(time) = of.heartbeat.filter(|_| !self.spread) {
                 // It stands where the partition does, so that positions stay as listed.
                 self.workers.chunk(lane.beat(time), lane.seq, None);
                 lane.seq += 1;
@@ -143,11 +163,6 @@ impl Clock<'_> {
             of.upstream = lane.resent.as_ref().map(Resent::saved).unwrap_or_default();
             of.schema = lane.log.status.schema();
         }
-        let tick = sealed.tick;
-        let _ = self.sealed.send(Sealed { replay: true, ..sealed });
-        self.workers.all(&Command::Seal { tick, hold: false });
-        self.last = tick;
-        self.last_seal = Instant::now();
     }
 }
 

@@ -18,9 +18,11 @@ use crossbeam_channel::Sender;
 
 use super::{LOST, Lost, SILENT};
 
-/// The longest payload: what processes tell each other, and everything else.
-const NOTE_MAX: usize = 64 << 20;
+/// The longest payload of a piece of a note, and of everything else.
+const PIECE_MAX: usize = 1 << 20;
 const SHORT_MAX: usize = 1024;
+/// Notes that wait until somebody takes them; more wait where they come from.
+pub const NOTES_MAX: usize = 256;
 
 /// One thing that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,10 @@ pub enum Frame {
     Bye,
     /// The sender gives up, and why.
     GivesUp(String),
-    /// Whatever those above have to say.
+    /// Whatever those above have to say, up to its end,
     Note(Vec<u8>),
+    /// and what comes before that where it is long.
+    Begun(Vec<u8>),
 }
 
 impl Frame {
@@ -45,6 +49,7 @@ impl Frame {
             Frame::Bye => (3, &[]),
             Frame::GivesUp(why) => (4, &why.as_bytes()[..why.len().min(SHORT_MAX)]),
             Frame::Note(bytes) => (5, bytes),
+            Frame::Begun(bytes) => (6, bytes),
         };
         let len = u32::try_from(payload.len()).expect("a note is bounded");
         [&[kind][..], &len.to_be_bytes(), payload].concat()
@@ -74,7 +79,7 @@ impl Frames {
         let Some((head, payload)) = rest.split_first_chunk::<5>() else { return Ok(None) };
         let [kind, len @ ..] = *head;
         let len = u32::from_be_bytes(len) as usize;
-        if len > if kind == 5 { NOTE_MAX } else { SHORT_MAX } {
+        if len > if kind >= 5 { PIECE_MAX } else { SHORT_MAX } {
             return Err(format!("it says something of {len} bytes"));
         }
         if payload.len() < len || (rolls_only && kind != 1) {
@@ -87,6 +92,7 @@ impl Frames {
             3 => Frame::Bye,
             4 => Frame::GivesUp(String::from_utf8_lossy(payload).replace(char::is_control, " ")),
             5 => Frame::Note(payload.to_vec()),
+            6 => Frame::Begun(payload.to_vec()),
             _ => return Err(format!("it says something of kind {kind}")),
         };
         self.at += 5 + len;
@@ -102,6 +108,8 @@ pub struct Fate {
     on_lost: Mutex<Option<OnLost>>,
     /// To each process, once all are there; none to this one, and to one that could not be written to.
     writers: OnceLock<Vec<Mutex<Option<TcpStream>>>>,
+    /// Held while a note is said, so that the pieces of two do not mix; signs of life come between them.
+    notes: Vec<Mutex<()>>,
     leaving: AtomicBool,
 }
 
@@ -113,7 +121,8 @@ impl std::fmt::Debug for Fate {
 
 impl Fate {
     pub fn new(addresses: Vec<String>, on_lost: OnLost) -> Fate {
-        Fate { addresses, on_lost: Mutex::new(Some(on_lost)), writers: OnceLock::new(), leaving: AtomicBool::new(false) }
+        let notes = addresses.iter().map(|_| Mutex::default()).collect();
+        Fate { addresses, on_lost: Mutex::new(Some(on_lost)), writers: OnceLock::new(), notes, leaving: AtomicBool::new(false) }
     }
 
     /// A process is lost: the first who says so is believed, unless this process leaves by itself.
@@ -148,6 +157,18 @@ impl Fate {
         if writer.as_mut().is_some_and(|stream| stream.write_all(&frame.bytes()).is_err()) {
             *writer = None;
         }
+    }
+
+    /// Says a note of any length to a process.
+    pub fn note(&self, to: usize, note: &[u8]) {
+        let Some(Ok(_whole)) = self.notes.get(to).map(Mutex::lock) else { return };
+        let mut rest = note;
+        while rest.len() > PIECE_MAX {
+            let (piece, tail) = rest.split_at(PIECE_MAX);
+            self.say(to, &Frame::Begun(piece.to_vec()));
+            rest = tail;
+        }
+        self.say(to, &Frame::Note(rest.to_vec()));
     }
 
     /// Says something to everybody.
@@ -189,14 +210,18 @@ pub fn hear(peer: usize, mut stream: TcpStream, mut frames: Frames, silence: Dur
         return fate.lost(peer, LOST, &format!("its connection broke: {error}"));
     }
     let (mut heard, mut awake) = (Instant::now(), Instant::now());
-    let mut piece = vec![0; 64 << 10];
+    let (mut piece, mut begun) = (vec![0; 64 << 10], Vec::new());
     loop {
         loop {
             match frames.next(false) {
                 Ok(None) => break,
                 Ok(Some(Frame::Bye)) => return,
                 Ok(Some(Frame::GivesUp(why))) => return fate.lost(peer, LOST, &format!("it gave up: {why}")),
-                Ok(Some(Frame::Note(bytes))) => drop(notes.send((peer, bytes))),
+                Ok(Some(Frame::Begun(bytes))) => begun.extend_from_slice(&bytes),
+                Ok(Some(Frame::Note(bytes))) => {
+                    let whole = if begun.is_empty() { bytes } else { [std::mem::take(&mut begun), bytes].concat() };
+                    let _ = notes.send((peer, whole));
+                }
                 Ok(Some(Frame::Pulse | Frame::Roll(_))) => {}
                 Err(why) => return fate.lost(peer, LOST, &why),
             }

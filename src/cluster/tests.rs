@@ -48,7 +48,7 @@ fn join(listener: TcpListener, cluster: Cluster, plan: &'static str) -> JoinHand
 
 /// All of them, since one waits for the others.
 fn leave(meshes: Vec<Mesh>) {
-    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(|| mesh.leave())).collect();
+    let leaving: Vec<_> = meshes.into_iter().map(|mesh| spawn(move || mesh.leave())).collect();
     leaving.into_iter().for_each(|leaving| leaving.join().expect("no panic"));
 }
 
@@ -80,11 +80,11 @@ fn all_find_each_other_and_agree() {
         let links: Vec<bool> = mesh.links().iter().map(Option::is_some).collect();
         assert_eq!(links, (0..3).map(|peer| peer != index).collect::<Vec<_>>());
     }
-    meshes[2].say(0, b"from two".to_vec());
-    meshes[1].say(0, vec![7; 1 << 20]);
+    meshes[2].say(0, b"from two");
+    meshes[1].say(0, &vec![7; 3 << 20]);
     let mut heard: Vec<_> = (0..2).map(|_| meshes[0].notes().recv_timeout(Duration::from_secs(5)).expect("it is heard")).collect();
     heard.sort();
-    assert_eq!(heard, [(1, vec![7; 1 << 20]), (2, b"from two".to_vec())]);
+    assert_eq!(heard, [(1, vec![7; 3 << 20]), (2, b"from two".to_vec())]);
     // Longer than anybody may be silent, and nobody is missed; then all leave, and nobody is missed either.
     std::thread::sleep(Duration::from_millis(2500));
     leave(meshes);
@@ -282,7 +282,7 @@ fn one_that_hangs_makes_nobody_else_silent() {
         assert!(lost.peer == 2 || lost.why.contains("lost process 2"), "process {index}: {lost}");
     }
     says.join().expect("no panic");
-    meshes.into_iter().for_each(Mesh::leave);
+    meshes.iter().for_each(Mesh::leave);
 }
 
 fn some_card() -> impl Strategy<Value = Card> {

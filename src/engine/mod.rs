@@ -101,8 +101,8 @@ pub enum Command {
     /// In place of the `seq`-th chunk of a source, for one worker: these sides have nothing any more.
     Empty { source: SourceId, seq: u64, sides: Arc<[SideOf]> },
     /// No change at or before this tick will come. `hold`: no later change is applied to a table before the `Cut` or
-    /// `Restored` that follows, though other workers may send some.
-    Seal { tick: Tick, hold: bool },
+    /// `Restored` that follows, though other workers may send some. `shown`: differences are shown as of this tick, or were.
+    Seal { tick: Tick, hold: bool, shown: bool },
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
     Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
     /// Keep in mind what changes, for checkpoints. Sent before everything else, or never.
@@ -117,36 +117,41 @@ pub enum Command {
     Blind { tables: Arc<[usize]> },
     /// The tick that was sealed last has what was restored, and nothing else.
     Restored,
-    /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel.
+    /// Write everything that stands in the tables (sent after the last seal), each worker to its own channel of all.
     Export { to: Arc<[Sender<ExportBlock>]> },
+    /// Nothing more is handed out, here and in other processes: the seal that follows is the last one.
+    Quiet,
     /// Leave the loop when all sealed ticks are closed.
     Stop,
 }
 
 /// A side of a table, by their places in the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SideOf {
     pub table: usize,
     pub side: usize,
 }
 
 /// What a source's records are read again for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Again {
     pub source: SourceId,
     /// Sides to be emptied, and to be filled.
+    #[serde(with = "shared")]
     pub emptied: Arc<[SideOf]>,
+    #[serde(with = "shared")]
     pub sides: Arc<[SideOf]>,
     /// How far it had been read; nothing: it is read on as a new one.
     pub until: Vec<(i32, i64)>,
 }
 
 /// What one side of a table in a checkpoint gives back, and to which one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Give {
     pub from: usize,
     pub to: SideOf,
     /// This in place of each row, where only keys are of use; rejects are left out then.
+    #[serde(with = "shared::maybe")]
     pub stand_in: Option<Arc<[u8]>>,
 }
 
@@ -158,17 +163,55 @@ impl Give {
 }
 
 /// What sources and targets are numbered now, by the numbers that a checkpoint has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renumbered {
     pub sources: Vec<Option<SourceId>>,
     pub targets: Vec<Option<TargetId>>,
 }
 
+/// What is shared is written as if it were not.
+pub(crate) mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize + ?Sized, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        (**value).serialize(to)
+    }
+
+    pub fn deserialize<'de, T: ?Sized, D: Deserializer<'de>>(from: D) -> Result<Arc<T>, D::Error>
+    where
+        Box<T>: Deserialize<'de>,
+    {
+        Box::<T>::deserialize(from).map(Arc::from)
+    }
+
+    /// The same where there may be none.
+    pub mod maybe {
+        use super::{Arc, Deserialize, Deserializer, Serialize, Serializer};
+
+        pub fn serialize<T: Serialize + ?Sized, S: Serializer>(value: &Option<Arc<T>>, to: S) -> Result<S::Ok, S::Error> {
+            value.as_deref().serialize(to)
+        }
+
+        pub fn deserialize<'de, T: ?Sized, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<T>>, D::Error>
+        where
+            Box<T>: Deserialize<'de>,
+        {
+            Ok(Option::<Box<T>>::deserialize(from)?.map(Arc::from))
+        }
+    }
+}
+
 /// What a worker says of a checkpoint that is taken.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum SavePart {
     /// Entries of a table, by its place in the layout.
-    Entries { table: usize, bytes: Vec<u8> },
+    Entries {
+        table: usize,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// The worker has copied all that there was; what changed meanwhile is left.
     Copied,
     /// The worker has copied all as of the cut, which is this tick.
@@ -176,18 +219,18 @@ pub enum SavePart {
 }
 
 /// The answer to a look-up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowAnswer {
     pub as_of: Tick,
     pub state: RowState,
 }
 
 /// What a table holds for a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowState {
     Absent,
     /// The row: all columns of the table, in declared order (see `row`).
-    Row(Box<[u8]>),
+    Row(#[serde(with = "serde_bytes")] Box<[u8]>),
     /// Several rows claim the key.
     Duplicate(Vec<Box<[u8]>>),
     /// The key's newest record is a reject.
@@ -195,16 +238,22 @@ pub enum RowState {
 }
 
 /// A part of what a worker exports: first the rows of each target in the order of keys, then the totals of each comparison.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum ExportBlock {
     /// Rows of a target as lines of JSON: `bytes` is key, line, key, line …; `rows` has where each key and its line end.
-    Rows { target: TargetId, bytes: Vec<u8>, rows: Vec<(u32, u32)>, last: bool },
+    Rows {
+        target: TargetId,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+        rows: Vec<(u32, u32)>,
+        last: bool,
+    },
     /// The totals of a comparison over this worker's keys.
     Totals { comparison: ComparisonId, totals: Vec<Total> },
 }
 
 /// A measure of a comparison for a group, both sides; sums are unscaled at `scale`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Total {
     /// `None` is the whole table (`*`), otherwise the text of the group.
     pub group: Option<String>,
@@ -213,7 +262,7 @@ pub struct Total {
 }
 
 /// Both sides of a measure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TotalValue {
     Count(i64, i64),
     /// Exact, at this scale.
@@ -226,7 +275,7 @@ pub enum TotalValue {
 
 /// What a worker reports when a tick is closed, i.e. when no change of it can come any more; ticks are reported in order,
 /// each exactly once, also when nothing changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub worker: usize,
     pub tick: Tick,
@@ -238,7 +287,7 @@ pub struct Report {
     /// Rejects of messages whose key nobody could read: no later record takes them back.
     pub loose: Vec<Reject>,
     /// Keys that an incomplete transaction touched, with its name; an empty key: it may have touched any.
-    pub incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
+    pub incomplete: Vec<(ComparisonId, Box<[u8]>, String)>,
     /// By source: what this worker decoded since its last report.
     pub sources: Vec<SourceReport>,
     /// By table: what this worker holds now.
@@ -256,7 +305,7 @@ pub struct Report {
 }
 
 /// Nanoseconds of one worker by stage, since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimes {
     pub decode: u64,
     /// Row by row mappings of decoded records, and packing what changes for the workers that hold it.
@@ -323,7 +372,7 @@ impl std::iter::Sum for Counts {
 }
 
 /// What one worker decoded of a source since its last report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceReport {
     /// By partition.
     pub counts: Vec<(i32, Counts)>,
@@ -332,15 +381,16 @@ pub struct SourceReport {
 }
 
 /// The size of one table in a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableReport {
     pub table: TableRef,
     pub rows: u64,
 }
 
 /// A key's net change from the last closed tick to this one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DifferenceChange {
+    #[serde(with = "serde_bytes")]
     pub key: Box<[u8]>,
     /// What the sides hold now, if that is a difference; `None`: they agree.
     pub now: Option<Sides>,
@@ -350,35 +400,40 @@ pub struct DifferenceChange {
 }
 
 /// Both sides of a difference: rows hold the comparison's fields in the comparison's types.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sides {
     pub expected: Side,
     pub actual: Side,
 }
 
 /// One side of a key in a comparison.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Side {
     Absent,
-    Row(Box<[u8]>),
+    Row(#[serde(with = "serde_bytes")] Box<[u8]>),
     Duplicate(Vec<Box<[u8]>>),
     /// The newest record of this key is a reject: nobody knows the row.
     Rejected,
 }
 
 /// The net change of a target's key: rows of all columns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowChange {
+    #[serde(with = "serde_bytes")]
     pub key: Box<[u8]>,
     pub before: RowState,
     pub after: RowState,
 }
 
+/// One of `table::change::CODES`.
+pub type RejectCode = &'static str;
+
 /// A message or row that could not be decoded, mapped or validated.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reject {
     pub source: SourceId,
-    pub code: &'static str,
+    #[serde(deserialize_with = "table::change::known_code")]
+    pub code: RejectCode,
     pub cause: String,
     /// The text of the key, where it could be read.
     pub key: Option<String>,
@@ -391,7 +446,7 @@ pub struct Reject {
 }
 
 /// What the clock tells the ledger about a tick before it seals it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sealed {
     pub tick: Tick,
     /// The wall clock at the seal, in milliseconds since the epoch.
@@ -408,6 +463,16 @@ pub struct Sealed {
     /// The transactions that are shown though parts of them are lacking.
     pub incomplete: Vec<Incomplete>,
     /// The messages of this tick that are parts of them.
+    pub marked: Vec<Marked>,
+}
+
+/// What a process that does not lead says of a tick that it has sealed: of its own share of each log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub process: usize,
+    pub tick: Tick,
+    pub sources: Vec<SealedSource>,
+    pub incomplete: Vec<Incomplete>,
     pub marked: Vec<Marked>,
 }
 
@@ -457,7 +522,7 @@ pub struct Upstream {
 }
 
 /// A connector sends a range again, and its end is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaying {
     /// The wall clock when it began, in milliseconds since the epoch.
     pub since_ms: i64,
@@ -467,7 +532,7 @@ pub struct Replaying {
 }
 
 /// How far a source is read at a tick.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SealedSource {
     /// The next position to read, by partition.
     pub positions: Vec<(i32, i64)>,
@@ -480,6 +545,7 @@ pub struct SealedSource {
     /// The trouble is a change of the source's schema that is not accepted.
     pub refused: bool,
     /// What is known of its schema, where that is watched.
+    #[serde(with = "shared::maybe")]
     pub schema: Option<Arc<Evolution>>,
     /// Bytes left until the end that was known, for the progress display.
     pub behind_bytes: u64,

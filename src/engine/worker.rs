@@ -47,6 +47,12 @@ use crate::{
     row,
 };
 
+/// The workers of the other processes, as the process that leads reaches them.
+pub trait Others: Send + Sync {
+    /// Tells them what this process's workers are told, in the same order.
+    fn tell(&self, command: &Command);
+}
+
 /// Running workers, seen from outside.
 pub struct Workers {
     senders: Vec<Sender<Command>>,
@@ -54,6 +60,11 @@ pub struct Workers {
     guards: Option<timely::communication::WorkerGuards<()>>,
     /// Chunks handed out and not decoded yet.
     pending: Arc<AtomicU64>,
+    others: Option<Arc<dyn Others>>,
+    /// How many there are in all processes.
+    all: usize,
+    /// Others end when these do, and these when others do.
+    among: bool,
 }
 
 impl Workers {
@@ -82,12 +93,19 @@ impl Workers {
         let local = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), None);
         let (builders, guard) = initialize_networking_from_sockets(local, links, process, threads, hooks).map_err(|e| e.to_string())?;
         let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
-        Ok(Workers::build(plan, reports, builders, Box::new(guard), process))
+        let mut workers = Workers::build(plan, reports, builders, Box::new(guard), process);
+        workers.among = true;
+        Ok(workers)
+    }
+
+    /// From now on the workers of other processes are told everything that all are told.
+    pub fn lead(&mut self, others: Arc<dyn Others>) {
+        self.others = Some(others);
     }
 
     fn build(plan: Arc<Plan>, reports: Sender<Report>, builders: Vec<AllocatorBuilder>, others: Box<dyn Any + Send>, process: usize) -> Workers {
         let workers = builders.len();
-        let first = process * workers;
+        let (first, all) = (process * workers, workers * plan.process.of);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Command>()).unzip();
         let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
         let (started, threads) = bounded(workers);
@@ -103,7 +121,7 @@ impl Workers {
         .expect("threads can be started");
         let mut threads: Vec<_> = (0..workers).map(|_| threads.recv().expect("every worker starts")).collect();
         threads.sort_by_key(|(index, _)| *index);
-        Workers { senders, threads: threads.into_iter().map(|(_, thread)| thread).collect(), guards: Some(guards), pending }
+        Workers { senders, threads: threads.into_iter().map(|(_, thread)| thread).collect(), guards: Some(guards), pending, others: None, all, among: false }
     }
 
     /// Chunks handed out and not decoded yet: the clock waits while there are many.
@@ -111,9 +129,19 @@ impl Workers {
         self.pending.load(Ordering::Acquire)
     }
 
+    /// The same for whoever shows it.
+    pub fn pending_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.pending)
+    }
+
     /// How many workers this process has.
     pub fn count(&self) -> usize {
         self.senders.len()
+    }
+
+    /// How many there are in all processes.
+    pub fn count_all(&self) -> usize {
+        self.all
     }
 
     /// Hands a chunk to the worker with the least to do.
@@ -146,12 +174,15 @@ impl Workers {
 
     /// All that a checkpoint has was handed out, at this tick: it is sealed, and what it has is what the checkpoint has.
     pub fn restored(&self, tick: Tick) {
-        self.all(&Command::Seal { tick, hold: true });
+        self.all(&Command::Seal { tick, hold: true, shown: false });
         self.all(&Command::Restored);
     }
 
-    /// Tells every worker the same.
+    /// Tells every worker the same, of all processes if this one leads.
     pub fn all(&self, command: &Command) {
+        if let Some(others) = &self.others {
+            others.tell(command);
+        }
         for worker in 0..self.senders.len() {
             self.send(worker, command.clone());
         }
@@ -181,8 +212,12 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // The guards wait for their threads, which leave only when they are told to.
-        if self.guards.is_some() {
+        // The guards wait for their threads, which leave only when they are told to. Those of several processes wait for each
+        // other; of a run that has failed they end with the process.
+        let Some(guards) = self.guards.take() else { return };
+        if self.among {
+            Box::leak(Box::new(guards));
+        } else {
             self.all(&Command::Stop);
         }
     }
@@ -212,7 +247,7 @@ struct SealedTick {
     sources: Vec<SourceReport>,
     /// Rejects without a key to keep them under.
     loose: Vec<Reject>,
-    incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
+    incomplete: Vec<(ComparisonId, Box<[u8]>, String)>,
 }
 
 struct Loop {
@@ -228,7 +263,7 @@ struct Loop {
     sources: Vec<SourceReport>,
     loose: Vec<Reject>,
     /// Keys that incomplete transactions touched.
-    incomplete: Vec<(ComparisonId, Box<[u8]>, Arc<str>)>,
+    incomplete: Vec<(ComparisonId, Box<[u8]>, String)>,
     sealed: VecDeque<SealedTick>,
     closed: Tick,
     difference_changes: u64,
@@ -312,7 +347,7 @@ impl Loop {
                     self.decoded.fetch_sub(1, Ordering::AcqRel);
                     self.step(worker);
                 }
-                Ok(Command::Seal { tick, hold }) => {
+                Ok(Command::Seal { tick, hold, .. }) => {
                     if hold {
                         self.hold(Some(tick));
                     }
@@ -366,8 +401,10 @@ impl Loop {
                 }
                 Ok(Command::Export { to }) => {
                     self.close_all(worker);
-                    render::export::export(&self.plan, &self.flow, &to[self.place.local]);
+                    render::export::export(&self.plan, &self.flow, &to[self.place.index]);
                 }
+                // For clocks.
+                Ok(Command::Quiet) => {}
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     self.close_all(worker);
                     for feed in std::mem::take(&mut self.flow.feeds) {
@@ -533,7 +570,7 @@ impl Loop {
                 let reported = mapped.reject.as_ref().is_some_and(|r| if r.target.is_some() { reports.mapping } else { reports.decode });
                 let time = batch.records[mapped.record].source_time;
                 if let (Some(name), TableOf::Comparison(id), Some((_, key, _))) = (incomplete, of, &mapped.change) {
-                    doubtful.push((*id, (*key).into(), Arc::clone(name)));
+                    doubtful.push((*id, (*key).into(), name.to_string()));
                 }
                 match mapped.change {
                     Some((Op::Truncate, ..)) => runs.iter_mut().for_each(|run| push_with(run, Op::Truncate, time, &[], &[])),

@@ -10,6 +10,7 @@
 //! | `differences` | the differences of a comparison: filters, pages, formats |
 //! | `subscribe` | the same as server-sent events |
 //! | `rows` | the row of a target |
+//! | `forward` | the same at a process that does not lead, and its own health |
 //! | `graph` | the dataflow as nodes and edges |
 //! | `problem` | errors |
 //! | `describe` | the description of all this, as OpenAPI |
@@ -17,7 +18,6 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, Uri},
     middleware::{self, Next},
@@ -30,6 +30,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     ledger::SharedLedger,
     plan::{ComparisonId, Plan},
+    processes::Processes,
     telemetry,
     watchdog::Watched,
 };
@@ -37,12 +38,14 @@ use crate::{
 pub mod answer;
 pub mod describe;
 pub mod differences;
+pub mod forward;
 pub mod graph;
 pub mod problem;
 pub mod rows;
 pub mod status;
 pub mod subscribe;
 
+pub use axum::Router;
 pub use rows::RowLookup;
 
 use problem::Problem;
@@ -55,12 +58,14 @@ pub struct App {
     pub rows: Arc<dyn RowLookup>,
     /// What stands still.
     pub watched: Watched,
+    /// Who runs it.
+    pub processes: Processes,
 }
 
 impl App {
-    pub fn new(ledger: SharedLedger, rows: impl RowLookup + 'static, watched: Watched) -> App {
+    pub fn new(ledger: SharedLedger, rows: impl RowLookup + 'static, watched: Watched, processes: Processes) -> App {
         let plan = ledger.read().plan().clone();
-        App { plan, ledger, rows: Arc::new(rows), watched }
+        App { plan, ledger, rows: Arc::new(rows), watched, processes }
     }
 
     fn comparison(&self, name: &str) -> Result<ComparisonId, Problem> {
@@ -129,7 +134,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Those of the listener.
-pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
@@ -141,7 +146,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
         // A sender that is gone means the same.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(graceful).into_future();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future();
     let leaving = async move {
         stop.await;
         stopping.send_replace(true);

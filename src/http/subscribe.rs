@@ -400,7 +400,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.close(1);
         let rows = |_table, _key, _reply| Err("nobody is asked".to_string());
-        let app = App::new(bench.ledger.clone(), rows, Watched::default());
+        let app = App::new(bench.ledger.clone(), rows, Watched::default(), crate::processes::Processes::of(&bench.ledger.read().plan().clone()));
         let (subscriber, _counted, response) = open(&app, "orders_in_erp");
         for tick in 0..WAITING as u64 {
             assert!(subscriber.send("change", Some(tick), &tick).await.is_ok());

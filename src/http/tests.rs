@@ -44,7 +44,7 @@ fn app(bench: &Bench) -> App {
         };
         reply.send(RowAnswer { as_of: 10, state }).map_err(|e| e.to_string())
     };
-    App::new(bench.ledger.clone(), rows, Watched::default())
+    App::new(bench.ledger.clone(), rows, Watched::default(), crate::processes::Processes::of(&bench.ledger.read().plan().clone()))
 }
 
 async fn get_with(app: &App, path: &str, headers: &[(&str, &str)]) -> Response {
@@ -548,7 +548,7 @@ async fn it_serves_over_a_socket_until_it_is_stopped() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let app = app(&bench());
-    let serving = tokio::spawn(serve(listener, app, async move { _ = stopped.await }));
+    let serving = tokio::spawn(serve(listener, router(app), async move { _ = stopped.await }));
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     // A subscription stays open and must not keep the process from stopping.
     connection.write_all(b"GET /api/v1/subscribe HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -584,7 +584,7 @@ async fn look_at_the_page() {
     plan.comparisons.extend([second, third]);
     let mut bench = Bench::of(plan);
     let app = app(&bench);
-    tokio::spawn(serve(listener, app, std::future::pending()));
+    tokio::spawn(serve(listener, router(app), std::future::pending()));
     let start = answer::now_ms();
     let mut seed = 7u64;
     let mut random = move |n: u64| {

@@ -77,6 +77,7 @@ pub fn plan() -> Plan {
         tick: Duration::from_millis(10),
         stuck_after: Duration::from_secs(30),
         replay_bound: Duration::from_secs(60),
+        process: crate::plan::Process::ALONE,
         memory_max: None,
         listen: ([127, 0, 0, 1], 0).into(),
         checkpoint: crate::plan::Checkpoints { interval: Duration::from_secs(10), keep: 3 },

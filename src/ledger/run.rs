@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, select};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Report, Sealed, Tick},
-    ledger::{ComparisonState, Ledger, TickOutput},
+    engine::{Part, Report, Sealed, Tick},
+    ledger::{ComparisonState, Ledger, TickOutput, whole::Whole},
     telemetry,
 };
 
@@ -72,47 +72,79 @@ impl SharedLedger {
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     workers: usize,
-    pending: BTreeMap<Tick, (Option<Sealed>, Vec<Report>)>,
+    processes: usize,
+    pending: BTreeMap<Tick, Pending>,
+    whole: Whole,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    sealed: Option<Sealed>,
+    parts: Vec<Part>,
+    reports: Vec<Report>,
 }
 
 impl Collector {
-    pub fn new(workers: usize) -> Collector {
-        Collector { workers, pending: BTreeMap::new() }
+    pub fn new(workers: usize, processes: usize) -> Collector {
+        Collector { workers, processes, ..Collector::default() }
     }
 
     pub fn sealed(&mut self, sealed: Sealed) {
-        let slot = &mut self.pending.entry(sealed.tick).or_default().0;
+        let slot = &mut self.pending.entry(sealed.tick).or_default().sealed;
         assert!(slot.is_none(), "tick {} was sealed twice", sealed.tick);
         *slot = Some(sealed);
     }
 
+    /// What another process says of a tick.
+    pub fn part(&mut self, part: Part) {
+        let parts = &mut self.pending.entry(part.tick).or_default().parts;
+        assert!(parts.iter().all(|p| p.process != part.process), "process {} sealed tick {} twice", part.process, part.tick);
+        parts.push(part);
+    }
+
     pub fn report(&mut self, report: Report) {
-        let reports = &mut self.pending.entry(report.tick).or_default().1;
+        let reports = &mut self.pending.entry(report.tick).or_default().reports;
         let twice = reports.iter().any(|r| r.worker == report.worker);
         assert!(!twice, "worker {} reported tick {} twice", report.worker, report.tick);
         reports.push(report);
     }
 
-    /// The oldest tick, if all of it is there; reports in the order of workers.
+    /// The oldest tick, if all of it is there; reports in the order of workers. Of a tick that was restored there is one who knows
+    /// it.
     pub fn pop(&mut self) -> Option<(Sealed, Vec<Report>)> {
         let oldest = self.pending.first_entry()?;
-        if oldest.get().0.is_none() || oldest.get().1.len() < self.workers {
+        let Pending { sealed, parts, reports } = oldest.get();
+        let others = if sealed.as_ref()?.restored { 0 } else { self.processes - 1 };
+        if reports.len() < self.workers || parts.len() < others {
             return None;
         }
-        let (sealed, mut reports) = oldest.remove();
+        let Pending { sealed, mut parts, mut reports } = oldest.remove();
+        let mut sealed = sealed?;
         reports.sort_by_key(|r| r.worker);
-        Some((sealed?, reports))
+        if others > 0 {
+            parts.sort_by_key(|part| part.process);
+            self.whole.merge(&mut sealed, parts);
+        }
+        Some((sealed, reports))
     }
 }
 
-/// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there. `on_tick` gets each
-/// tick after readers can see it; when it blocks, the ledger waits, and the engine behind it.
-pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>)) {
+/// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there; `parts` has what other
+/// processes say of them. `on_tick` gets each tick after readers can see it; when it blocks, the ledger waits, and the engine
+/// behind it.
+pub fn run(
+    ledger: &SharedLedger,
+    sealed: &Receiver<Sealed>,
+    parts: &Receiver<Part>,
+    reports: &Receiver<Report>,
+    mut on_tick: impl FnMut(&Arc<TickOutput>),
+) {
     let plan = ledger.read().plan().clone();
-    let mut collector = Collector::new(plan.workers.max(1));
+    let mut collector = Collector::new(plan.all_workers(), plan.process.of);
     let mut news = News::new(&ledger.read());
     let never = crossbeam_channel::never();
-    let mut from_clock = sealed;
+    let nothing = crossbeam_channel::never();
+    let (mut from_clock, mut from_others) = (sealed, parts);
     let mut workers_left = false;
     while !workers_left {
         select! {
@@ -120,14 +152,19 @@ pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, reports: &Receiver<
                 Ok(message) => collector.sealed(message),
                 Err(_) => from_clock = &never,
             },
+            recv(from_others) -> message => match message {
+                Ok(part) => collector.part(part),
+                Err(_) => from_others = &nothing,
+            },
             recv(reports) -> message => match message {
                 Ok(message) => collector.report(message),
                 Err(_) => workers_left = true,
             },
         }
         if workers_left {
-            // What the clock said before it left may still be on its way.
+            // What clocks said before they left may still be on its way.
             sealed.try_iter().for_each(|sealed| collector.sealed(sealed));
+            parts.try_iter().for_each(|part| collector.part(part));
         }
         while let Some((sealed, reports)) = collector.pop() {
             let output = Arc::new(ledger.apply(sealed, reports));

@@ -34,7 +34,7 @@ pub struct SourceState {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
     /// What is known of its schema, where that is watched.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::engine::shared::maybe")]
     pub schema: Option<Arc<Evolution>>,
     pub behind_bytes: u64,
     /// The wall clock (ms) of the newest closed tick at which it was caught up, or of the first tick.
@@ -76,6 +76,7 @@ impl SourceState {
     /// Takes over how far it was read.
     pub(super) fn seal(&mut self, sealed: &SealedSource, wall_ms: i64) {
         self.positions.clone_from(&sealed.positions);
+        self.time = self.time.max(sealed.heartbeat);
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
         self.refused = sealed.refused;
@@ -127,22 +128,5 @@ pub(super) fn advance(plan: &Plan, sources: &mut [SourceState], sealed: &[Sealed
     for (id, (source, declared)) in sources.iter_mut().zip(&plan.sources).enumerate() {
         let known = times[declared.connection].iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
         source.known_to = source.known_to.max(source.time).max(known.filter(|_| source.caught_up));
-    }
-}
-
-/// What is shared is written as if it were not.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Evolution;
-
-    pub fn serialize<S: Serializer>(value: &Option<Arc<Evolution>>, to: S) -> Result<S::Ok, S::Error> {
-        value.as_deref().serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Evolution>>, D::Error> {
-        Ok(Option::<Evolution>::deserialize(from)?.map(Arc::new))
     }
 }

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::{Counts, Side, Sides, SourceReport},
+    engine::{Counts, Part, Side, Sides, SourceReport},
     row::source_time_text,
 };
 
@@ -443,7 +443,7 @@ fn a_key_of_several_columns_is_a_json_array() {
 
 #[test]
 fn a_tick_is_whole_when_the_clock_and_every_worker_have_spoken() {
-    let mut collector = Collector::new(2);
+    let mut collector = Collector::new(2, 1);
     let report = |worker, tick| Report { worker, tick, ..Report::default() };
     let sealed = |tick| Sealed { tick, wall_ms: 0, hydrated: true, ..Sealed::default() };
     collector.report(report(1, 10));
@@ -460,6 +460,20 @@ fn a_tick_is_whole_when_the_clock_and_every_worker_have_spoken() {
 }
 
 #[test]
+fn of_several_processes_each_must_have_said_what_it_sealed() {
+    let mut collector = Collector::new(2, 2);
+    let tell = |collector: &mut Collector, tick| (0..2).for_each(|worker| collector.report(Report { worker, tick, ..Report::default() }));
+    tell(&mut collector, 10);
+    collector.sealed(Sealed { tick: 10, restored: true, ..Sealed::default() });
+    assert_eq!(collector.pop().unwrap().0.tick, 10);
+    tell(&mut collector, 20);
+    collector.sealed(Sealed { tick: 20, ..Sealed::default() });
+    assert!(collector.pop().is_none());
+    collector.part(Part { process: 1, tick: 20, ..Part::default() });
+    assert_eq!(collector.pop().unwrap().0.tick, 20);
+}
+
+#[test]
 fn the_loop_applies_what_came_and_ends_with_the_workers() {
     let ledger = SharedLedger::new(Ledger::new(Arc::new(plan())));
     let (to_sealed, sealed) = crossbeam_channel::unbounded();
@@ -471,7 +485,7 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     }
     drop((to_sealed, to_reports));
     let mut seen = Vec::new();
-    run(&ledger, &sealed, &reports, |output| seen.push(output.tick));
+    run(&ledger, &sealed, &crossbeam_channel::never(), &reports, |output| seen.push(output.tick));
     assert_eq!(seen, [1, 2, 3]);
     assert_eq!(ledger.read().sources()[CRM].counts().read, 6);
     assert_eq!(*ledger.closed().borrow(), 3);

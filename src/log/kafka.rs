@@ -40,7 +40,7 @@ use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, Sourc
 use crate::{
     engine::{Chunk, MessageAt, Payload, chunk},
     format::Message,
-    plan::{Heartbeat, Registry, SourceId, Start},
+    plan::{Heartbeat, Registry, Share, SourceId, Start},
     registry::Lookup,
 };
 
@@ -74,6 +74,8 @@ pub struct TopicSpec {
     pub start: Start,
     /// The id of the topic that `start` was said of, if it is known: another topic of the same name is not read.
     pub identity: Option<String>,
+    /// The partitions that this process reads.
+    pub share: Share,
     /// `start` is how far the topic was read before: a partition that it does not name is new since then.
     pub goes_on: bool,
     pub heartbeat: Heartbeat,
@@ -310,7 +312,7 @@ impl Reader<'_> {
         (self.consumer, self.at_end, self.silent) = (client(&self.config, &self.spec)?, false, Some(Instant::now()));
         // From its last message on, when it is found again.
         self.heartbeats.followed = false;
-        let places: Vec<(i32, i64)> = (0..).zip(&self.partitions).map(|(partition, place)| (partition, place.next)).collect();
+        let places: Vec<(i32, i64)> = self.own().map(|(partition, place)| (partition, place.next)).collect();
         self.assign(&self.spec.topic.clone(), &places)?;
         Ok(self.watch(pace))
     }
@@ -367,7 +369,7 @@ impl Reader<'_> {
             Start::Offsets(offsets) => self.at_offsets(offsets, &lows, &ends)?,
         };
         self.partitions = (0..count).map(|p| Partition { start: starts[p], next: starts[p], start_end: ends[p], ..Partition::default() }).collect();
-        let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).collect();
+        let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).filter(|(partition, _)| self.spec.share.has(*partition)).collect();
         self.assign(&topic, &places)?;
         if let Some(ends) = beats {
             self.follow_heartbeats(&(0..ends.len() as i32).zip(ends).collect::<Vec<_>>())?;
@@ -384,13 +386,17 @@ impl Reader<'_> {
             if known > lows.len() {
                 return Err(self.fewer(lows.len(), known));
             }
-            (0..).zip(lows).filter(|(partition, _)| !offsets.contains_key(partition)).try_for_each(|(partition, low)| self.unread(partition, *low))?;
+            let new = |partition: &i32| !offsets.contains_key(partition) && self.spec.share.has(*partition);
+            (0..).zip(lows).filter(|(partition, _)| new(partition)).try_for_each(|(partition, low)| self.unread(partition, *low))?;
         }
         for (&partition, &offset) in offsets {
             let Some(start) = starts.get_mut(partition as usize) else {
                 return Err(self.stop("PARTITION_UNKNOWN", format!("has {} partitions, and none of number {partition} to start from", lows.len())));
             };
             let (low, end) = (lows[partition as usize], ends[partition as usize]);
+            if !self.spec.share.has(partition) {
+                continue;
+            }
             if offset < low {
                 return Err(self.gone(partition, offset, low));
             }
@@ -614,13 +620,14 @@ impl Reader<'_> {
             }
             Seen::Grown(new) => {
                 if self.until == Until::Forever {
+                    let own: Vec<(i32, i64)> = new.iter().copied().filter(|(partition, _)| self.spec.share.has(*partition)).collect();
+                    own.iter().try_for_each(|(partition, low)| self.unread(*partition, *low))?;
                     for (partition, low) in &new {
-                        self.unread(*partition, *low)?;
                         tracing::info!(topic = self.spec.topic, partition, "new partition");
                         self.partitions.push(Partition { start: *low, next: *low, start_end: *low, ..Partition::default() });
                     }
                     let topic = self.spec.topic.clone();
-                    self.assign(&topic, &new)?;
+                    self.assign(&topic, &own)?;
                     self.publish(None);
                 }
             }
@@ -646,7 +653,7 @@ impl Reader<'_> {
     fn let_heartbeats_through(&mut self) -> Result<(), End> {
         let mut pass = None;
         while let Some((ends, ms)) = self.heartbeats.waiting.front() {
-            if self.partitions.iter().zip(ends).any(|(p, end)| p.next < *end) {
+            if self.own().any(|(partition, p)| ends.get(partition as usize).is_some_and(|end| p.next < *end)) {
                 break;
             }
             pass = pass.max(Some(*ms));
@@ -703,23 +710,28 @@ impl Reader<'_> {
     }
 
     fn backlog_done(&self) -> bool {
-        self.partitions.iter().all(|p| p.next >= p.start_end)
+        self.own().all(|(_, p)| p.next >= p.start_end)
+    }
+
+    /// The partitions that are read here, with their numbers.
+    fn own(&self) -> impl Iterator<Item = (i32, &Partition)> {
+        (0..).zip(&self.partitions).filter(|(partition, _)| self.spec.share.has(*partition))
     }
 
     /// Writes the view: positions, and the ends if they were asked anew.
     fn publish(&self, ends: Option<(i64, &[i64])>) {
         let done = self.backlog_done();
         self.feed.update(|view| {
-            for (p, place) in self.partitions.iter().enumerate() {
-                match view.partitions.get_mut(p) {
+            for (at, (partition, place)) in self.own().enumerate() {
+                match view.partitions.get_mut(at) {
                     Some(known) => known.next = place.next,
-                    None => view.partitions.push(PartitionView { partition: p as i32, start: place.start, next: place.next, end: None }),
+                    None => view.partitions.push(PartitionView { partition, start: place.start, next: place.next, end: None }),
                 }
             }
             if let Some((asked_ms, ends)) = ends {
                 view.asked_ms = Some(asked_ms);
-                for (known, end) in view.partitions.iter_mut().zip(ends) {
-                    known.end = Some(*end);
+                for known in &mut view.partitions {
+                    known.end = ends.get(known.partition as usize).copied();
                 }
             }
             view.caught_up = view.partitions.iter().all(PartitionView::caught_up);
@@ -779,8 +791,8 @@ impl Reader<'_> {
         let count = self.partitions.len();
         let ask = |at| watch::ask(&self.consumer, &self.spec.topic, count, at, PATIENCE).map_err(|e| self.unanswered(&e));
         let (lows, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
-        for (p, place) in self.partitions.iter().enumerate() {
-            let (partition, polled) = (p as i32, place.index.last().map_or(place.next, |m| m.offset + 1));
+        for (partition, place) in self.own() {
+            let (p, polled) = (partition as usize, place.index.last().map_or(place.next, |m| m.offset + 1));
             if polled < lows[p] && !place.touched && self.spec.start == Start::Beginning {
                 let mut list = TopicPartitionList::new();
                 list.add_partition(&self.spec.topic, partition);

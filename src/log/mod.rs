@@ -26,11 +26,12 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Chunk,
     format::{Message, evolution::Evolution},
-    plan::{ConnectionKind, LogSpec, Plan, SourceId, Start},
+    plan::{ConnectionKind, LogSpec, Plan, Share, SourceId, Start},
     registry, telemetry,
 };
 use guard::{Guard, Let};
@@ -86,7 +87,7 @@ impl std::fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// How far one partition (or file) is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionView {
     pub partition: i32,
     /// Where reading began.
@@ -105,7 +106,7 @@ impl PartitionView {
 }
 
 /// How far a log is read. See the module's text for when it holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// In the order of partitions. Empty until the log has been found.
     pub partitions: Vec<PartitionView>,
@@ -127,18 +128,21 @@ pub struct View {
     /// What tells this log from another one of the same name, where that is known.
     pub identity: Option<String>,
     /// What is known of the schema of its messages, where that is watched. Never behind the chunks that were sent.
+    #[serde(with = "crate::engine::shared::maybe")]
     pub schema: Option<Arc<Evolution>>,
     /// Why the reader has ended before its time.
+    #[serde(skip)]
     pub failed: Option<LogError>,
 }
 
 /// Where reading begins. Partitions that are not named, and all by default, begin where the source says.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct At {
     pub positions: Vec<(i32, i64)>,
     /// The identity of the log that these are positions of, where it is known.
     pub identity: Option<String>,
     /// What was known of the schema of its messages.
+    #[serde(with = "crate::engine::shared::maybe")]
     pub schema: Option<Arc<Evolution>>,
     /// What lies before these positions was taken in before, and is taken in again whatever its schema is.
     pub settled: Vec<(i32, i64)>,
@@ -185,6 +189,13 @@ impl LogStatus {
     /// The reader has left.
     pub fn ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what a reader in another process says.
+    pub fn take_over(&self, view: View, waits: bool, ended: bool) {
+        self.update(|mine| *mine = view);
+        self.waits.store(waits, Ordering::Relaxed);
+        self.ended.store(ended, Ordering::Relaxed);
     }
 
     fn update(&self, change: impl FnOnce(&mut View)) {
@@ -409,6 +420,11 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
 pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogHandle, LogError> {
     let declared = &plan.sources[source];
     let connection = &plan.connections[declared.connection];
+    let share = plan.share(source);
+    if share == Share::Nothing {
+        // Another process reads it.
+        return Ok(spawn(source, &declared.name, 1, |_| Ok(())));
+    }
     let guard = Guard::new(declared, declared.schema_policy(), at.schema.clone(), at.settled.clone());
     match (&declared.log, &connection.kind) {
         (LogSpec::Topic { topic, start, heartbeat }, ConnectionKind::Kafka { brokers, properties, registry }) => {
@@ -422,6 +438,7 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
                     topic: topic.clone(),
                     start: if at.positions.is_empty() { start.clone() } else { Start::Offsets(at.positions.iter().copied().collect()) },
                     goes_on: !at.positions.is_empty(),
+                    share,
                     identity: at.identity.clone(),
                     heartbeat: heartbeat.clone(),
                     registry: registry.clone().filter(|_| declared.format.is_avro()),

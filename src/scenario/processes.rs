@@ -70,11 +70,6 @@ impl Processes {
         self.0.iter().for_each(|workers| workers.all(command));
     }
 
-    /// Tells the workers of one process.
-    pub fn one(&self, process: usize, command: &Command) {
-        self.0[process].all(command);
-    }
-
     pub fn restore(&self, entries: &[u8], give: &Arc<[Give]>, numbers: Option<&Arc<Renumbered>>) {
         self.0.iter().for_each(|workers| workers.restore(entries.to_vec(), Arc::clone(give), numbers.map(Arc::clone)));
     }

@@ -103,7 +103,7 @@ fn tick(workers: &Workers, seqs: &mut [u64; 2], offsets: &mut BTreeMap<(usize, i
             seqs[source] += 1;
         }
     }
-    workers.all(&Tell::Seal { tick, hold: false });
+    workers.all(&Tell::Seal { tick, hold: false, shown: false });
 }
 
 /// What all workers together said of a tick.

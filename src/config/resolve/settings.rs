@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use super::Resolver;
 use crate::{
     config::{check::address, codes::Code, shape, size, span, yaml::At},
-    plan::{Checkpoints, Connection, ConnectionKind, Plan, Registry},
+    plan::{Checkpoints, Connection, ConnectionKind, Plan, Process, Registry},
 };
 
 /// The plan that follows from an empty configuration.
@@ -20,6 +20,7 @@ pub fn defaults() -> Plan {
         name: of(&shape::CONFIG, "name").to_string(),
         data_dir: PathBuf::from(of(&shape::CONFIG, "data_dir")),
         workers: of(&shape::CONFIG, "workers").parse().expect("the default is a number"),
+        process: Process::ALONE,
         tick: span::parse(of(&shape::CONFIG, "tick")).expect("the default is a time span"),
         stuck_after: span::parse(of(&shape::CONFIG, "stuck_after")).expect("the default is a time span"),
         replay_bound: span::parse(of(&shape::CONFIG, "replay_bound")).expect("the default is a time span"),

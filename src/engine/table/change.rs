@@ -3,10 +3,10 @@
 //!
 //! A length-prefixed run of bytes costs a tenth of a serialised vector of records; see `docs/decisions`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    engine::{Reject, Renumbered},
+    engine::{Reject, RejectCode, Renumbered},
     row::{pack_bytes, pack_int, push_varint64, read_int, read_varint64},
 };
 
@@ -127,6 +127,16 @@ pub const CODES: [(&str, &str); 15] = [
     ("ROW_NOT_FOUND", "an update or delete in a source without a key is of a row that is not there (more often than it is)"),
     ("COLUMN_GONE", "a row lacks a declared column that the rows around it have, and `schema_change` is `evolve`"),
 ];
+
+/// Reads the code of a reject.
+///
+/// # Errors
+/// There is no such code.
+pub fn known_code<'de, D: Deserializer<'de>>(from: D) -> Result<RejectCode, D::Error> {
+    let text = String::deserialize(from)?;
+    let known = CODES.iter().find(|(code, _)| *code == text).map(|(code, _)| *code);
+    known.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no code of a reject")))
+}
 
 /// Packs a reject; its code must be one of [`CODES`].
 pub fn pack_reject(reject: &Reject) -> Vec<u8> {

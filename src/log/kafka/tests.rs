@@ -43,6 +43,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         properties: BTreeMap::new(),
         topic: topic.into(),
         start: Start::Beginning,
+        share: Share::All,
         identity: None,
         goes_on: false,
         heartbeat: Heartbeat::Auto,

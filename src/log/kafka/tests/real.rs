@@ -60,6 +60,7 @@ impl Broker {
             properties: BTreeMap::new(),
             topic: topic.into(),
             start,
+            share: Share::All,
             identity: None,
             goes_on: false,
             heartbeat: Heartbeat::None,
