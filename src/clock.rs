@@ -22,12 +22,14 @@ use crate::{
 };
 
 pub mod gate;
+mod align;
 mod follow;
 mod gated;
 mod held;
 mod replay;
 pub mod resent;
 
+use align::Ahead;
 pub use follow::{Begin, Order, State};
 use gated::Gated;
 use resent::Resent;
@@ -42,6 +44,10 @@ const ALIGN_WAIT: Duration = Duration::from_secs(5);
 const IDLE_SEAL: Duration = Duration::from_millis(100);
 /// Chunks under way per worker; more wait in their readers' channels.
 const CHUNKS_PER_WORKER: u64 = 4;
+
+/// Bytes that may be handed out in ticks that are not closed, of one process of several: what waits between them has no other
+/// limit, and the slowest one sets the pace.
+const OPEN_BYTES_MAX: u64 = 256 << 20;
 
 /// How long the clock waits for a credit: about what a worker takes for a chunk.
 const CREDIT_WAIT: Duration = Duration::from_micros(150);
@@ -236,6 +242,11 @@ pub struct Clock<'a> {
     /// Several processes run the plan: which one this is, and what the others last said.
     spread: bool,
     others: Vec<State>,
+    ahead: Ahead,
+    /// Bytes handed out since others were told how far this clock is.
+    untold: u64,
+    /// Bytes of ticks that were sealed and are not known to be closed.
+    unclosed: VecDeque<(Tick, u64)>,
 }
 
 /// Whose turn it is.
@@ -274,6 +285,9 @@ impl<'a> Clock<'a> {
             began: now,
             spread: false,
             others: Vec::new(),
+            ahead: Ahead::new(),
+            untold: 0,
+            unclosed: VecDeque::new(),
         }
     }
 
@@ -345,6 +359,10 @@ impl<'a> Clock<'a> {
                 Err(stopped) => return stopped,
             };
             self.seal_if_due();
+            if self.untold >= align::TELL_BYTES || (!moved && self.untold > 0) {
+                self.untold = 0;
+                self.tell_others();
+            }
             if !moved {
                 self.wait();
             }
@@ -370,7 +388,7 @@ impl<'a> Clock<'a> {
             Pressure::Tight => 1,
             Pressure::Full => return Err(Stopped::Memory),
         };
-        if self.workers.pending() >= most {
+        if self.workers.pending() >= most || self.is_full() {
             std::thread::sleep(CREDIT_WAIT);
             return Ok(true);
         }
@@ -398,6 +416,9 @@ impl<'a> Clock<'a> {
     fn next(&mut self) -> Option<Turn> {
         if !self.hydrated {
             let now = Instant::now();
+            if self.spread && self.ahead.waits(now) {
+                return None;
+            }
             for lane in self.lanes.iter_mut().filter(|lane| lane.gate.is_none()) {
                 if lane.head.is_none() && !lane.done() && lane.view.trouble.is_none() && now - *lane.empty_since.get_or_insert(now) < ALIGN_WAIT {
                     return None;
@@ -430,11 +451,16 @@ impl<'a> Clock<'a> {
 
     fn hand_out_chunk(&mut self, chunk: Chunk, incomplete: Option<Arc<str>>) {
         let lane = &mut self.lanes[chunk.source];
-        self.bytes += match &chunk.payload {
+        let bytes = match &chunk.payload {
             Payload::Lines { bytes, .. } | Payload::Messages { bytes, .. } => bytes.len() as u64,
             Payload::Heartbeat(_) => 1,
         }
         .max(1);
+        self.bytes += bytes;
+        if self.spread && !self.hydrated {
+            self.untold += bytes;
+            self.ahead.hand_out(lane.time, bytes);
+        }
         if let Payload::Heartbeat(time) = chunk.payload {
             lane.heartbeat = lane.heartbeat.max(Some(time));
             if self.spread {
@@ -473,12 +499,30 @@ impl<'a> Clock<'a> {
         let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, incomplete, marked, ..Sealed::default() });
         self.measure_gates();
         self.workers.all(&Command::Seal { tick, hold: cut, shown: self.hydrated });
-        self.last = tick;
-        self.last_seal = Instant::now();
-        self.bytes = 0;
+        self.end_tick(tick);
         for other in &mut self.others {
             (other.open, other.bytes) = (false, 0);
         }
+    }
+
+    /// The open tick is over; what comes is in the next one.
+    fn end_tick(&mut self, tick: Tick) {
+        if self.spread {
+            self.unclosed.push_back((tick, self.bytes));
+        }
+        (self.last, self.last_seal, self.bytes) = (tick, Instant::now(), 0);
+    }
+
+    /// Is as much under way as the slowest process may leave lying?
+    fn is_full(&mut self) -> bool {
+        if !self.spread {
+            return false;
+        }
+        let closed = self.workers.closed();
+        while self.unclosed.front().is_some_and(|(tick, _)| *tick <= closed) {
+            self.unclosed.pop_front();
+        }
+        self.bytes + self.unclosed.iter().map(|(_, bytes)| bytes).sum::<u64>() >= OPEN_BYTES_MAX
     }
 
     /// Is there something in the open tick, as far as this process knows?

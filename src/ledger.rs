@@ -351,6 +351,11 @@ impl Ledger {
         self.workers.iter().map(|w| w.state_bytes).sum()
     }
 
+    /// Bytes that the workers of one process hold.
+    pub fn state_bytes_of(&self, process: usize) -> u64 {
+        self.workers.iter().skip(process * self.plan.workers.max(1)).take(self.plan.workers.max(1)).map(|w| w.state_bytes).sum()
+    }
+
     /// Changes of differences that the workers made since the start, shown or not.
     pub fn difference_changes(&self) -> u64 {
         self.workers.iter().map(|w| w.difference_changes).sum()

@@ -255,6 +255,7 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
         )
     });
     let saves = taker.as_ref().map(|(_, taker)| taker.saves());
+    processes.know(workers.pending_count(), server.as_ref().map(|server| server.address.to_string()), &all_logs);
     let keeper = Keeper::start(&ledger, (sealed, parts, reports), ask.clone(), writers, dry, saves);
     let watchdog = Watchdog::start(plan, ledger.clone(), all_logs.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: all_logs.concat(), address: server.as_ref().map(|s| s.address) });

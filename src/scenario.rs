@@ -255,6 +255,9 @@ impl Scenario {
         for (table, entries) in &self.kept.entries {
             self.workers.restore(entries, &changes.give(*table), changes.renumbered().as_ref());
         }
+        for again in changes.again(&save).iter().filter(|again| !again.emptied.is_empty()) {
+            self.workers.all(&Command::Empty { sides: Arc::clone(&again.emptied) });
+        }
         self.workers.restored(save.tick);
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(save.sealed(), reports);
@@ -263,10 +266,6 @@ impl Scenario {
         }
         for again in changes.again(&save) {
             let seq = &mut self.seqs[again.source];
-            if !again.emptied.is_empty() {
-                self.workers.empty(again.source, *seq, &again.emptied);
-                *seq += 1;
-            }
             let log = log(again.source);
             let messages: Vec<(Option<&[u8]>, Option<&[u8]>)> = log.iter().map(|(key, value)| (key.as_deref(), value.as_deref())).collect();
             let payload = Payload::messages(&messages, 0, Some(self.now_ms));

@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::{Changes, CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Again, Sealed, Upstream, worker::Workers},
+    engine::{Again, Command, Sealed, Upstream, worker::Workers},
     ledger::{Ledger, LedgerSave},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
@@ -107,6 +107,9 @@ impl Restore {
                     workers.restore(bytes, give, numbers.clone());
                 }
             })?;
+        }
+        for again in self.again().iter().filter(|again| !again.emptied.is_empty()) {
+            workers.all(&Command::Empty { sides: Arc::clone(&again.emptied) });
         }
         let _ = sealed.send(self.save.sealed());
         workers.restored(self.save.tick);

@@ -1,11 +1,11 @@
-//! `tieout differences`, `tieout rows`: questions to a running tieout, over its HTTP API.
+//! `tieout differences`, `tieout rows`, `tieout processes`: questions to a running tieout, over its HTTP API.
 
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value as Json;
 
-use super::{Fail, http, table::table};
+use super::{Fail, http, progress::bytes, table::table};
 
 #[derive(Clone, Debug, Args)]
 struct Where {
@@ -54,6 +54,20 @@ pub struct Differences {
     cursor: Option<String>,
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
+}
+
+/// Show the processes that run the dataflow: what each reads and holds
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tieout processes
+  tieout processes --url http://10.0.0.2:7171        any of them knows all")]
+pub struct Processes {
+    #[command(flatten)]
+    at: Where,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Look up the row that a target has for a key
@@ -204,6 +218,38 @@ fn comparisons(args: &Differences, out: &mut impl Write) -> Result<(), Fail> {
         .collect();
     write!(out, "{}", table(&["comparison", "state", "differences", "reason"], &rows))?;
     Ok(())
+}
+
+pub fn processes(args: &Processes, out: &mut impl Write) -> Result<(), Fail> {
+    let body = asked(&args.at, "/api/v1/processes")?;
+    if args.json {
+        out.write_all(&body)?;
+        return Ok(writeln!(out)?);
+    }
+    let answer = parsed(&body)?;
+    let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
+    let positions = |reads: &Json| {
+        let one = |p: &Json| format!("{}:{}/{}", cell(&p["partition"]), cell(&p["next"]), text(p.get("end").filter(|end| !end.is_null())));
+        let trouble = reads["trouble"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{} {}{trouble}", cell(&reads["source"]), list(&reads["partitions"]).iter().map(one).collect::<Vec<_>>().join(" "))
+    };
+    let row = |process: &Json| {
+        let number = |name: &str| process[name].as_u64().unwrap_or(0);
+        let reads = list(&process["reads"]);
+        let behind: u64 = reads.iter().map(|reads| reads["behind_bytes"].as_u64().unwrap_or(0)).sum();
+        vec![
+            format!("{}{}", number("process"), if process["leads"] == true { " leads" } else { "" }),
+            number("workers").to_string(),
+            number("queue_chunks").to_string(),
+            bytes(behind),
+            bytes(number("state_bytes")),
+            bytes(number("memory_bytes")),
+            process["http"].as_str().unwrap_or("-").to_string(),
+            reads.iter().map(positions).collect::<Vec<_>>().join("; "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = list(&answer["processes"]).iter().map(row).collect();
+    Ok(write!(out, "{}", table(&["process", "workers", "queue", "behind", "state", "memory", "http", "reads (partition:next/end)"], &rows))?)
 }
 
 pub fn rows(args: &Rows, out: &mut impl Write) -> Result<(), Fail> {

@@ -9,7 +9,7 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Start here", &["demo", "run"]),
     ("Write dataflows", &["check", "test", "graph", "explain-plan", "schema"]),
     ("Look after one that runs", &["checkpoint", "audit", "sink", "cluster"]),
-    ("Ask a running tieout", &["differences", "rows"]),
+    ("Ask a running tieout", &["differences", "rows", "processes"]),
     ("About", &["reference", "completions", "version"]),
 ];
 

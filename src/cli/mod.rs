@@ -9,10 +9,11 @@
 //! | `audit` | what became of what was read |
 //! | `sink` | transactions that were left open |
 //! | `cluster` | whether the processes of a cluster reach each other |
-//! | `ask` | `differences`, `rows`: questions to a running tieout |
+//! | `ask` | `differences`, `rows`, `processes`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
 //! | `http` | the client that `ask` uses |
+//! | `supervise` | `run` in several processes of this machine, and again |
 //! | `progress`, `dry` | what `run` shows on a terminal, and instead of writing |
 
 use std::{
@@ -46,6 +47,7 @@ mod reference;
 mod run;
 mod schema;
 mod sink;
+mod supervise;
 mod table;
 mod test;
 
@@ -93,6 +95,7 @@ enum Command {
     ExplainPlan(explain::ExplainPlan),
     Differences(ask::Differences),
     Rows(ask::Rows),
+    Processes(ask::Processes),
     Schema(schema::Schema),
     Reference(reference::Reference),
     Completions(completions::Completions),
@@ -127,6 +130,8 @@ pub(crate) enum Fail {
     No,
     /// 2: the command line asks for what does not go.
     Usage(String),
+    /// A process that this one started ended so, and has said why.
+    Child(u8),
     /// 70: tieout itself is at fault.
     Internal(String),
     /// 75: worth trying again.
@@ -166,6 +171,7 @@ impl Fail {
     fn report(self) -> u8 {
         let (code, text) = match self {
             Fail::No => return 1,
+            Fail::Child(code) => return code,
             Fail::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Fail::Problems(problems) => {
                 let _ = io::stderr().write_all(problems.render(colour(&io::stderr())).as_bytes());
@@ -249,6 +255,7 @@ fn dispatch(command: Command) -> Result<(), Fail> {
         Command::ExplainPlan(args) => explain::explain_plan(&args, out),
         Command::Differences(args) => ask::differences(&args, out),
         Command::Rows(args) => ask::rows(&args, out),
+        Command::Processes(args) => ask::processes(&args, out),
         Command::Schema(args) => schema::schema(&args, out),
         Command::Reference(args) => reference::reference(&args, out),
         Command::Completions(args) => completions::completions(&args, out),

@@ -114,7 +114,8 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
-fn bytes(n: u64) -> String {
+/// `812 MB`.
+pub fn bytes(n: u64) -> String {
     match n {
         0..10_000 => format!("{n} B"),
         10_000..10_000_000 => format!("{} kB", n / 1000),

@@ -4,7 +4,11 @@ use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Fail, Files, dry, progress::Progress};
+use super::{
+    Fail, Files, dry,
+    progress::Progress,
+    supervise::{self, Supervised},
+};
 use crate::{
     config::{Need, span},
     log::Until,
@@ -18,6 +22,7 @@ Examples:
   tieout run --config config.yaml
   tieout run --once --export out                     everything up to now, as files
   tieout run --once --fail-on confirmed              exit code 1 if a confirmed difference stands
+  tieout run --processes 2 --restart                 two processes on this machine, started again when one is lost
   tieout run --cluster cluster.yaml --process 0      on one machine, and --process 1 on the next
   tieout run --dry-run --verbose                     nothing is written; samples and times are printed")]
 pub struct Run {
@@ -50,6 +55,12 @@ pub struct Run {
     /// Which of its processes this is, from 0, instead of the file's `index`
     #[arg(long, value_name = "N", requires = "cluster")]
     process: Option<usize>,
+    /// Run as so many processes on this machine, a cluster of their own; they serve HTTP on ports one after the other
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with_all = ["process", "cluster"])]
+    processes: Option<u16>,
+    /// Start again what ended for a reason that may pass (exit code 75, or a signal), from the last checkpoint
+    #[arg(long, conflicts_with_all = ["once", "dry_run", "fresh"])]
+    restart: bool,
     /// Read to the end like --once, print what would be written, and write nothing
     #[arg(long, conflicts_with_all = ["export"])]
     dry_run: bool,
@@ -78,6 +89,10 @@ pub fn run(args: &Run, out: &mut impl Write) -> Result<(), Fail> {
     plan.workers = args.workers.map_or(plan.workers, usize::from);
     plan.tick = args.tick.unwrap_or(plan.tick);
     plan.listen = args.listen.unwrap_or(plan.listen);
+    if args.restart || args.processes.is_some() {
+        let (processes, name, listen) = (args.processes.map(usize::from), plan.name, plan.listen);
+        return supervise::run(&Supervised { processes, name, restart: args.restart, listen });
+    }
     let once = args.once || args.dry_run;
     let options = Options {
         until: if once { Until::End } else { Until::Forever },

@@ -3,19 +3,16 @@
 //! Which tick it is, and when it is over, is decided by the clock that leads; each process binds the positions of its own share
 //! when it hears of it. Timely closes a tick when all have sealed it, so nobody waits for an answer.
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, IDLE_SEAL, Lane, Stopped};
+use super::{CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, IDLE_SEAL, Lane, Stopped, align};
 use crate::{
     engine::{Again, Command, Incomplete, Part, Sealed, Tick, Upstream},
     log::At,
 };
-
-/// How often the leader is told of bytes while a backlog is read.
-const TELL_BYTES: u64 = 8 << 20;
 
 /// What a process goes on from; the one that leads has found it out.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -42,10 +39,12 @@ pub struct Begin {
 pub enum Order {
     /// For the workers, in this order with everything else; a seal binds positions.
     Tell(Command),
+    /// The oldest source time that any other process has still to hand out.
+    Oldest(i64),
 }
 
 /// How a clock that does not lead is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The backlog has been handed out.
     pub over: bool,
@@ -54,6 +53,14 @@ pub struct State {
     /// Something was handed out since the last seal, and how much.
     pub open: bool,
     pub bytes: u64,
+    /// The oldest source time that it has still to hand out, while a backlog is read.
+    pub oldest: i64,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { over: false, at_end: false, open: false, bytes: 0, oldest: i64::MIN }
+    }
 }
 
 impl Clock<'_> {
@@ -62,6 +69,11 @@ impl Clock<'_> {
     pub(super) fn heard(&mut self, process: usize, state: State) {
         if let Some(other) = process.checked_sub(1).and_then(|at| self.others.get_mut(at)) {
             *other = state;
+        }
+        let oldest = self.others.iter().map(|other| other.oldest).min().unwrap_or(i64::MAX);
+        self.ahead.others(oldest);
+        if self.others.len() > 1 {
+            self.tell_others();
         }
     }
 
@@ -78,8 +90,12 @@ impl Clock<'_> {
         }
         loop {
             loop {
-                let Order::Tell(command) = match orders.try_recv() {
-                    Ok(order) => order,
+                let command = match orders.try_recv() {
+                    Ok(Order::Tell(command)) => command,
+                    Ok(Order::Oldest(oldest)) => {
+                        self.ahead.others(oldest);
+                        continue;
+                    }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Stopped::Early { last: self.last },
                 };
@@ -125,9 +141,7 @@ impl Clock<'_> {
                             self.measure_gates();
                             self.workers.all(&Command::Seal { tick, hold, shown });
                         }
-                        self.last = tick;
-                        self.last_seal = Instant::now();
-                        self.bytes = 0;
+                        self.end_tick(tick);
                         (said.open, said.bytes) = (false, 0);
                     }
                     command => self.workers.all(&command),
@@ -150,10 +164,10 @@ impl Clock<'_> {
                 Ok(moved) => moved,
                 Err(stopped) => return stopped,
             };
-            let now = State { over: self.is_over(), at_end: self.is_at_end(), open: self.bytes > 0, bytes: self.bytes };
+            let now = State { over: self.is_over(), at_end: self.is_at_end(), open: self.bytes > 0, bytes: self.bytes, oldest: self.oldest() };
             let news = (now.over, now.at_end, now.open) != (said.over, said.at_end, said.open);
-            if news || now.bytes >= said.bytes + TELL_BYTES {
-                said = now;
+            if news || self.untold >= align::TELL_BYTES || (!moved && now.oldest != said.oldest) {
+                (said, self.untold) = (now, 0);
                 say(now);
             }
             if !moved {

@@ -70,11 +70,6 @@ impl Clock<'_> {
         let began = Instant::now();
         let mut upto = Sealed { sources: vec![SealedSource::default(); self.lanes.len()], ..Sealed::default() };
         for one in rebuild {
-            let lane = &mut self.lanes[one.source];
-            if !one.emptied.is_empty() {
-                self.workers.empty(one.source, lane.seq, &one.emptied);
-                lane.seq += 1;
-            }
             upto.sources[one.source].positions.clone_from(&one.until);
         }
         self.feed_up_to(&upto, rebuild, asks)?;

@@ -98,8 +98,9 @@ pub enum Command {
     /// `incomplete` names the transaction of which its messages are a part, and of which others are lacking. `only`: it is
     /// read again, for these sides.
     Chunk { chunk: Arc<Chunk>, seq: u64, incomplete: Option<Arc<str>>, only: Option<Arc<[SideOf]>> },
-    /// In place of the `seq`-th chunk of a source, for one worker: these sides have nothing any more.
-    Empty { source: SourceId, seq: u64, sides: Arc<[SideOf]> },
+    /// Once what is restored stands, and before anything later is applied, these sides have nothing any more. Comes before
+    /// `Restored`.
+    Empty { sides: Arc<[SideOf]> },
     /// No change at or before this tick will come. `hold`: no later change is applied to a table before the `Cut` or
     /// `Restored` that follows, though other workers may send some. `shown`: differences are shown as of this tick, or were.
     Seal { tick: Tick, hold: bool, shown: bool },

@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     format::{self, Batch, Decoder, Message},
-    plan::{ComparisonId, OutputOf, Plan, SourceId, TableRef, TargetId},
+    plan::{ComparisonId, OutputOf, Plan, TableRef, TargetId},
     row,
 };
 
@@ -51,6 +51,9 @@ use crate::{
 pub trait Others: Send + Sync {
     /// Tells them what this process's workers are told, in the same order.
     fn tell(&self, command: &Command);
+
+    /// Tells one of them the oldest source time that any other process has still to hand out, in milliseconds.
+    fn align(&self, process: usize, oldest: i64);
 }
 
 /// Running workers, seen from outside.
@@ -60,6 +63,8 @@ pub struct Workers {
     guards: Option<timely::communication::WorkerGuards<()>>,
     /// Chunks handed out and not decoded yet.
     pending: Arc<AtomicU64>,
+    /// The newest tick that a worker here has seen closed, which is closed everywhere.
+    closed: Arc<AtomicU64>,
     others: Option<Arc<dyn Others>>,
     /// How many there are in all processes.
     all: usize,
@@ -111,17 +116,19 @@ impl Workers {
         let (started, threads) = bounded(workers);
         let pending = Arc::new(AtomicU64::new(0));
         let decoded = Arc::clone(&pending);
+        let closed = Arc::<AtomicU64>::default();
+        let closes = Arc::clone(&closed);
         let guards = timely::execute::execute_from(builders, others, timely::WorkerConfig::default(), move |worker| {
             let place = Place { index: worker.index(), local: worker.index() - first, process: process as u32, workers: worker.peers() };
             let commands = receivers.lock().expect("workers start one by one")[place.local].take().expect("a worker starts once");
             started.send((place.local, std::thread::current())).expect("the starter waits");
             let flow = worker.dataflow::<u64, _, _>(|scope| render::render(scope, &plan, place.workers));
-            Loop::new(Arc::clone(&plan), flow, place, reports.clone(), Arc::clone(&decoded)).run(worker, &commands);
+            Loop::new(Arc::clone(&plan), flow, place, reports.clone(), (Arc::clone(&decoded), Arc::clone(&closes))).run(worker, &commands);
         })
         .expect("threads can be started");
         let mut threads: Vec<_> = (0..workers).map(|_| threads.recv().expect("every worker starts")).collect();
         threads.sort_by_key(|(index, _)| *index);
-        Workers { senders, threads: threads.into_iter().map(|(_, thread)| thread).collect(), guards: Some(guards), pending, others: None, all, among: false }
+        Workers { senders, threads: threads.into_iter().map(|(_, thread)| thread).collect(), guards: Some(guards), pending, closed, others: None, all, among: false }
     }
 
     /// Chunks handed out and not decoded yet: the clock waits while there are many.
@@ -132,6 +139,11 @@ impl Workers {
     /// The same for whoever shows it.
     pub fn pending_count(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.pending)
+    }
+
+    /// The newest tick that is known to be closed by all workers; 0 before the first.
+    pub fn closed(&self) -> Tick {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// How many workers this process has.
@@ -152,11 +164,6 @@ impl Workers {
     /// The same for a chunk that is read again, for some sides only.
     pub fn chunk_again(&self, chunk: Chunk, seq: u64, sides: &Arc<[SideOf]>) {
         self.hand_out(chunk, seq, None, Some(Arc::clone(sides)));
-    }
-
-    /// In place of a chunk: empties some sides of what they have of a source.
-    pub fn empty(&self, source: SourceId, seq: u64, sides: &Arc<[SideOf]>) {
-        self.send(0, Command::Empty { source, seq, sides: Arc::clone(sides) });
     }
 
     fn hand_out(&self, chunk: Chunk, seq: u64, incomplete: Option<Arc<str>>, only: Option<Arc<[SideOf]>>) {
@@ -185,6 +192,13 @@ impl Workers {
         }
         for worker in 0..self.senders.len() {
             self.send(worker, command.clone());
+        }
+    }
+
+    /// Tells another process how far all but it are in source time, if this one leads.
+    pub fn align(&self, process: usize, oldest: i64) {
+        if let Some(others) = &self.others {
+            others.align(process, oldest);
         }
     }
 
@@ -256,6 +270,8 @@ struct Loop {
     place: Place,
     reports: Sender<Report>,
     decoded: Arc<AtomicU64>,
+    /// Told of closed ticks.
+    closes: Arc<AtomicU64>,
     decoders: Vec<Option<Box<dyn Decoder>>>,
     batch: Batch,
     fates: Vec<Option<Fate>>,
@@ -270,6 +286,8 @@ struct Loop {
     /// By table: the target whose net changes an output wants.
     watched: Vec<Option<TargetId>>,
     failure: Option<String>,
+    /// Sides that are emptied once what is restored stands.
+    emptied: Vec<Arc<[SideOf]>>,
     /// A checkpoint that is being taken.
     saving: Option<Saving>,
     /// Where the time went; `flow` holds the tables' time, too, until it is reported.
@@ -306,7 +324,7 @@ const SAVE_PARTS_MAX: usize = 32;
 const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN };
 
 impl Loop {
-    fn new(plan: Arc<Plan>, flow: Dataflow, place: Place, reports: Sender<Report>, decoded: Arc<AtomicU64>) -> Self {
+    fn new(plan: Arc<Plan>, flow: Dataflow, place: Place, reports: Sender<Report>, (decoded, closes): (Arc<AtomicU64>, Arc<AtomicU64>)) -> Self {
         let wanted = layout::wanted(&plan, &layout::layout(&plan));
         let decoders =
             plan.sources.iter().enumerate().map(|(s, source)| flow.feeds.iter().any(|f| f.source == s).then(|| format::decoder(source, &wanted[s]))).collect();
@@ -321,6 +339,7 @@ impl Loop {
             place,
             reports,
             decoded,
+            closes,
             decoders,
             batch: Batch::default(),
             fates: Vec::new(),
@@ -331,6 +350,7 @@ impl Loop {
             difference_changes: 0,
             watched,
             failure: None,
+            emptied: Vec::new(),
             saving: None,
             times: StageTimes::default(),
         }
@@ -380,10 +400,7 @@ impl Loop {
                     self.cut();
                     self.hold(None);
                 }
-                Ok(Command::Empty { source, seq, sides }) => {
-                    self.empty(source, seq, &sides);
-                    self.step(worker);
-                }
+                Ok(Command::Empty { sides }) => self.emptied.push(sides),
                 Ok(Command::Blind { tables }) => tables.iter().for_each(|table| self.flow.stages[*table].borrow_mut().table.blind(true)),
                 Ok(Command::Restore { entries, give, numbers }) => {
                     self.restore(&entries, &give, numbers.as_deref());
@@ -397,6 +414,7 @@ impl Loop {
                         table.is_saved();
                         table.blind(false);
                     });
+                    std::mem::take(&mut self.emptied).iter().for_each(|sides| self.empty(sides));
                     self.hold(None);
                 }
                 Ok(Command::Export { to }) => {
@@ -483,17 +501,20 @@ impl Loop {
         }
     }
 
-    /// Empties sides, in the place of a chunk of their source: its other sides take nothing from it.
-    fn empty(&mut self, source: SourceId, seq: u64, sides: &[SideOf]) {
-        for feed in self.flow.feeds.iter_mut().filter(|feed| feed.source == source) {
-            let mut run = Vec::new();
-            if sides.contains(&feed.side()) {
-                push_with(&mut run, Op::Truncate, i64::MIN, &[], &[]);
+    /// Empties sides. Each worker does so with its own keys, so that it comes before what any process reads again.
+    fn empty(&mut self, sides: &[SideOf]) {
+        let mut run = Vec::new();
+        push_with(&mut run, Op::Truncate, i64::MIN, &[], &[]);
+        for side in sides {
+            let stage = &mut *self.flow.stages[side.table].borrow_mut();
+            stage.answer_before(self.closed + 1);
+            stage.table.apply_all(side.side, &run);
+            // The tick in which it shows is looked at also if nothing else is in it.
+            if let Some(feed) = self.flow.feeds.iter_mut().find(|feed| feed.table == side.table) {
+                let Place { index, process, .. } = self.place;
+                feed.handle.send(Parcel { to: index as u64, input: feed.input, process, seq: None, run: Vec::new() });
+                feed.handle.flush();
             }
-            let input = feed.input;
-            let mut parcels = self.place.to_all(input, seq, run);
-            feed.handle.send_batch(&mut parcels);
-            feed.handle.flush();
         }
     }
 
@@ -676,6 +697,7 @@ impl Loop {
             let table = self.flow.stages.iter().map(|stage| stage.borrow().nanos).sum();
             report.times = StageTimes { table, flow: self.times.flow.saturating_sub(table), ..self.times };
             self.closed = tick;
+            self.closes.fetch_max(tick, Ordering::AcqRel);
             let _ = self.reports.send(report);
         }
         if self.sealed.is_empty() {

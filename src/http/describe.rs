@@ -33,6 +33,7 @@ pub const PROBLEM: &str = "application/problem+json";
         subscribe::overview,
         rows::row,
         status::sources,
+        super::processes::processes,
         status::rejects,
         status::graph
     ),

@@ -12,6 +12,7 @@
 //! | `rows` | the row of a target |
 //! | `forward` | the same at a process that does not lead, and its own health |
 //! | `graph` | the dataflow as nodes and edges |
+//! | `processes` | who runs it |
 //! | `problem` | errors |
 //! | `describe` | the description of all this, as OpenAPI |
 
@@ -41,6 +42,7 @@ pub mod differences;
 pub mod forward;
 pub mod graph;
 pub mod problem;
+pub mod processes;
 pub mod rows;
 pub mod status;
 pub mod subscribe;
@@ -90,6 +92,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/subscribe", get(subscribe::overview)),
         ("/api/v1/targets/{name}/rows/{key}", get(rows::row)),
         ("/api/v1/sources", get(status::sources)),
+        ("/api/v1/processes", get(processes::processes)),
         ("/api/v1/rejects", get(status::rejects)),
         ("/api/v1/graph", get(status::graph)),
     ]

@@ -147,10 +147,11 @@ fn over(why: Option<String>) -> Result<Outcome, Failure> {
 
 /// After a failure of its own: does what is still to be done, so that the others can end in order.
 fn until_stop(workers: &Workers, orders: &Receiver<Order>) {
-    while let Ok(Order::Tell(command)) = orders.recv() {
-        match command {
-            Command::Stop => return,
-            command => workers.all(&command),
+    for order in orders.iter() {
+        match order {
+            Order::Tell(Command::Stop) => return,
+            Order::Tell(command) => workers.all(&command),
+            Order::Oldest(_) => {}
         }
     }
 }
@@ -219,6 +220,7 @@ impl Hearer {
             Down::Cut => Command::Cut,
             Down::Blind { tables } => Command::Blind { tables: tables.into() },
             Down::Restore { entries, give, numbers } => Command::Restore { entries: Arc::new(entries), give: give.into(), numbers: numbers.map(Arc::new) },
+            Down::Empty { sides } => Command::Empty { sides: sides.into() },
             Down::Restored => Command::Restored,
             Down::Quiet => Command::Quiet,
             Down::Export => {
@@ -228,6 +230,7 @@ impl Hearer {
             }
             Down::Stop => Command::Stop,
             Down::Answer { id, piece } => return self.forward.answered(id, piece),
+            Down::Oldest(oldest) => return drop(self.orders.send(Order::Oldest(oldest))),
             Down::Begin(_) | Down::Over(_) => return,
         };
         // A clock that has left is told nothing more.

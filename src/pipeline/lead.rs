@@ -189,6 +189,7 @@ impl Others for Leader {
             Command::Restore { entries, give, numbers } => {
                 Down::Restore { entries: entries.to_vec(), give: give.to_vec(), numbers: numbers.as_deref().cloned() }
             }
+            Command::Empty { sides } => Down::Empty { sides: sides.to_vec() },
             Command::Restored => Down::Restored,
             Command::Quiet => Down::Quiet,
             Command::Export { to } => {
@@ -201,8 +202,12 @@ impl Others for Leader {
                 Down::Stop
             }
             // For one worker of this process.
-            Command::Chunk { .. } | Command::Empty { .. } => return,
+            Command::Chunk { .. } => return,
         };
         self.say(&down);
+    }
+
+    fn align(&self, process: usize, oldest: i64) {
+        self.mesh.say(process, &note::write(&Down::Oldest(oldest)));
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     clock::{Begin, State},
-    engine::{ExportBlock, Give, Part, Renumbered, Report, RowAnswer, SavePart, Tick},
+    engine::{ExportBlock, Give, Part, Renumbered, Report, RowAnswer, SavePart, SideOf, Tick},
     http::forward::{Piece, Request},
     log::View,
     plan::TableRef,
@@ -29,6 +29,8 @@ pub enum Down {
         #[serde(with = "serde_bytes")]
         key: Vec<u8>,
     },
+    /// The oldest source time that any other process has still to hand out.
+    Oldest(i64),
     Keep,
     Save {
         id: u64,
@@ -43,6 +45,9 @@ pub enum Down {
         entries: Vec<u8>,
         give: Vec<Give>,
         numbers: Option<Renumbered>,
+    },
+    Empty {
+        sides: Vec<SideOf>,
     },
     Restored,
     Quiet,

@@ -62,10 +62,6 @@ impl Processes {
         self.reads(chunk.source).chunk_again(chunk, seq, sides);
     }
 
-    pub fn empty(&self, source: SourceId, seq: u64, sides: &Arc<[SideOf]>) {
-        self.reads(source).empty(source, seq, sides);
-    }
-
     pub fn all(&self, command: &Command) {
         self.0.iter().for_each(|workers| workers.all(command));
     }

@@ -55,6 +55,8 @@ fn the_exports_are_the_truth() {
         (2, vec!["--workers", "2"]),
         (3, vec!["--workers", "3", "--tick", "10s"]),
         (4, vec!["--workers", "4", "--tick", "7ms"]),
+        (5, vec!["--workers", "1", "--processes", "2"]),
+        (6, vec!["--workers", "2", "--processes", "4", "--tick", "1ms"]),
     ] {
         let workload = small(seed);
         let out = tempfile::tempdir().expect("a folder");

@@ -18,6 +18,7 @@ mod generate;
     reason = "plain loops over numbered things, to be read beside the design rather than to be short or fast"
 )]
 mod oracle;
+mod processes;
 mod program;
 mod resent;
 mod restart;

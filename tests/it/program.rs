@@ -52,6 +52,94 @@ impl Running {
         format!("http://{}", self.address)
     }
 
+    /// Another process of the same run, at its own address.
+    pub fn at(&self, address: &str) -> Asked {
+        Asked { address: address.into() }
+    }
+
+    /// The processes that it has started.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.child.id();
+        let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("Linux tells");
+        list.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+    }
+
+    /// Takes the address that it says next: what it had is served anew.
+    pub fn moved(&mut self, within: Duration) {
+        let until = Instant::now() + within;
+        while let Ok(line) = self.hear.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if let Some((_, rest)) = line.split_once("http://") {
+                self.address = rest.split(['/', ' ']).next().expect("an address").to_string();
+                return;
+            }
+        }
+        panic!("no new address was said");
+    }
+
+    /// Waits until a folder has a file of such a name.
+    pub fn until_file(&self, folder: &Path, wished: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        let has = || std::fs::read_dir(folder).into_iter().flatten().flatten().any(|file| wished(&file.file_name().to_string_lossy()));
+        while !has() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{} has no such file", folder.display());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked { address: self.address.clone() }
+    }
+
+    /// The body of a GET, as text.
+    pub fn text(&self, path: &str) -> std::io::Result<(u16, String)> {
+        self.asked().text(path)
+    }
+
+    /// The answer to a GET, as JSON.
+    pub fn get(&self, path: &str) -> serde_json::Value {
+        self.asked().get(path)
+    }
+
+    /// Asks until the answer is as wished; how long it took.
+    pub fn until(&self, path: &str, wished: impl Fn(&serde_json::Value) -> bool) -> Duration {
+        self.asked().until(path, wished)
+    }
+
+    /// Whether it says a line with all of these words within the time.
+    pub fn says(&self, words: &[&str], within: Duration) -> bool {
+        let until = Instant::now() + within;
+        while let Ok(line) = self.hear.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if words.iter().all(|word| line.contains(word)) {
+                return true;
+            }
+            println!("not it: {line}");
+        }
+        false
+    }
+
+    /// Asks it to stop as Ctrl-C does, and expects that it stops well.
+    pub fn stop(mut self) {
+        let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill is there");
+        assert!(asked.success());
+        let status = self.child.wait().expect("it ends");
+        let said: Vec<String> = self.hear.iter().collect();
+        assert!(status.success(), "it ended with {status}: {said:?}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Something that answers over HTTP.
+pub struct Asked {
+    address: String,
+}
+
+impl Asked {
     /// The body of a GET, as text.
     pub fn text(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address)?;
@@ -81,33 +169,5 @@ impl Running {
             assert!(began.elapsed() < Duration::from_secs(60), "{path} still is {answer:#}");
             std::thread::park_timeout(Duration::from_millis(5));
         }
-    }
-
-    /// Whether it says a line with all of these words within the time.
-    pub fn says(&self, words: &[&str], within: Duration) -> bool {
-        let until = Instant::now() + within;
-        while let Ok(line) = self.hear.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            if words.iter().all(|word| line.contains(word)) {
-                return true;
-            }
-            println!("not it: {line}");
-        }
-        false
-    }
-
-    /// Asks it to stop as Ctrl-C does, and expects that it stops well.
-    pub fn stop(mut self) {
-        let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill is there");
-        assert!(asked.success());
-        let status = self.child.wait().expect("it ends");
-        let said: Vec<String> = self.hear.iter().collect();
-        assert!(status.success(), "it ended with {status}: {said:?}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

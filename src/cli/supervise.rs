@@ -1,0 +1,261 @@
+//! `tieout run --processes N` and `--restart`: the same program as processes of its own, started together, and together again.
+//!
+//! One that is lost ends the others (exit code 75), as those of a cluster do; a supervisor is what starts them again. This is the
+//! one for a machine without another; `deploy/` has those of systemd and Kubernetes.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use super::{Fail, RETRY};
+use crate::cluster::hello;
+
+/// Between two looks at the processes.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the others may take to end once one has, before they are killed: one that hangs does not end by itself.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two starts: the first time, at most, and how long a run must last to begin with the first again.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+const LASTED: Duration = Duration::from_secs(60);
+const SECRET: &str = "TIEOUT_CLUSTER_SECRET";
+
+/// What is started.
+pub struct Supervised {
+    /// Processes of a cluster of their own; none: this one process, alone or of a cluster that a file describes.
+    pub processes: Option<usize>,
+    /// The name of that cluster.
+    pub name: String,
+    /// They are started again.
+    pub restart: bool,
+    /// Where the first one serves HTTP; the others follow on the next ports.
+    pub listen: SocketAddr,
+}
+
+/// Runs this program's own command line in processes, without the flags that led here, until they are done.
+pub fn run(supervised: &Supervised) -> Result<(), Fail> {
+    let internal = |error: std::io::Error| Fail::Internal(format!("the processes can't be started or watched: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(internal)?;
+        let mut pause = PAUSE;
+        loop {
+            let began = Instant::now();
+            let mut running = Running::start(supervised).map_err(internal)?;
+            let ends = running.until_ended(&mut signals).await.map_err(internal)?;
+            let (code, asked) = (verdict(&ends), signals.asked);
+            if code == 0 {
+                return Ok(());
+            }
+            if !supervised.restart || asked || code != RETRY {
+                return Err(Fail::Child(code));
+            }
+            if began.elapsed() > LASTED {
+                pause = PAUSE;
+            }
+            tracing::warn!("all are started again in {pause:?}");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = signals.heard() => return Ok(()),
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    })
+}
+
+/// The exit code for all of them: that of who will not do better next time, then of who may.
+fn verdict(ends: &[ExitStatus]) -> u8 {
+    // Who was killed by a signal may.
+    let codes = || ends.iter().map(|end| end.code().map_or(RETRY, |code| u8::try_from(code).unwrap_or(RETRY)));
+    codes().find(|code| ![0, RETRY].contains(code)).or_else(|| codes().find(|code| *code == RETRY)).unwrap_or(0)
+}
+
+/// Processes that were started together.
+struct Running {
+    children: Vec<(Child, Option<ExitStatus>)>,
+    /// The cluster file that was made for them.
+    file: Option<PathBuf>,
+}
+
+impl Running {
+    fn start(supervised: &Supervised) -> std::io::Result<Running> {
+        let mut running = Running { children: Vec::new(), file: None };
+        let program = std::env::current_exe()?;
+        let arguments = own_arguments(supervised.processes.is_some());
+        let Some(processes) = supervised.processes else {
+            running.children.push((Command::new(program).args(arguments).spawn()?, None));
+            return Ok(running);
+        };
+        let file = cluster_file(&supervised.name, processes)?;
+        let secret: String = hello::random::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+        running.file = Some(file.clone());
+        for process in 0..processes {
+            let mut listen = supervised.listen;
+            if listen.port() != 0 {
+                listen.set_port(listen.port().wrapping_add(u16::try_from(process).unwrap_or(0)));
+            }
+            let mut command = Command::new(&program);
+            command.args(&arguments).arg("--cluster").arg(&file).args(["--process", &process.to_string(), "--listen", &listen.to_string()]);
+            running.children.push((command.env(SECRET, &secret).spawn()?, None));
+        }
+        Ok(running)
+    }
+
+    /// Waits until all have ended; asks them to, when somebody asks this one, and kills who does not.
+    async fn until_ended(&mut self, signals: &mut Signals) -> std::io::Result<Vec<ExitStatus>> {
+        let (mut first, mut killed) = (None, false);
+        loop {
+            for (child, end) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
+                *end = child.try_wait()?;
+            }
+            let ends: Vec<ExitStatus> = self.children.iter().filter_map(|(_, end)| *end).collect();
+            if ends.len() == self.children.len() {
+                return Ok(ends);
+            }
+            let since = if ends.is_empty() { None } else { Some(*first.get_or_insert_with(Instant::now)) };
+            if !killed && since.is_some_and(|since: Instant| since.elapsed() > PATIENCE) {
+                killed = true;
+                for (child, _) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
+                    tracing::warn!(pid = child.id(), "does not end though others have: it is killed");
+                    child.kill()?;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                // One hears it, and tells the others.
+                () = signals.heard() => self.ask_to_stop(),
+            }
+        }
+    }
+
+    fn ask_to_stop(&self) {
+        #[cfg(unix)]
+        for (child, _) in self.children.iter().filter(|(_, end)| end.is_none()) {
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for (child, _) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some(file) = &self.file {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// The arguments of this process without those that are for a supervisor, and without what each of its processes gets anew.
+fn own_arguments(of_cluster: bool) -> Vec<OsString> {
+    without(std::env::args_os().skip(1), &["--restart"], if of_cluster { &["--processes", "--listen"] } else { &["--processes"] })
+}
+
+/// Leaves out some flags, and some options with their values.
+fn without(arguments: impl Iterator<Item = OsString>, flags: &[&str], options: &[&str]) -> Vec<OsString> {
+    let (mut kept, mut skip) = (Vec::new(), false);
+    for argument in arguments {
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        let text = argument.to_string_lossy();
+        skip = options.contains(&&*text);
+        let joined = options.iter().any(|option| text.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')));
+        if !skip && !joined && !flags.contains(&&*text) {
+            kept.push(argument);
+        }
+    }
+    kept
+}
+
+/// Writes the file of a cluster on this machine, on ports that are free now.
+fn cluster_file(name: &str, processes: usize) -> std::io::Result<PathBuf> {
+    let any = || TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+    // All at once, so that none comes twice.
+    let ports = (0..processes).map(|_| any()).collect::<Result<Vec<_>, _>>()?;
+    let addresses = ports.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    let id: String = hello::random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = std::env::temp_dir().join(format!("tieout-cluster-{id}.yaml"));
+    write_new(&path, &cluster_text(name, &addresses))?;
+    Ok(path)
+}
+
+fn cluster_text(name: &str, addresses: &[SocketAddr]) -> String {
+    let list: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("name: {name}\nsecret: ${{env:{SECRET}}}\nprocesses: [{}]\n", list.join(", "))
+}
+
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// What this process is asked.
+struct Signals {
+    asked: bool,
+    #[cfg(unix)]
+    both: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { asked: false, both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals { asked: false })
+    }
+
+    async fn heard(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.both;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        self.asked = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_is_for_the_supervisor_is_left_out() {
+        let given = ["run", "--processes", "2", "--restart", "--once", "--listen=127.0.0.1:1", "--config", "a b", "--processes=3"];
+        let kept = without(given.into_iter().map(OsString::from), &["--restart"], &["--processes", "--listen"]);
+        assert_eq!(kept, ["run", "--once", "--config", "a b"]);
+    }
+
+    #[test]
+    fn who_will_not_do_better_next_time_decides() {
+        use std::os::unix::process::ExitStatusExt;
+        let ended = |codes: &[i32]| verdict(&codes.iter().map(|code| ExitStatus::from_raw(*code)).collect::<Vec<_>>());
+        assert_eq!((ended(&[0, 0]), ended(&[0, 75 << 8]), ended(&[75 << 8, 78 << 8])), (0, 75, 78));
+        // Killed by a signal.
+        assert_eq!((ended(&[9, 75 << 8]), ended(&[0, 1 << 8])), (75, 1));
+    }
+
+    #[test]
+    fn the_cluster_file_holds() {
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], 4001)), SocketAddr::from(([127, 0, 0, 1], 4002))];
+        let env = |name: &str| (name == SECRET).then(|| "0123456789abcdef".to_string());
+        let cluster = config::cluster_text(("c.yaml", &cluster_text("orders", &addresses)), &env, Some(1)).expect("it holds");
+        assert_eq!((cluster.processes.len(), cluster.listen.as_str()), (2, "127.0.0.1:4002"));
+    }
+}
