@@ -15,15 +15,15 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Again, Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, worker::Workers},
+    engine::{Again, Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
     plan::{Plan, Share, TableRef},
 };
 
-pub mod gate;
 mod align;
 mod follow;
+pub mod gate;
 mod gated;
 mod held;
 mod replay;

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    engine::{Command, ExportBlock, TotalValue, render::export::merge, worker::Workers},
+    engine::{Command, ExportBlock, TotalValue, render::export::merge, workers::Workers},
     ledger::{Ledger, write_csv},
     plan::Plan,
     row,

@@ -27,7 +27,7 @@ use crate::{
     clock::{Ask, Begin, Clock, Stopped},
     cluster::{Link, Mesh},
     config::size,
-    engine::{Command, Part, Report, RowAnswer, Sealed, Tick, worker::Workers},
+    engine::{Command, Part, Report, RowAnswer, Sealed, Tick, workers::Workers},
     export, http,
     ledger::{self, Ledger, LedgerSave, SharedLedger, State, TickOutput},
     log::{self, LogError, LogHandle, LogStatus, Until},
@@ -225,7 +225,8 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
             });
             all_logs.resize_with(plan.process.of, || plan.sources.iter().map(|_| Arc::default()).collect());
             let guests = server.as_ref().map(|server| server.guests(app, &leader));
-            let ears = lead::Ears { reports: to_reports.clone(), parts: to_parts, ask: ask.clone(), logs: all_logs.clone(), processes: processes.clone(), guests };
+            let ears =
+                lead::Ears { reports: to_reports.clone(), parts: to_parts, ask: ask.clone(), logs: all_logs.clone(), processes: processes.clone(), guests };
             leader.hear(ears);
             let mut workers = Workers::start_among(Arc::clone(plan), to_reports, 0, links).map_err(|why| Failure::tieout(&why))?;
             workers.lead(leader);

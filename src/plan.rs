@@ -81,7 +81,10 @@ pub enum Share {
     All,
     Nothing,
     /// The partitions whose number leaves this `rest` when it is divided by `of`.
-    Every { of: usize, rest: usize },
+    Every {
+        of: usize,
+        rest: usize,
+    },
 }
 
 impl Share {

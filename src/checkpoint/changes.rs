@@ -19,7 +19,7 @@ use crate::{
         Again, Command, Give, Reject, Renumbered, SideOf,
         render::layout::{self, Feed, Layout, TableOf},
         table::change,
-        worker::Workers,
+        workers::Workers,
     },
     ledger::{LedgerSave, SourceState},
     log::At,

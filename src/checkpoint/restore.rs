@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::{Changes, CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Again, Command, Sealed, Upstream, worker::Workers},
+    engine::{Again, Command, Sealed, Upstream, workers::Workers},
     ledger::{Ledger, LedgerSave},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use super::{CheckpointError, Folder, Manifest, entries, manifest::EntriesFile, restore};
 use crate::{
     clock::Ask,
-    engine::{Command, SavePart, Tick, worker::Workers},
+    engine::{Command, SavePart, Tick, workers::Workers},
     failpoint,
     ledger::{LedgerSave, SharedLedger},
     log::kafka::group::Groups,

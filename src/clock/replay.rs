@@ -14,7 +14,7 @@ pub(super) use crate::engine::chunk::{cut, first};
 
 use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped, resent::Resent};
 use crate::{
-    engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, worker::Workers},
+    engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, workers::Workers},
     log::LogError,
 };
 

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `buffers` | large buffers that go from thread to thread, used again |
 //! | `worker` | the loop of a worker: commands in, steps, reports out |
+//! | `workers` | all of them, seen from outside |
 //! | `render` | wires a plan into one dataflow; `render/*.rs` one file a stage |
 //! | `table` | the compact keyed table, both sides of a comparison in one |
 //! | `chunk` | chunks by position, and their messages one by one |
@@ -35,7 +36,8 @@ pub mod mapping;
 pub mod render;
 pub mod sql;
 pub mod table;
-pub mod worker;
+mod worker;
+pub mod workers;
 
 /// Logical time: milliseconds on the one timeline that all inputs share.
 pub type Tick = u64;

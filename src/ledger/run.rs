@@ -132,13 +132,7 @@ impl Collector {
 /// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there; `parts` has what other
 /// processes say of them. `on_tick` gets each tick after readers can see it; when it blocks, the ledger waits, and the engine
 /// behind it.
-pub fn run(
-    ledger: &SharedLedger,
-    sealed: &Receiver<Sealed>,
-    parts: &Receiver<Part>,
-    reports: &Receiver<Report>,
-    mut on_tick: impl FnMut(&Arc<TickOutput>),
-) {
+pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, parts: &Receiver<Part>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>)) {
     let plan = ledger.read().plan().clone();
     let mut collector = Collector::new(plan.all_workers(), plan.process.of);
     let mut news = News::new(&ledger.read());

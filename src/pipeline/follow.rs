@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::{Begin, Clock, Order, Stopped},
     cluster::Mesh,
-    engine::{Command, ExportBlock, Report, RowAnswer, SavePart, worker::Workers},
+    engine::{Command, ExportBlock, Report, RowAnswer, SavePart, workers::Workers},
     http::forward::{Forward, Own},
     ledger::{Ledger, SharedLedger},
     log::{self, LogHandle, LogStatus, Until},
@@ -56,10 +56,12 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     let ready_to_serve = Arc::new(AtomicBool::new(false));
     let forward = Arc::new(Forward::new({
         let say = say.clone();
-        move |id, request| say.up(&match request {
-            Some(request) => Up::Request { id, request },
-            None => Up::Hangup { id },
-        })
+        move |id, request| {
+            say.up(&match request {
+                Some(request) => Up::Request { id, request },
+                None => Up::Hangup { id },
+            })
+        }
     }));
     let server = if options.serve {
         let own = Own { index: plan.process.index, of: plan.process.of, ready: Arc::clone(&ready_to_serve), forward: Arc::clone(&forward) };
@@ -104,10 +106,16 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         let positions = if *restores { at.clone() } else { Vec::new() };
         let clock = clock.resume(*last, &positions, Vec::new(), Vec::new());
         let (of_state, of_part, shows) = (say.clone(), say.clone(), Arc::clone(&ready_to_serve));
-        clock.follow(plan.process.index, begin, &orders, move |state| of_state.up(&Up::State(state)), move |part, shown| {
-            shows.fetch_or(shown, Ordering::Relaxed);
-            of_part.up(&Up::Part(part));
-        })
+        clock.follow(
+            plan.process.index,
+            begin,
+            &orders,
+            move |state| of_state.up(&Up::State(state)),
+            move |part, shown| {
+                shows.fetch_or(shown, Ordering::Relaxed);
+                of_part.up(&Up::Part(part));
+            },
+        )
     };
     match stopped {
         Stopped::Done { .. } => {}

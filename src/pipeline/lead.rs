@@ -14,7 +14,7 @@ use super::note::{self, Down, Shown, Up};
 use crate::{
     clock::{Ask, Begin},
     cluster::Mesh,
-    engine::{Command, ExportBlock, Part, Report, RowAnswer, SavePart, worker::Others},
+    engine::{Command, ExportBlock, Part, Report, RowAnswer, SavePart, workers::Others},
     http::forward::Guests,
     log::{LogError, LogStatus},
     plan::Plan,

@@ -151,16 +151,8 @@ mod tests {
 
     #[test]
     fn a_report_comes_as_it_went() {
-        let reject = Reject {
-            source: 1,
-            code: "TYPE_MISMATCH",
-            cause: "no number".into(),
-            key: Some("7".into()),
-            partition: 2,
-            offset: 9,
-            target: None,
-            keyed: true,
-        };
+        let reject =
+            Reject { source: 1, code: "TYPE_MISMATCH", cause: "no number".into(), key: Some("7".into()), partition: 2, offset: 9, target: None, keyed: true };
         let sides = Sides { expected: Side::Row(Box::from(&b"row"[..])), actual: Side::Duplicate(vec![Box::from(&b"a"[..]), Box::from(&b""[..])]) };
         let report = Report {
             worker: 3,
@@ -179,7 +171,15 @@ mod tests {
 
     fn clone(report: &Report) -> Report {
         let Report { worker, tick, differences, rows, rejects, seconds, .. } = report;
-        Report { worker: *worker, tick: *tick, differences: differences.clone(), rows: rows.clone(), rejects: rejects.clone(), seconds: *seconds, ..Report::default() }
+        Report {
+            worker: *worker,
+            tick: *tick,
+            differences: differences.clone(),
+            rows: rows.clone(),
+            rejects: rejects.clone(),
+            seconds: *seconds,
+            ..Report::default()
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     checkpoint::Changes,
-    engine::{Chunk, Command, Give, Renumbered, Report, SideOf, Tick, worker::Workers},
+    engine::{Chunk, Command, Give, Renumbered, Report, SideOf, Tick, workers::Workers},
     plan::{Plan, SourceId},
 };
 

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use tieout::{
     cluster::{Alike, Mesh},
     config::{self, Need},
-    engine::{Chunk, Command as Tell, Counts, Payload, Report, worker::Workers},
+    engine::{Chunk, Command as Tell, Counts, Payload, Report, workers::Workers},
     plan::Plan,
 };
 
@@ -394,4 +394,24 @@ fn what_does_not_fit_is_told_by_exit_codes() {
         let (status, said) = process.end(Duration::from_secs(20));
         assert!(status.code() == Some(78) && said.contains("PEER_DIFFERS") && said.contains("same dataflow files"), "{status}: {said}");
     }
+}
+
+/// The files inside of the manifests hold.
+#[test]
+fn the_shipped_manifests_say_what_holds() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/tieout.yaml")).expect("the manifests");
+    let block = |name: &str| -> String {
+        let lines = text.lines().skip_while(|line| line.trim() != format!("{name}: |")).skip(1);
+        lines.take_while(|line| line.starts_with("    ") || line.is_empty()).map(|line| format!("{}\n", line.get(4..).unwrap_or(""))).collect()
+    };
+    let env = |name: &str| match name {
+        "TIEOUT_CLUSTER_SECRET" => Some("0123456789abcdef".to_string()),
+        "TIEOUT_PROCESSES" => Some("3".to_string()),
+        "HOSTNAME" => Some("tieout-2".to_string()),
+        _ => None,
+    };
+    let cluster = config::cluster_text(("cluster.yaml", &block("cluster.yaml")), &env, None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((cluster.index, cluster.processes[1].as_str()), (2, "tieout-1.tieout-peers:7400"));
+    let plan = config::load_texts(("config.yaml", &block("config.yaml")), &[("spread.yaml", DATAFLOW)], &env, Need::Connections);
+    assert!(plan.is_ok(), "{}", plan.unwrap_err());
 }

@@ -186,6 +186,7 @@ async fn every_answer_is_as_it_is_described() {
             ("/api/v1/targets/{name}/rows/{key}", "/api/v1/targets/expected_order/rows/x", 400),
             ("/api/v1/targets/{name}/rows/{key}", "/api/v1/targets/other/rows/1", 404),
             ("/api/v1/sources", "/api/v1/sources", 200),
+            ("/api/v1/processes", "/api/v1/processes", 200),
             ("/api/v1/rejects", "/api/v1/rejects", 200),
             ("/api/v1/rejects", "/api/v1/rejects?source=other", 404),
             ("/api/v1/rejects", "/api/v1/rejects?limit=-1", 400),
