@@ -93,6 +93,7 @@ pub fn run(args: &Run, out: &mut impl Write) -> Result<(), Fail> {
         let (processes, name, listen) = (args.processes.map(usize::from), plan.name, plan.listen);
         return supervise::run(&Supervised { processes, name, restart: args.restart, listen });
     }
+    supervise::end_with_supervisor();
     let once = args.once || args.dry_run;
     let options = Options {
         until: if once { Until::End } else { Until::Forever },

@@ -8,7 +8,7 @@ use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,21 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 const LASTED: Duration = Duration::from_secs(60);
 const SECRET: &str = "TIEOUT_CLUSTER_SECRET";
+/// Set for processes that a supervisor has started: their standard input ends with it.
+const SUPERVISED: &str = "TIEOUT_SUPERVISED";
+
+/// Ends this process with its supervisor, if it has one: nobody else would start it again, or stop it.
+pub fn end_with_supervisor() {
+    if std::env::var_os(SUPERVISED).is_none() {
+        return;
+    }
+    let wait = || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::error!("the supervisor is gone: this process ends");
+        std::process::exit(i32::from(RETRY));
+    };
+    std::thread::Builder::new().name("supervisor".into()).spawn(wait).expect("the operating system starts a thread");
+}
 
 /// What is started.
 pub struct Supervised {
@@ -88,7 +103,7 @@ impl Running {
         let program = std::env::current_exe()?;
         let arguments = own_arguments(supervised.processes.is_some());
         let Some(processes) = supervised.processes else {
-            running.children.push((Command::new(program).args(arguments).spawn()?, None));
+            running.children.push((supervised_command(&program).args(arguments).spawn()?, None));
             return Ok(running);
         };
         let file = cluster_file(&supervised.name, processes)?;
@@ -99,7 +114,7 @@ impl Running {
             if listen.port() != 0 {
                 listen.set_port(listen.port().wrapping_add(u16::try_from(process).unwrap_or(0)));
             }
-            let mut command = Command::new(&program);
+            let mut command = supervised_command(&program);
             command.args(&arguments).arg("--cluster").arg(&file).args(["--process", &process.to_string(), "--listen", &listen.to_string()]);
             running.children.push((command.env(SECRET, &secret).spawn()?, None));
         }
@@ -151,6 +166,13 @@ impl Drop for Running {
             let _ = std::fs::remove_file(file);
         }
     }
+}
+
+/// The program as a process that ends when this one does.
+fn supervised_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::piped()).env(SUPERVISED, "1");
+    command
 }
 
 /// The arguments of this process without those that are for a supervisor, and without what each of its processes gets anew.

@@ -96,6 +96,20 @@ fn any_process_answers_for_the_whole_and_a_lost_one_is_started_again_with_the_ot
     let last = standing(&running.get(DIFFERENCES));
     running.stop();
 
+    // One that is killed takes its processes with it.
+    let orphans = {
+        let lost = start(2, &data, &dir.path().join("lost"), "info");
+        ready(&lost);
+        lost.children()
+    };
+    let began = std::time::Instant::now();
+    // What has ended and nobody has asked for is a zombie.
+    let lives = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while orphans.iter().any(lives) {
+        assert!(began.elapsed() < Duration::from_secs(20), "its processes live on");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+
     // Fewer and more processes, from the same checkpoint: what stood stands, and nothing is read from its beginning.
     for processes in [1, 4, 2] {
         let again = start(processes, &data, &dir.path().join("three"), "info");
