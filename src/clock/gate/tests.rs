@@ -344,7 +344,7 @@ fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64) -> Result<B
         }
         if *what == 4 {
             // Copies of the very last change may still be waited for.
-            held.iter_mut().for_each(|held| held.settle(now + 1000, true, |one| gate.feed_again(one.chunk, now, false, &one.copies)));
+            held.iter_mut().for_each(|held| held.settle(now + 1000, true, true, |one| gate.feed_again(one.chunk, now, false, &one.copies)));
             prop_assert!(held.iter().all(Resent::is_empty));
         }
         if *what == 2 {
