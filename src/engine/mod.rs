@@ -506,6 +506,27 @@ pub struct Incomplete {
     pub partitions: Vec<(SourceId, i32)>,
     /// Once its end is known: the position after it, and how many events there should be.
     pub end: Option<(u64, Vec<(SourceId, u64)>)>,
+    /// The newest time of an event or of its end, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// It stands for many, of which it is not kept what they touched; `seen` has the sources of their events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
+}
+
+/// Incomplete transactions that are too many to keep each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// How many.
+    pub count: u64,
+    /// Since when the log of transactions says of all which ended, and the newest time of an event or end of theirs, in
+    /// milliseconds; `i64::MIN`: none has one.
+    pub since: i64,
+    pub upto: i64,
+    /// By source, how many of their events are lacking, as far as their ends are known.
+    pub lacking: Vec<(SourceId, i64)>,
+    /// Of some of them the end is not known.
+    pub endless: bool,
 }
 
 impl Incomplete {
