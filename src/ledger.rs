@@ -13,6 +13,7 @@
 //! | `comparison` | the state machine of one comparison |
 //! | `doubt` | rejects that may have touched any key of a comparison |
 //! | `source` | how far each source is read and known |
+//! | `connector` | what one table of a connector says of the others, and what heartbeats count for |
 //! | `show` | values, keys and differences as text and JSON, in the types that each side declared |
 //! | `export` | `differences/*.csv`, `rejects.csv`, the ledger's part of `summary.json` |
 //! | `save` | what a checkpoint keeps of it |
@@ -32,6 +33,7 @@ use crate::{
 };
 
 mod comparison;
+mod connector;
 mod difference;
 mod doubt;
 mod export;
@@ -111,8 +113,7 @@ pub struct Ledger {
     wall_ms: i64,
     hydrated: bool,
     sources: Vec<SourceState>,
-    /// By connection, how far it was known when.
-    times: Vec<source::Times>,
+    connectors: connector::Connectors,
     comparisons: Vec<comparison::LiveComparison>,
     rejects: BTreeMap<Reject, i64>,
     /// The transactions that stand though parts of them are lacking.
@@ -149,7 +150,7 @@ impl Ledger {
             wall_ms: 0,
             hydrated: false,
             sources: vec![SourceState::default(); plan.sources.len()],
-            times: Vec::new(),
+            connectors: connector::Connectors::new(&plan),
             comparisons,
             rejects: BTreeMap::new(),
             incomplete: Vec::new(),
@@ -177,11 +178,13 @@ impl Ledger {
         let plan = self.plan.clone();
         let mut differences: Vec<Vec<DifferenceChange>> = vec![Vec::new(); plan.comparisons.len()];
         let mut marks: Vec<Vec<(Box<[u8]>, Arc<str>)>> = vec![Vec::new(); plan.comparisons.len()];
+        let mut seen = vec![(None, None); plan.sources.len()];
         let (mut rows, mut rejects, mut loose, mut seconds) = (Vec::new(), BTreeMap::<Reject, i64>::new(), Vec::new(), 0f64);
         for report in reports {
             assert_eq!(report.tick, tick, "worker {} reported tick {} for tick {tick}", report.worker, report.tick);
-            for (source, counts) in self.sources.iter_mut().zip(&report.sources) {
-                source.count(counts);
+            for ((source, seen), report) in self.sources.iter_mut().zip(&mut seen).zip(&report.sources) {
+                source.count(report);
+                *seen = (seen.0.max(report.handled), seen.1.max(report.beat));
             }
             for (comparison, change) in report.differences {
                 differences[comparison].push(change);
@@ -206,10 +209,12 @@ impl Ledger {
         for table in self.workers.iter().flat_map(|w| &w.tables) {
             *self.rows.entry(table.table).or_default() += table.rows;
         }
-        for (source, sealed) in self.sources.iter_mut().zip(&sealed.sources) {
+        for ((source, seen), sealed) in self.sources.iter_mut().zip(&mut seen).zip(&sealed.sources) {
             source.seal(sealed, wall_ms);
+            seen.1 = seen.1.max(sealed.heartbeat);
         }
-        source::advance(&plan, &mut self.sources, &sealed.sources, wall_ms, &mut self.times);
+        self.connectors.beat(&mut self.sources, &seen, wall_ms - self.wall_ms);
+        self.connectors.advance(&mut self.sources, &sealed.sources, wall_ms);
         for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut) {
             if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {
                 panic!("not everything that was read of partition {partition} of {} became something: {counts:?}", declared.name);

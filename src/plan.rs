@@ -240,6 +240,13 @@ pub enum Heartbeat {
     None,
 }
 
+impl Heartbeat {
+    /// The topic to which the connector that writes a topic sends heartbeats, by its prefix.
+    pub fn of(topic: &str) -> Option<String> {
+        topic.split_once('.').map(|(prefix, _)| format!("__debezium-heartbeat.{prefix}"))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     DebeziumJson,

@@ -94,7 +94,14 @@ pub const WARNINGS: &[(&str, &str)] = &[
     ("HELLO_SLOW", "what connected to the cluster's address did not say within `hello_max` who it is"),
     ("HELLO_UNPROVEN", "what connected to the cluster's address does not know the cluster's secret"),
     ("POSITIONS_RESTARTED", "the positions of a source's database went back though its changes are new: it was restored, or is another one"),
-    ("REPLAY_RELEASED", "a range that a connector sends again is shown as it comes: its end did not come within `replay_bound`, or too much is held"),
+    (
+        "REPLAY_RELEASED",
+        "a range that a connector sends again is shown as it comes: its end did not come within `replay_bound`, too much is held, or a few records were only sent twice",
+    ),
+    (
+        "TRANSACTIONS_INCOMPLETE_MANY",
+        "more than a hundred transactions of a log stand incomplete: what the oldest touched is not kept, and nothing new is confirmed of their tables until their rows have come",
+    ),
     ("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held"),
 ];
 

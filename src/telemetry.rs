@@ -110,7 +110,9 @@ metrics! {
     transactions_held_bytes: IntGaugeVec ["log"] "tieout_transactions_held_bytes"
         "Bytes of messages that wait for, or behind, the rest of a transaction.";
     transactions_incomplete: IntGaugeVec ["log"] "tieout_transactions_incomplete"
-        "Upstream transactions that are shown though some of their rows are lacking.";
+        "Upstream transactions that are shown though some of their rows are lacking, of which it is known what they touched.";
+    transactions_older: IntGaugeVec ["log"] "tieout_transactions_incomplete_older"
+        "More of these than are kept each: while there are some, no comparison of their sources confirms anything new.";
     replays: IntCounterVec ["source"] "tieout_replays_total"
         "Ranges that the source's connector sent again.";
     replayed: IntCounterVec ["source"] "tieout_replayed_records_total"
@@ -436,6 +438,7 @@ pub struct TransactionsMeasured<'a> {
     pub held: usize,
     pub bytes: u64,
     pub incomplete: usize,
+    pub older: u64,
 }
 
 impl TransactionsMeasured<'_> {
@@ -443,6 +446,7 @@ impl TransactionsMeasured<'_> {
         metrics().transactions_held.with_label_values(&[self.log]).set(self.held as i64);
         metrics().transactions_held_bytes.with_label_values(&[self.log]).set(self.bytes as i64);
         metrics().transactions_incomplete.with_label_values(&[self.log]).set(self.incomplete as i64);
+        metrics().transactions_older.with_label_values(&[self.log]).set(self.older as i64);
     }
 }
 
@@ -462,6 +466,12 @@ impl TransactionTurned<'_> {
                 let seen = seen.iter().map(of).collect::<Vec<_>>().join(", ");
                 tracing::warn!(code = "TRANSACTION_INCOMPLETE", transaction = %name, why = why.text(), seen, "a transaction is shown without all of its rows");
             }
+            News::Many { name, stands: true } => tracing::warn!(
+                code = "TRANSACTIONS_INCOMPLETE_MANY",
+                transactions = %name,
+                "many transactions stand incomplete: what the oldest touched is not kept, and until their rows have come nothing new is confirmed of their tables"
+            ),
+            News::Many { name, stands: false } => tracing::info!(transactions = %name, "nothing more of the oldest incomplete transactions is awaited"),
             News::Settled { name } => tracing::info!(transaction = %name, "nothing more of an incomplete transaction is awaited"),
         }
     }

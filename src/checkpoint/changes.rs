@@ -155,7 +155,7 @@ impl Changes {
                 OutputOf::Differences(id) => self.comparison_anew(id),
             }
         }
-        self.gone("output", old.iter().map(String::as_str), |name| new.iter().any(|new| new == name));
+        self.what.extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("{name} is gone")));
     }
 
     fn compare_table(&mut self, was: &Manifest, layout: &Layout, at: usize, new: &TableShape, old: Option<(usize, &TableShape)>) {

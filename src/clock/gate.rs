@@ -17,6 +17,7 @@
 //! - Begins are not used: of some transactions (DDL in MariaDB) no end is ever sent, and no rows either.
 //! - What is not whole within the bound, or when too much is held, goes on *incomplete*: its messages are marked, those too
 //!   that come later, until it is whole.
+//! - Of many that stand incomplete only the newest are kept each, the others as one: see `rest`.
 //! - A transaction that is older than the log of transactions reaches back goes on like what is of none.
 //! - A transaction that was given out is known for a while: ranges that are sent again pass.
 //!
@@ -29,7 +30,7 @@ use std::{
 };
 
 use crate::{
-    engine::{Chunk, Incomplete, Payload},
+    engine::{Chunk, Incomplete, Payload, Rest},
     format::debezium_json::transaction::{Boundary, Part, Parts, boundary},
     plan::{Plan, SourceId},
 };
@@ -37,6 +38,7 @@ use crate::{
 mod ends;
 mod places;
 pub(super) mod queue;
+mod rest;
 mod standing;
 
 use ends::Ends;
@@ -79,6 +81,8 @@ pub enum News {
     Incomplete { name: Arc<str>, why: Why, seen: Vec<(String, u64, Option<u64>)> },
     /// The rest of it has come, or nothing more of it will.
     Settled { name: Arc<str> },
+    /// More stand incomplete than are kept each: what they touched is not known any more. And: nothing more of them is awaited.
+    Many { name: Arc<str>, stands: bool },
 }
 
 /// Why a transaction goes on incomplete.
@@ -105,8 +109,9 @@ impl Why {
 /// A transaction that has not been given out whole.
 #[derive(Debug, Default)]
 struct Open {
-    /// The oldest source time of an event, in milliseconds.
+    /// The oldest and the newest source time of an event, in milliseconds.
     time: Option<i64>,
+    newest: Option<i64>,
     /// When its first message came; before that, its end.
     since: i64,
     end: Option<End>,
@@ -128,6 +133,8 @@ struct End {
     number: u64,
     /// By member, the events it has.
     counts: Vec<(usize, u64)>,
+    /// In milliseconds.
+    time: Option<i64>,
 }
 
 /// A source of the group.
@@ -151,6 +158,8 @@ pub struct Gate {
     group: usize,
     log: SourceId,
     log_busy: i64,
+    /// The newest time of an end, in milliseconds.
+    log_time: Option<i64>,
     name: String,
     bound_ms: i64,
     members: Vec<Member>,
@@ -164,6 +173,12 @@ pub struct Gate {
     arrivals: u64,
     /// The transactions that are given out incomplete.
     standing: BTreeSet<Arc<str>>,
+    /// Those of which nothing else is kept.
+    rest: Option<Rest>,
+    /// By source, how many events the ends have that were dropped before one of them came, and are not known any more.
+    forgotten: Vec<(SourceId, i64)>,
+    /// How many stand that are kept each.
+    standing_max: usize,
     news: Vec<News>,
     /// What the newest batch said, so that the next is made only when something moves.
     told: (Vec<(i32, i64)>, Vec<Incomplete>),
@@ -196,7 +211,11 @@ impl Gate {
             parts: Parts::default(),
             arrivals: 0,
             standing: BTreeSet::new(),
+            rest: None,
+            forgotten: Vec::new(),
+            standing_max: rest::STANDING,
             log_busy: i64::MIN,
+            log_time: None,
             news: Vec::new(),
             told: Default::default(),
         }
@@ -298,8 +317,12 @@ impl Gate {
         queue::each(&chunk.payload, |value, bytes, next| {
             let position = next - if lines { bytes as i64 } else { 1 };
             let is_copy = copies.get(copies.partition_point(|(_, to)| *to < position)).is_some_and(|(from, _)| *from <= position);
+            let mut covered = false;
             let id = match value.filter(|_| !is_copy).and_then(|value| Some((parts.of(value)?, value))) {
-                Some((part, _)) => self.part(member, at, part, now),
+                Some((part, _)) => {
+                    covered = self.is_covered(at, &part);
+                    if covered { None } else { self.part(member, at, part, now) }
+                }
                 // A tombstone goes with what stands before it.
                 None if value.is_none() => self.queues[at].before.clone().filter(|id| self.open.contains_key(id)).map(|id| (id, 0)),
                 None => None,
@@ -307,6 +330,7 @@ impl Gate {
             let (id, place) = id.unzip();
             self.queues[at].before.clone_from(&id);
             let run = self.queues[at].push(id.clone(), place, bytes, next, self.arrivals);
+            self.queues[at].cover(covered);
             if let Some(id) = id
                 && let Some(open) = self.open.get_mut(&id)
                 && open.last.insert(at, run) != Some(run)
@@ -348,6 +372,7 @@ impl Gate {
             open.since = now;
         }
         open.time = [open.time, part.time].into_iter().flatten().min();
+        open.newest = open.newest.max(part.time);
         let place = part.order.unwrap_or_else(|| open.seen[member].next());
         if !open.seen[member].add(place) {
             return None;
@@ -363,6 +388,7 @@ impl Gate {
             let at = std::mem::replace(&mut before, next);
             let Some(Boundary::End { id, counts, time }) = value.and_then(boundary) else { return };
             self.ends.begins(time);
+            self.log_time = self.log_time.max(time);
             if self.recent.contains(id.as_str()) {
                 return;
             }
@@ -376,9 +402,12 @@ impl Gate {
             if known.is_none() && (counts.is_empty() || self.ends.is_remembered(&id)) {
                 return;
             }
+            if known.is_none() && self.covers_end(time, &counts) {
+                return;
+            }
             let id: Arc<str> = known.unwrap_or_else(|| id.into());
             let members = self.members.len();
-            let end = Some(End { number: at as u64 + 1, counts });
+            let end = Some(End { number: at as u64 + 1, counts, time });
             let open = self.open.entry(Arc::clone(&id)).or_insert_with(|| Open {
                 since: now,
                 seen: vec![Places::default(); members],
@@ -537,6 +566,7 @@ impl Gate {
     /// Takes the first run off a queue; it is cut out of its chunks later.
     fn pop(&mut self, at: usize) -> u64 {
         let run = self.queues[at].pop();
+        self.came(self.queues[at].member, run.covered);
         if let Some(open) = run.id.as_ref().and_then(|id| self.open.get_mut(id)) {
             open.held -= 1;
             open.given[self.queues[at].member].merge(&run.places);

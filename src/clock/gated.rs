@@ -152,7 +152,9 @@ impl Clock<'_> {
     /// Tells how much the gates hold.
     pub(super) fn measure_gates(&self) {
         for Gated { gate, incomplete, .. } in &self.gated {
-            telemetry::TransactionsMeasured { log: gate.name(), held: gate.held_transactions(), bytes: gate.held_bytes(), incomplete: incomplete.len() }.emit();
+            let older = incomplete.iter().filter_map(|one| one.rest.as_ref()).map(|rest| rest.count).sum();
+            let each = incomplete.iter().filter(|one| one.rest.is_none()).count();
+            telemetry::TransactionsMeasured { log: gate.name(), held: gate.held_transactions(), bytes: gate.held_bytes(), incomplete: each, older }.emit();
         }
     }
 

@@ -84,6 +84,7 @@ impl Clock<'_> {
         for source in 0..self.lanes.len() {
             let lane = &mut self.lanes[source];
             let Some(since) = since(lane) else { continue };
+            let idle = lane.head.is_none() && lane.drained && lane.view.caught_up;
             let why = match () {
                 () if lane.at_end() => Some(Why::Ended),
                 () if now - since >= self.replay_bound => Some(Why::Bound),
@@ -93,7 +94,7 @@ impl Clock<'_> {
             };
             let mut passed = Vec::new();
             match (&mut lane.resent, why) {
-                (Some(resent), None) => resent.settle(now, shows, |one| passed.push(one)),
+                (Some(resent), None) => resent.settle(now, idle, shows, |one| passed.push(one)),
                 (Some(resent), Some(why)) => resent.give_up(why, now, shows, |one| passed.push(one)),
                 (None, _) => {}
             }

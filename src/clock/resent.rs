@@ -16,11 +16,13 @@
 //! - A change that stands before the newest, but was committed later than everything that came, is no copy: the database was
 //!   restored or replaced, and its positions begin anew.
 //! - What is not over after a bound, or grows too large, goes on as it is.
+//! - A few copies that have the broker's times of their originals (or none) were sent twice by a producer that had no answer;
+//!   no connector reads its log again, so nobody waits for more of them once the log is quiet.
 //! - While nothing is shown nothing needs to be held, and only the ends of chunks are looked at.
 //!
 //! No thread, no clock, no I/O: whoever calls says what time it is. `newest` knows what came.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{gate::queue, replay};
 use crate::{
@@ -33,6 +35,10 @@ pub mod newest;
 
 /// When nothing has come for so many milliseconds, what has come of the newest position is all of it.
 const QUIET_MS: i64 = 500;
+/// A range of at most so many copies that no connector need have sent again
+const FEW: u64 = 100;
+/// ends when the log is read to its end, and nothing has come for so many milliseconds.
+const FEW_QUIET_MS: i64 = 5_000;
 /// Of a partition in which nothing had a position yet, so many messages at the end of a chunk are looked at.
 const LOOKS: usize = 8;
 
@@ -71,6 +77,8 @@ pub enum Why {
     Bound,
     Volume,
     Memory,
+    /// They were a few, and nothing followed them.
+    Few,
     /// The log has ended.
     Ended,
 }
@@ -82,6 +90,7 @@ impl Why {
             Why::Bound => "its end did not come within `replay_bound`",
             Why::Volume => "too much is held",
             Why::Memory => "memory is short",
+            Why::Few => "a producer sent a few records twice, and nothing came after them",
             Why::Ended => "the log has ended",
         }
     }
@@ -112,6 +121,10 @@ pub struct Resent {
     since: Option<i64>,
     /// When something came last.
     last: i64,
+    /// By partition, the greatest broker's time of what came first, in milliseconds.
+    sent: BTreeMap<i32, i64>,
+    /// Copies of the range were sent later than that.
+    sent_anew: bool,
     news: Vec<News>,
 }
 
@@ -130,6 +143,8 @@ impl Resent {
             copies: 0,
             since: None,
             last: 0,
+            sent: BTreeMap::new(),
+            sent_anew: false,
             news: Vec::new(),
         })
     }
@@ -154,8 +169,9 @@ impl Resent {
         self.last = look.now;
         let began = self.since.is_none() && (!found.copies.is_empty() || self.newest.is_behind());
         if began {
-            (self.since, self.copies) = (Some(look.now), 0);
+            (self.since, self.copies, self.sent_anew) = (Some(look.now), 0, false);
         }
+        self.sent_anew |= found.sent_anew;
         self.copies += found.copies.iter().map(|(from, to)| (to - from) as u64 + 1).sum::<u64>();
         let over = !self.newest.is_behind();
         if over && let Some(since) = self.since.take() {
@@ -186,16 +202,21 @@ impl Resent {
         }
     }
 
-    /// Ends a range of which the newest position has come again, and then nothing more. Gives what was held, which belongs in
-    /// one tick.
-    pub fn settle(&mut self, now: i64, shown: bool, give: impl FnMut(Passed)) {
-        if now - self.last >= QUIET_MS
-            && self.newest.settle()
-            && let Some(since) = self.since.take()
-        {
+    /// Ends a range of which the newest position has come again, and then nothing more; and one of a few copies that a producer
+    /// sent twice. `idle`: the log is read to its end. Gives what was held, which belongs in one tick.
+    pub fn settle(&mut self, now: i64, idle: bool, shown: bool, give: impl FnMut(Passed)) {
+        let (Some(since), quiet) = (self.since, now - self.last) else { return };
+        if quiet >= QUIET_MS && self.newest.settle() {
             self.tell(shown, News::Ended { copies: self.copies, ms: now - since });
-            self.let_go(false, give);
+        } else if idle && quiet >= FEW_QUIET_MS && self.copies <= FEW && !self.sent_anew {
+            // Should it be a connector after all, what it sends next is a range again.
+            self.newest.close();
+            self.tell(shown, News::Released { why: Why::Few, held: self.messages, ms: now - since });
+        } else {
+            return;
         }
+        self.since = None;
+        self.let_go(false, give);
     }
 
     /// Stops to hold. Gives what is held, which belongs in one tick.
@@ -258,23 +279,36 @@ impl Resent {
             }
             true
         });
-        last.is_none_or(|(stands, count)| self.newest.see_last(chunk.partition, &stands, count))
+        let goes_on = last.is_none_or(|(stands, count)| self.newest.see_last(chunk.partition, &stands, count));
+        if goes_on && let Payload::Messages { index, .. } = &chunk.payload {
+            let sent = self.sent.entry(chunk.partition).or_insert(i64::MIN);
+            *sent = (*sent).max(index.last().and_then(|last| last.timestamp).unwrap_or(i64::MIN));
+        }
+        goes_on
     }
 
     /// Takes every message of a chunk.
     fn look_at_all(&mut self, chunk: &Chunk) -> Found {
         let mut found = Found::default();
-        let lines = matches!(chunk.payload, Payload::Lines { .. });
+        let (lines, mut stamps) = match &chunk.payload {
+            Payload::Messages { index, .. } => (false, index.iter()),
+            Payload::Lines { .. } | Payload::Heartbeat(_) => (true, [].iter()),
+        };
+        let newest = self.sent.entry(chunk.partition).or_insert(i64::MIN);
         queue::each(&chunk.payload, |value, bytes, next| {
+            let sent = stamps.next().and_then(|at| at.timestamp).unwrap_or(i64::MIN);
             let Some(stands) = value.and_then(|value| self.positions.read(value)) else { return };
             let at = next - if lines { bytes as i64 } else { 1 };
             match self.newest.see(chunk.partition, &stands) {
-                Seen::New => {}
+                Seen::New => *newest = sent.max(*newest),
                 Seen::Restarted => found.restarted = true,
-                Seen::Copy => match found.copies.last_mut() {
-                    Some((_, to)) if *to + 1 == at => *to = at,
-                    _ => found.copies.push((at, at)),
-                },
+                Seen::Copy => {
+                    found.sent_anew |= sent > *newest;
+                    match found.copies.last_mut() {
+                        Some((_, to)) if *to + 1 == at => *to = at,
+                        _ => found.copies.push((at, at)),
+                    }
+                }
             }
         });
         found
@@ -311,6 +345,8 @@ impl Resent {
 struct Found {
     copies: Vec<(i64, i64)>,
     restarted: bool,
+    /// A copy has a later broker's time than what came first: it was sent again, and not twice.
+    sent_anew: bool,
 }
 
 /// Goes through the values of a chunk from its end, as long as `more` says.

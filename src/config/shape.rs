@@ -281,7 +281,7 @@ static SOURCE: Object = Object {
                 &[("auto", "`__debezium-heartbeat.PREFIX` of the topic's prefix, if there is such a topic"), ("none", "no topic")],
                 "the topic of this name",
             ),
-            "The topic that tells the source's time while the table is quiet.",
+            "The topic that tells the source's time while the tables of its connector are quiet: Debezium's heartbeats, or the changes of a captured table that the connector itself writes to.",
         )
         .default("auto"),
         key("format", Word(FORMATS), "How messages are written.").required(),

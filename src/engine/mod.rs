@@ -26,7 +26,7 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    format::{evolution::Evolution, upstream::Position},
+    format::{Handled, evolution::Evolution, upstream::Position},
     plan::{ComparisonId, SourceId, TableRef, TargetId},
 };
 
@@ -63,7 +63,7 @@ pub enum Payload {
     Lines { bytes: Vec<u8>, offset: i64 },
     /// Messages one after the other in one buffer.
     Messages { bytes: Vec<u8>, index: Vec<MessageAt> },
-    /// Only a source time, in milliseconds: a heartbeat.
+    /// Only a time, in milliseconds: a heartbeat. It is the connector's clock; how far the source is, the ledger says.
     Heartbeat(i64),
 }
 
@@ -381,6 +381,10 @@ pub struct SourceReport {
     pub counts: Vec<(i32, Counts)>,
     /// The greatest source time seen in this tick, `i64::MIN` if none.
     pub source_time: i64,
+    /// The event that its connector handled last, of those seen in this tick.
+    pub handled: Option<Handled>,
+    /// The newest heartbeat seen in this tick: the connector's clock, in milliseconds since the epoch.
+    pub beat: Option<i64>,
 }
 
 /// The size of one table in a report.
@@ -502,6 +506,27 @@ pub struct Incomplete {
     pub partitions: Vec<(SourceId, i32)>,
     /// Once its end is known: the position after it, and how many events there should be.
     pub end: Option<(u64, Vec<(SourceId, u64)>)>,
+    /// The newest time of an event or of its end, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// It stands for many, of which it is not kept what they touched; `seen` has the sources of their events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
+}
+
+/// Incomplete transactions that are too many to keep each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// How many.
+    pub count: u64,
+    /// Since when the log of transactions says of all which ended, and the newest time of an event or end of theirs, in
+    /// milliseconds; `i64::MIN`: none has one.
+    pub since: i64,
+    pub upto: i64,
+    /// By source, how many of their events are lacking, as far as their ends are known.
+    pub lacking: Vec<(SourceId, i64)>,
+    /// Of some of them the end is not known.
+    pub endless: bool,
 }
 
 impl Incomplete {
@@ -554,7 +579,7 @@ pub struct SealedSource {
     pub behind_bytes: u64,
     /// What tells the log from another one of its name, where that is known.
     pub identity: Option<String>,
-    /// The newest heartbeat of the tick, in milliseconds of source time.
+    /// The newest heartbeat of the tick, in milliseconds.
     pub heartbeat: Option<i64>,
     /// Where reading began, of the partitions of which this tick has the first messages.
     pub start: Vec<(i32, i64)>,

@@ -118,7 +118,7 @@ const SAVE_SLOTS: usize = 1024;
 const SAVE_BYTES: usize = 256 << 10;
 const SAVE_PARTS_MAX: usize = 32;
 
-const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN };
+const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN, handled: None, beat: None };
 
 impl Loop {
     pub(super) fn new(plan: Arc<Plan>, flow: Dataflow, place: Place, reports: Sender<Report>, (decoded, closes): (Arc<AtomicU64>, Arc<AtomicU64>)) -> Self {
@@ -362,10 +362,13 @@ impl Loop {
                     decode(message, batch);
                 }
             }
-            Payload::Heartbeat(time) => source.source_time = source.source_time.max(*time),
+            Payload::Heartbeat(time) => batch.beat = Some(*time),
         }
         for record in batch.records.iter().filter(|_| only.is_none()) {
             source.source_time = source.source_time.max(record.source_time);
+        }
+        if only.is_none() {
+            (source.handled, source.beat) = (source.handled.max(batch.handled), source.beat.max(batch.beat));
         }
         self.times.decode += began.elapsed().as_nanos() as u64;
         let began = Instant::now();

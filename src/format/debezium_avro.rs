@@ -27,6 +27,10 @@ const DDL: usize = 6;
 const FINER_TIME: usize = 7;
 const OTHER: usize = 8;
 
+// Fields of its `source`.
+const COMMITTED: usize = 0;
+const SNAPSHOT: usize = 1;
+
 fn role(name: &str) -> usize {
     match name {
         "before" => BEFORE,
@@ -60,7 +64,7 @@ struct Envelope {
     has: [bool; OTHER + 1],
     before: Option<avro::Layout>,
     after: Option<avro::Layout>,
-    source: Option<(Id, Vec<(Id, bool)>)>,
+    source: Option<(Id, Vec<(Id, Option<usize>)>)>,
 }
 
 /// The last event.
@@ -68,8 +72,8 @@ struct Envelope {
 struct Event {
     at: Option<usize>,
     fields: [Place; OTHER + 1],
-    /// `ts_ms` of `source`.
-    source_time: Place,
+    /// `ts_ms` and `snapshot` of `source`.
+    of_source: [Place; 2],
     before: Vec<Place>,
     after: Vec<Place>,
 }
@@ -84,7 +88,10 @@ impl Envelope {
             match role(name) {
                 BEFORE => before = avro::Layout::of(schema, *field, columns, |c| columns.reads_before(c)),
                 AFTER => after = avro::Layout::of(schema, *field, columns, |c| columns.reads(c)),
-                SOURCE => source = schema.record(*field).map(|(id, fields)| (id, fields.iter().map(|(name, field)| (*field, name == "ts_ms")).collect())),
+                SOURCE => {
+                    let wanted = |name: &str| ["ts_ms", "snapshot"].iter().position(|wanted| *wanted == name);
+                    source = schema.record(*field).map(|(id, fields)| (id, fields.iter().map(|(name, field)| (*field, wanted(name))).collect()));
+                }
                 _ => {}
             }
         }
@@ -97,7 +104,7 @@ impl Event {
     fn clear(&mut self) {
         self.at = None;
         self.fields = [Place::MISSING; OTHER + 1];
-        self.source_time = Place::MISSING;
+        self.of_source = [Place::MISSING; 2];
         self.before.fill(Place::MISSING);
         self.after.fill(Place::MISSING);
     }
@@ -118,11 +125,11 @@ impl Event {
                 }
                 SOURCE => match &envelope.source {
                     Some((record, fields)) if *record == leaf => {
-                        for &(field, is_time) in fields {
+                        for &(field, wanted) in fields {
                             let (leaf, start) = cursor.branch(schema, field)?;
                             cursor.skip(schema, leaf)?;
-                            if is_time {
-                                self.source_time = cursor.place(schema, leaf, start)?;
+                            if let Some(wanted) = wanted {
+                                self.of_source[wanted] = cursor.place(schema, leaf, start)?;
                             }
                         }
                     }
@@ -161,8 +168,13 @@ fn word<'a>(schema: &'a Schema, place: Place, bytes: &'a [u8]) -> &'a [u8] {
 impl DebeziumAvro {
     pub fn new(source: &Source, wanted: &[bool], schemas: Arc<Schemas>) -> Self {
         let columns = Columns::new(source, wanted);
-        let event =
-            Event { at: None, fields: [Place::MISSING; OTHER + 1], source_time: Place::MISSING, before: avro::places(&columns), after: avro::places(&columns) };
+        let event = Event {
+            at: None,
+            fields: [Place::MISSING; OTHER + 1],
+            of_source: [Place::MISSING; 2],
+            before: avro::places(&columns),
+            after: avro::places(&columns),
+        };
         DebeziumAvro { key: MessageKey::new(schemas.clone(), &columns), writers: Writers::new(schemas.clone()), schemas, event, columns }
     }
 
@@ -184,12 +196,15 @@ impl DebeziumAvro {
 
     /// When the source committed the change, or else when the connector saw it.
     fn time(&self, message: &Message) -> i64 {
-        let bytes = message.value.unwrap_or_default();
-        let said = self.event.at.and_then(|at| {
-            let (schema, _) = self.writers.of(at);
-            [self.event.source_time, self.event.fields[TS_MS]].into_iter().find_map(|place| number(schema, place, bytes))
-        });
-        said.or(message.timestamp).unwrap_or(i64::MIN)
+        let (handled, committed) = self.times(message);
+        committed.or(handled).or(message.timestamp).unwrap_or(i64::MIN)
+    }
+
+    /// When the connector saw the event, and when the source had committed it.
+    fn times(&self, message: &Message) -> (Option<i64>, Option<i64>) {
+        let Some(at) = self.event.at else { return (None, None) };
+        let (schema, bytes) = (self.writers.of(at).0, message.value.unwrap_or_default());
+        (number(schema, self.event.fields[TS_MS], bytes), number(schema, self.event.of_source[COMMITTED], bytes))
     }
 
     fn row<'a>(&'a self, places: &'a [Place], value: &'a [u8]) -> Row<'a> {
@@ -198,10 +213,15 @@ impl DebeziumAvro {
 
     /// The record of an event that has been scanned.
     fn event(&mut self, message: &Message, value: &[u8], batch: &mut Batch) -> Result<(), Bad> {
-        let time = self.time(message);
+        let (handled, committed) = self.times(message);
+        let time = committed.or(handled).or(message.timestamp).unwrap_or(i64::MIN);
         let Some(at) = self.event.at else { return Err(Bad::not_decoded("not a change event of Debezium")) };
         let (schema, Some(envelope)) = self.writers.of(at) else { return Err(Bad::not_decoded("not a change event of Debezium")) };
         let fields = &self.event.fields;
+        // Rows of snapshots say nothing of how far the database's log has been read.
+        if word(schema, fields[OP], value) != b"r" && matches!(word(schema, self.event.of_source[SNAPSHOT], value), b"false" | b"") {
+            batch.note(handled, committed);
+        }
         let has = |field: usize| fields[field].is_value(schema);
         let (before, after) = (self.row(&self.event.before, value), self.row(&self.event.after, value));
         match word(schema, fields[OP], value) {
@@ -258,7 +278,9 @@ impl DebeziumAvro {
                 let heartbeat = known[TS_MS] && !known[OTHER] && !known[SOURCE];
                 let transaction = matches!(word(schema, fields[STATUS], value), b"BEGIN" | b"END");
                 if !(known[BEFORE] || known[AFTER]) && (heartbeat || transaction || known[DDL]) {
-                    self.columns.bare(record(Op::Skip, time, message), batch);
+                    let beat = handled.filter(|_| heartbeat);
+                    batch.beat = batch.beat.max(beat);
+                    self.columns.bare(record(Op::Skip, if beat.is_some() { i64::MIN } else { time }, message), batch);
                     return Ok(());
                 }
                 Err(Bad::not_decoded("not a change event of Debezium: it has no `op`"))
@@ -281,9 +303,9 @@ impl DebeziumAvro {
         }
     }
 
-    /// A tombstone: a delete, if the message key says of what.
+    /// A tombstone: a delete, if the message key says of what. The broker's time of it is not when that was committed.
     fn tombstone(&mut self, message: &Message, batch: &mut Batch) -> Result<(), Bad> {
-        let time = message.timestamp.unwrap_or(i64::MIN);
+        let time = i64::MIN;
         self.key.scan(&self.columns, message.key)?;
         let key = self.key.row(message.key, &self.columns.spellings);
         let has = |c: &usize| key.schema.is_some_and(|schema| key.places[*c].is_value(schema));
@@ -326,8 +348,7 @@ impl Decoder for DebeziumAvro {
     }
 
     fn source_time(&self, message: Message) -> Option<i64> {
-        let Some(value) = message.value else { return message.timestamp };
-        time_of(&self.schemas, value).or(message.timestamp)
+        time_of(&self.schemas, message.value?).or(message.timestamp)
     }
 }
 

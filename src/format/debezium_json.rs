@@ -6,7 +6,7 @@
 //! op d + before (or the key)   delete; before's other columns may be invented, so only its key is read
 //! op t                         truncate
 //!                              (of a table without a key: a delete of before's row, then an upsert of after's)
-//! op m, no op: heartbeats, transaction and schema change records: skip, but their time counts
+//! op m, no op: transaction and schema change records: skip, but their time counts; heartbeats: skip, see `Batch::beat`
 //! ```
 //!
 //! The envelope is scanned once, in whatever order its fields come; values are converted only after that, when the
@@ -39,6 +39,10 @@ const DDL: usize = 8;
 /// `ts_us`, `ts_ns`: beside a heartbeat's `ts_ms`.
 const FINER_TIME: usize = 9;
 const OTHER: usize = 10;
+
+// Fields of its `source`.
+const COMMITTED: usize = 0;
+const SNAPSHOT: usize = 1;
 
 const ENVELOPE: [(&str, usize); 12] = [
     ("before", BEFORE),
@@ -73,8 +77,8 @@ struct Event {
     after_shape: Shape,
     schemas: Schemas,
     fields: [Token; OTHER + 1],
-    /// `ts_ms` of `source`; the second place takes the rest.
-    source_time: [Token; 2],
+    /// `ts_ms` and `snapshot` of `source`; the last place takes the rest.
+    of_source: [Token; 3],
     before: Vec<Token>,
     after: Vec<Token>,
     /// The message's schema, if it has one.
@@ -94,12 +98,12 @@ impl DebeziumJson {
         let columns = Columns::new(source, wanted);
         let event = Event {
             shape: Shape::new(ENVELOPE, OTHER),
-            source_shape: Shape::new([("ts_ms", 0)], 1),
+            source_shape: Shape::new([("ts_ms", COMMITTED), ("snapshot", SNAPSHOT)], 2),
             before_shape: columns.before_shape(),
             after_shape: columns.shape(),
             schemas: Schemas::default(),
             fields: [Token::MISSING; OTHER + 1],
-            source_time: [Token::MISSING; 2],
+            of_source: [Token::MISSING; 3],
             before: columns.tokens(),
             after: columns.tokens(),
             schema: None,
@@ -112,7 +116,11 @@ impl DebeziumJson {
     #[inline]
     fn event(&mut self, message: &Message, value: &[u8], batch: &mut Batch) -> Result<(), Bad> {
         let fields = &self.event.fields;
-        let time = self.event.time(value).or(message.timestamp).unwrap_or(i64::MIN);
+        let (committed, handled) = (self.event.committed(value), number(fields[TS_MS], value));
+        if !self.event.is_of_snapshot(value) {
+            batch.note(handled, committed);
+        }
+        let time = committed.or(handled).or(message.timestamp).unwrap_or(i64::MIN);
         let spellings = self.event.schema.map_or(self.columns.spellings.as_slice(), |known| self.event.schemas.spellings(known));
         let (before, after) = (self.event.image(&self.event.before, value, spellings), self.event.image(&self.event.after, value, spellings));
         match fields[OP].of(value) {
@@ -171,7 +179,9 @@ impl DebeziumJson {
         let heartbeat = has(TS_MS) && !has(OTHER) && !has(SOURCE);
         let transaction = matches!(fields[STATUS].of(value), b"BEGIN" | b"END");
         if !(has(BEFORE) || has(AFTER)) && (heartbeat || transaction || has(DDL)) {
-            self.columns.bare(record(Op::Skip, time, message), batch);
+            let beat = number(fields[TS_MS], value).filter(|_| heartbeat);
+            batch.beat = batch.beat.max(beat);
+            self.columns.bare(record(Op::Skip, if beat.is_some() { i64::MIN } else { time }, message), batch);
             return Ok(());
         }
         Err(Bad::not_decoded("not a change event of Debezium: it has no `op`"))
@@ -192,9 +202,9 @@ impl DebeziumJson {
         }
     }
 
-    /// A tombstone: a delete, if the message key says of what.
+    /// A tombstone: a delete, if the message key says of what. The broker's time of it is not when that was committed.
     fn tombstone(&mut self, message: &Message, batch: &mut Batch) -> Result<(), Bad> {
-        let time = message.timestamp.unwrap_or(i64::MIN);
+        let time = i64::MIN;
         match self.key.read(&self.columns, message) {
             Some(key) if self.columns.key.iter().all(|c| key.tokens[*c].is_value()) && !self.columns.key.is_empty() => {
                 self.columns.keyed(key, record(Op::Delete, time, message), batch)
@@ -247,15 +257,14 @@ impl Decoder for DebeziumJson {
     }
 
     fn source_time(&self, message: Message) -> Option<i64> {
-        let Some(value) = message.value else { return message.timestamp };
-        envelope_time(value).or(message.timestamp)
+        envelope_time(message.value?).or(message.timestamp)
     }
 }
 
 impl Event {
     fn clear(&mut self) {
         self.fields = [Token::MISSING; OTHER + 1];
-        self.source_time = [Token::MISSING; 2];
+        self.of_source = [Token::MISSING; 3];
         self.schema = None;
     }
 
@@ -297,7 +306,7 @@ impl Event {
             self.fields[target] = match target {
                 AFTER if object => scan.object(&mut self.after_shape, &mut self.after)?,
                 BEFORE if object => scan.object(&mut self.before_shape, &mut self.before)?,
-                SOURCE if object => scan.object(&mut self.source_shape, &mut self.source_time)?,
+                SOURCE if object => scan.object(&mut self.source_shape, &mut self.of_source)?,
                 SCHEMA if outer => {
                     let (token, known) = self.schemas.read(scan, Some("after"), &columns.columns, &columns.spellings)?;
                     self.schema = known;
@@ -324,8 +333,21 @@ impl Event {
     /// When the source committed the change, or else when the connector saw it.
     #[inline]
     fn time(&self, value: &[u8]) -> Option<i64> {
-        let source = if self.fields[SOURCE].kind == Kind::Object { self.source_time[0] } else { Token::MISSING };
-        [source, self.fields[TS_MS]].into_iter().find_map(|t| (t.kind == Kind::Integer).then(|| text::integer(t.of(value)).ok())?)
+        self.committed(value).or_else(|| number(self.fields[TS_MS], value))
+    }
+
+    /// When the source committed the change.
+    #[inline]
+    fn committed(&self, value: &[u8]) -> Option<i64> {
+        let source = if self.fields[SOURCE].kind == Kind::Object { self.of_source[COMMITTED] } else { Token::MISSING };
+        number(source, value)
+    }
+
+    /// Is it a row of a snapshot? Those say nothing of how far the database's log has been read.
+    #[inline]
+    fn is_of_snapshot(&self, value: &[u8]) -> bool {
+        let said = self.of_source[SNAPSHOT];
+        self.fields[OP].of(value) == b"r" || (said.is_value() && !matches!(said.of(value), b"false" | b""))
     }
 }
 
@@ -372,11 +394,13 @@ fn same(a: Token, b: Token, message: &[u8]) -> bool {
     a.kind == b.kind && a.of(message) == b.of(message)
 }
 
+#[inline]
+fn number(token: Token, bytes: &[u8]) -> Option<i64> {
+    if token.kind == Kind::Integer { text::integer(token.of(bytes)).ok() } else { None }
+}
+
 /// `ts_ms` of the event's source, or of the event.
 fn envelope_time(value: &[u8]) -> Option<i64> {
-    fn number(token: Token, bytes: &[u8]) -> Option<i64> {
-        if token.kind == Kind::Integer { text::integer(token.of(bytes)).ok() } else { None }
-    }
     let (mut source, mut event, mut payload) = (Token::MISSING, Token::MISSING, Token::MISSING);
     let mut scan = Scan::new(value);
     scan.walk(|scan, name| {

@@ -3,6 +3,8 @@
 //! One file a format. A decoder fills a [`Batch`] from a run of messages; a batch holds packed fields column by column
 //! (see `row`), so that a mapping copies bytes where it does not compute. Nothing here knows where bytes come from.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     plan::{Format, Source},
     row::Field,
@@ -113,6 +115,15 @@ pub struct Record {
     pub offset: i64,
 }
 
+/// What a change event says of how far its connector is, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Handled {
+    /// When the connector handled it, by the connector's own clock.
+    pub at: i64,
+    /// When the database had committed it.
+    pub committed: i64,
+}
+
 /// Why a record could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeReject {
@@ -137,6 +148,10 @@ pub struct Batch {
     pub rejects: Vec<DecodeReject>,
     /// Messages read, of which some may have left no record.
     pub messages: u64,
+    /// The event that its connector handled last, of those that were read from the database's log (and not in a snapshot).
+    pub handled: Option<Handled>,
+    /// The newest heartbeat among the messages: the connector's clock, in milliseconds since the epoch.
+    pub beat: Option<i64>,
 }
 
 impl Batch {
@@ -147,7 +162,15 @@ impl Batch {
         self.spans.clear();
         self.records.clear();
         self.rejects.clear();
-        self.messages = 0;
+        (self.messages, self.handled, self.beat) = (0, None, None);
+    }
+
+    /// Notes when an event was handled and committed, as far as it says that.
+    #[inline]
+    fn note(&mut self, at: Option<i64>, committed: Option<i64>) {
+        if let (Some(at), Some(committed)) = (at, committed) {
+            self.handled = self.handled.max(Some(Handled { at, committed }));
+        }
     }
 
     /// The columns of a record.

@@ -7,7 +7,7 @@
 //! A message whose key can't be read at all is not counted: no later record would take the doubt back.
 //!
 //! A transaction of which parts are lacking is the same: where rows go through SQL, nobody can tell which keys would be others
-//! with the rest of it.
+//! with the rest of it. And of many together it is not kept which keys they touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +23,8 @@ pub struct Doubts {
     targets: BTreeSet<TargetId>,
     /// The sides' own targets: their rejects say which key they hold back, mostly.
     own: BTreeSet<TargetId>,
+    /// Everything that both sides are made of.
+    all: BTreeSet<SourceId>,
     standing: i64,
     /// Incomplete transactions with rows of these sources.
     incomplete: u64,
@@ -30,7 +32,8 @@ pub struct Doubts {
 
 impl Doubts {
     pub fn new(plan: &Plan, comparison: &Comparison) -> Doubts {
-        let mut doubts = Doubts::default();
+        let all = [comparison.expected, comparison.actual].into_iter().flat_map(|side| plan.sources_of(side)).collect();
+        let mut doubts = Doubts { all, ..Doubts::default() };
         for side in [comparison.expected, comparison.actual] {
             if let TableRef::Target(target) = side
                 && layout::fused(plan, target).is_none()
@@ -78,8 +81,10 @@ impl Doubts {
 
     /// Takes over the incomplete transactions that stand now.
     pub fn count_incomplete(&mut self, incomplete: &[Incomplete]) {
-        let counts = |one: &&Incomplete| one.seen.iter().any(|(source, _)| self.sources.contains(source));
-        self.incomplete = incomplete.iter().filter(counts).count() as u64;
+        // Of many it is not known which keys they touched, whatever the mapping.
+        let of = |one: &&Incomplete| if one.rest.is_some() { &self.all } else { &self.sources };
+        let counts = |one: &&Incomplete| one.seen.iter().any(|(source, _)| of(one).contains(source));
+        self.incomplete = incomplete.iter().filter(counts).map(|one| one.rest.as_ref().map_or(1, |rest| rest.count)).sum();
     }
 
     /// How many rejects stand.

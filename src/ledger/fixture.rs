@@ -112,7 +112,7 @@ impl Bench {
     }
 
     fn fresh(&self) -> Report {
-        let counts = SourceReport { counts: Vec::new(), source_time: i64::MIN };
+        let counts = SourceReport { counts: Vec::new(), source_time: i64::MIN, handled: None, beat: None };
         let tables = vec![TableReport { table: TableRef::Target(0), rows: 1000 }, TableReport { table: TableRef::Source(ERP), rows: 998 }];
         Report { sources: vec![counts; self.sealed.sources.len()], tables, state_bytes: 1 << 20, ..Report::default() }
     }

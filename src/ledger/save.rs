@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Ledger,
     comparison::{LiveComparison, Shown, Stood},
-    source::{SourceState, Times},
+    connector::{Paces, Times},
+    source::SourceState,
 };
 use crate::{
     engine::{Incomplete, Reject, Sealed, SealedSource, Tick, render::layout, table::change},
@@ -25,9 +26,11 @@ pub struct LedgerSave {
     pub hydrated: bool,
     /// In the plan's order.
     pub sources: Vec<SourceState>,
-    /// By connection, how far it was known when.
+    /// By connection or connector, how far it was known when, and what its heartbeats count for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub times: BTreeMap<String, Times>,
+    #[serde(default, skip_serializing_if = "Paces::is_empty")]
+    pub paces: Paces,
     /// Those that no table holds, packed as tables pack them, in hex, with how often each stands.
     pub rejects: Vec<(String, i64)>,
     /// Transactions that stand though parts of them are lacking, and by comparison the keys that they touched, in hex, with
@@ -63,14 +66,15 @@ impl Ledger {
 
     /// What a checkpoint as of now must keep.
     pub fn save(&self) -> LedgerSave {
-        let plan = self.plan.clone();
+        let (plan, (times, paces)) = (self.plan.clone(), self.connectors.save());
         let loose = self.rejects.iter().filter(|(reject, _)| is_loose(&plan, reject));
         LedgerSave {
             tick: self.as_of,
             wall_ms: self.wall_ms,
             hydrated: self.hydrated,
             sources: self.sources.clone(),
-            times: plan.connections.iter().zip(&self.times).map(|(connection, times)| (connection.name.clone(), times.clone())).collect(),
+            times,
+            paces,
             rejects: loose.map(|(reject, weight)| (row::hex(&change::pack_reject(reject)), *weight)).collect(),
             incomplete: self.incomplete.clone(),
             marks: self
@@ -96,7 +100,7 @@ impl Ledger {
         ledger.resumed = save.hydrated;
         ledger.anew = anew.0.to_vec();
         ledger.sources.clone_from(&save.sources);
-        ledger.times = plan.connections.iter().map(|connection| save.times.get(&connection.name).cloned().unwrap_or_default()).collect();
+        ledger.connectors.resume(&save.times, &save.paces);
         for (text, weight) in &save.rejects {
             let reject = row::unhex(text.as_bytes()).and_then(|bytes| change::unpack_reject(&bytes)).ok_or("a reject can't be read")?;
             ledger.rejects.insert(Reject { keyed: false, ..reject }, *weight);

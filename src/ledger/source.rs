@@ -1,16 +1,12 @@
 //! What is known of a source as of a closed tick: counts, positions, and the source time up to which it is closed.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Counts, Replaying, SealedSource, SourceReport, Tick, Upstream},
     format::evolution::Evolution,
-    plan::Plan,
 };
 
 /// A source as of a closed tick.
@@ -18,9 +14,10 @@ use crate::{
 pub struct SourceState {
     /// What became of its messages, by partition.
     pub counts: BTreeMap<i32, Counts>,
-    /// The greatest source time that any of its messages had, in milliseconds; `None`: none had one yet.
+    /// The greatest source time that any of its messages had or that a heartbeat counts for, in milliseconds; `None`: none
+    /// came yet.
     pub time: Option<i64>,
-    /// The source time up to which it is known. A source that is read to its end is known as far as its connection is, so
+    /// The source time up to which it is known. A source that is read to its end is known as far as its connector is, so
     /// that a quiet table holds nobody back. Never goes back.
     pub known_to: Option<i64>,
     pub positions: Vec<(i32, i64)>,
@@ -76,7 +73,6 @@ impl SourceState {
     /// Takes over how far it was read.
     pub(super) fn seal(&mut self, sealed: &SealedSource, wall_ms: i64) {
         self.positions.clone_from(&sealed.positions);
-        self.time = self.time.max(sealed.heartbeat);
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
         self.refused = sealed.refused;
@@ -94,39 +90,5 @@ impl SourceState {
         if sealed.caught_up || self.caught_up_ms == 0 {
             self.caught_up_ms = wall_ms;
         }
-    }
-}
-
-/// The newest source time of a connection's sources that are read to their ends, with the wall clock at which it was known;
-/// both in milliseconds, the oldest first.
-pub type Times = VecDeque<(i64, i64)>;
-
-/// Times closer to each other than this are one.
-const TIMES_APART_MS: i64 = 20;
-/// Who has not asked its log for so long is known by what was known then.
-const TIMES_KEPT_MS: i64 = 30_000;
-
-/// Sets how far each source is known, once all of a tick is counted. What is read to its end as of some moment is known as
-/// far as its connection was known then: what others have shown since may have come after that.
-pub(super) fn advance(plan: &Plan, sources: &mut [SourceState], sealed: &[SealedSource], wall_ms: i64, times: &mut Vec<Times>) {
-    times.resize_with(plan.connections.len(), Times::new);
-    let asked = |source: usize| sealed.get(source).and_then(|of| of.asked_ms).unwrap_or(i64::MAX);
-    for (connection, times) in times.iter_mut().enumerate() {
-        let of = || sources.iter().zip(&plan.sources).enumerate().filter(|(_, (source, declared))| source.caught_up && declared.connection == connection);
-        let newest = of().filter_map(|(_, (source, _))| source.time).max();
-        if let Some(newest) = newest.filter(|newest| times.back().is_none_or(|(_, known)| newest > known)) {
-            if times.back().is_some_and(|(wall, _)| wall / TIMES_APART_MS == wall_ms / TIMES_APART_MS) {
-                times.pop_back();
-            }
-            times.push_back((wall_ms, newest));
-        }
-        let needed = of().map(|(id, _)| asked(id)).min().unwrap_or(i64::MAX).max(wall_ms - TIMES_KEPT_MS);
-        while times.get(1).is_some_and(|(wall, _)| *wall < needed) {
-            times.pop_front();
-        }
-    }
-    for (id, (source, declared)) in sources.iter_mut().zip(&plan.sources).enumerate() {
-        let known = times[declared.connection].iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
-        source.known_to = source.known_to.max(source.time).max(known.filter(|_| source.caught_up));
     }
 }

@@ -479,7 +479,7 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     let (to_sealed, sealed) = crossbeam_channel::unbounded();
     let (to_reports, reports) = crossbeam_channel::unbounded();
     for tick in 1..=3 {
-        let counts = SourceReport { counts: vec![(0, Counts { read: 2, applied: 2, ..Counts::default() })], source_time: i64::MIN };
+        let counts = SourceReport { counts: vec![(0, Counts { read: 2, applied: 2, ..Counts::default() })], source_time: i64::MIN, handled: None, beat: None };
         to_reports.send(Report { tick, sources: vec![counts; 2], ..Report::default() }).unwrap();
         to_sealed.send(Sealed { tick, wall_ms: 1, hydrated: true, ..Sealed::default() }).unwrap();
     }

@@ -89,7 +89,7 @@ impl TopicSpec {
         match &self.heartbeat {
             Heartbeat::None => None,
             Heartbeat::Topic(topic) => Some(topic.clone()),
-            Heartbeat::Auto => self.topic.split_once('.').map(|(prefix, _)| format!("__debezium-heartbeat.{prefix}")),
+            Heartbeat::Auto => Heartbeat::of(&self.topic),
         }
     }
 }
@@ -889,10 +889,12 @@ impl Reader<'_> {
     }
 }
 
-/// The `ts_ms` of a Debezium heartbeat, with or without its schema around it.
+/// The `ts_ms` of a Debezium heartbeat, with or without its schema around it; of a change of a table that the connector itself
+/// writes to (`heartbeat.action.query`) when it was committed.
 fn heartbeat_time(value: &[u8]) -> Option<i64> {
     let value: serde_json::Value = serde_json::from_slice(value).ok()?;
-    value.get("ts_ms").or_else(|| value.get("payload")?.get("ts_ms"))?.as_i64()
+    let message = value.get("payload").filter(|payload| payload.is_object()).unwrap_or(&value);
+    message.get("source").and_then(|source| source.get("ts_ms")).or_else(|| message.get("ts_ms"))?.as_i64()
 }
 
 #[cfg(test)]

@@ -196,3 +196,24 @@ fn after_the_bound_it_is_shown_and_said() {
     running.until("/api/v1/comparisons", |answer| answer["comparisons"][0]["differences"]["total"] == 0);
     running.stop();
 }
+
+#[test]
+fn a_record_that_a_producer_sent_twice_does_not_hold_its_source_for_long() {
+    let mut two = Two::new("10m");
+    (0..2).for_each(|table| two.send(table, 1..3001));
+    let running = two.start();
+    running.until("/readyz", is_ready);
+    // Its key has not changed since.
+    two.send(1, 2990..2991);
+    running.until("/api/v1/sources", |answer| there(answer)["replaying"]["records"] == 1);
+    assert!(running.says(&["REPLAY_RELEASED", "there", "twice"], Duration::from_secs(30)));
+    running.until("/readyz", is_ready);
+    // A range is one still, also one of which something had come alone.
+    two.send(1, 2000..2500);
+    running.until("/api/v1/sources", |answer| there(answer)["replaying"]["records"] == 500);
+    two.send(1, 2500..3001);
+    running.until("/readyz", is_ready);
+    assert_eq!(total(&running), 0);
+    running.stop();
+    assert_eq!((two.went_back(), two.shown()), (0, (0, 0)));
+}

@@ -98,16 +98,27 @@ impl Ends {
         self.partitions.iter().filter_map(|p| p.waiting.front()).map(|(_, id)| Arc::clone(id)).next()
     }
 
-    /// Keeps in mind an end that nobody waits for any more.
-    pub fn remember(&mut self, id: Arc<str>, end: End) {
+    /// Goes on from a time as if the log had been read since then.
+    pub fn began(&mut self, since: i64) {
+        self.begin = Some(since);
+    }
+
+    /// Keeps in mind an end that nobody waits for any more. Gives the one that is forgotten for it.
+    pub fn remember(&mut self, id: Arc<str>, end: End) -> Option<End> {
         if self.remembered.insert(Arc::clone(&id), end).is_none() {
             self.order.push_back(id);
             if self.order.len() > REMEMBERED
                 && let Some(oldest) = self.order.pop_front()
             {
-                self.remembered.remove(&oldest);
+                return self.remembered.remove(&oldest);
             }
         }
+        None
+    }
+
+    /// The ends that are kept in mind.
+    pub fn all_remembered(&self) -> impl Iterator<Item = &End> {
+        self.remembered.values()
     }
 
     pub fn is_remembered(&self, id: &str) -> bool {

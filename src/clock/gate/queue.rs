@@ -21,6 +21,8 @@ pub struct Run {
     until: i64,
     /// The number of the chunk with its first message.
     pub arrival: u64,
+    /// Of its messages, those of transactions of which nothing else is kept.
+    pub covered: u64,
 }
 
 /// See the module.
@@ -42,17 +44,31 @@ pub struct Queue {
     pub before: Option<Arc<str>>,
     /// The greatest number of an end whose transaction has gone on.
     pub passed: u64,
+    /// The newest source time of an event, in milliseconds.
+    pub time: Option<i64>,
 }
 
 impl Queue {
     pub fn new(member: usize, partition: i32) -> Queue {
-        Queue { member, partition, chunks: VecDeque::new(), runs: VecDeque::new(), first: 0, taken: None, given: None, newest: None, before: None, passed: 0 }
+        Queue {
+            member,
+            partition,
+            chunks: VecDeque::new(),
+            runs: VecDeque::new(),
+            first: 0,
+            taken: None,
+            given: None,
+            newest: None,
+            before: None,
+            passed: 0,
+            time: None,
+        }
     }
 
     /// Adds a message; the number of its run.
     pub fn push(&mut self, id: Option<Arc<str>>, place: Option<u64>, bytes: u64, until: i64, arrival: u64) -> u64 {
         if self.runs.back().is_none_or(|run| run.id != id) {
-            self.runs.push_back(Run { id, places: Places::default(), bytes: 0, until, arrival });
+            self.runs.push_back(Run { id, places: Places::default(), bytes: 0, until, arrival, covered: 0 });
         }
         let run = self.runs.back_mut().expect("there is one now");
         run.until = until;
@@ -62,6 +78,13 @@ impl Queue {
             run.places.add(place);
         }
         self.first + self.runs.len() as u64 - 1
+    }
+
+    /// The message that was added last may be of a transaction of which nothing else is kept.
+    pub fn cover(&mut self, is: bool) {
+        if let Some(run) = self.runs.back_mut() {
+            run.covered += u64::from(is);
+        }
     }
 
     pub fn head(&self) -> Option<&Run> {

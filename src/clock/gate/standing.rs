@@ -11,10 +11,17 @@ impl Gate {
     pub fn resume(&mut self, standing: &[Incomplete]) {
         let group = self.group;
         for one in standing.iter().filter(|one| one.group == group) {
+            if let Some(rest) = &one.rest {
+                self.rest = Some(rest.clone());
+                self.ends.began(rest.since);
+                // What waits still is later than what has been given up.
+                self.log_time = Some(rest.upto.saturating_add(1)).filter(|_| !rest.endless);
+                continue;
+            }
             let none = vec![Places::default(); self.members.len()];
             let sources: Vec<SourceId> = self.members.iter().map(|m| m.source).collect();
             let member = |source: &SourceId| sources.iter().position(|of| of == source);
-            let mut open = Open { seen: none.clone(), given: none.clone(), incomplete: true, ..Open::default() };
+            let mut open = Open { seen: none.clone(), given: none.clone(), incomplete: true, newest: one.time, ..Open::default() };
             for (source, n) in &one.seen {
                 if let Some(member) = member(source) {
                     open.seen[member] = Places::of(n);
@@ -22,7 +29,7 @@ impl Gate {
                 }
             }
             let counts = |counts: &[(SourceId, u64)]| counts.iter().filter_map(|(source, n)| Some((member(source)?, *n))).collect();
-            open.end = one.end.as_ref().map(|(number, of)| End { number: *number, counts: counts(of) });
+            open.end = one.end.as_ref().map(|(number, of)| End { number: *number, counts: counts(of), time: None });
             let partitions: Vec<(usize, i32)> = one.partitions.iter().filter_map(|(source, partition)| Some((member(source)?, *partition))).collect();
             for (member, partition) in partitions {
                 // Whatever is read there from now on stands behind it.
@@ -85,6 +92,8 @@ impl Gate {
             self.news.push(News::Settled { name: self.named(&id) });
             self.finish(&id);
         }
+        self.bound_standing();
+        self.settle_rest();
         while let Some(id) = self.ends.oldest(|id| self.open.get(id).is_some_and(|open| !open.incomplete)) {
             let Some(open) = self.open.get(&id) else { break };
             if open.held > 0 {
@@ -95,7 +104,8 @@ impl Gate {
             } else if last || self.ends.is_full() || self.is_late(&id, open.since, now) {
                 let open = self.open.remove(&id).expect("it is open");
                 if let Some(end) = open.end {
-                    self.ends.remember(id, end);
+                    let forgotten = self.ends.remember(id, end);
+                    self.forget(forgotten);
                 }
             } else {
                 break;
@@ -125,8 +135,9 @@ impl Gate {
             // Where all is given out that has come: what is read there from now on stands behind it.
             let given = open.last.iter().map(|(queue, run)| (&self.queues[*queue], *run)).filter(|(queue, run)| *run == u64::MAX || *run < queue.first());
             let partitions = given.map(|(queue, _)| (self.members[queue.member].source, queue.partition)).collect();
-            Some(Incomplete { group: self.group, id: id.to_string(), seen, partitions, end })
+            let time = open.newest.max(open.end.as_ref().and_then(|end| end.time));
+            Some(Incomplete { group: self.group, id: id.to_string(), seen, partitions, end, time, rest: None })
         };
-        self.standing.iter().filter_map(one).collect()
+        self.standing.iter().filter_map(one).chain(self.incomplete_rest()).collect()
     }
 }

@@ -34,6 +34,8 @@ enum Sent {
     Tombstone,
     Begin(u32),
     End(u32, Vec<u64>),
+    /// With its time, a second later for each transaction.
+    EndAt(u32, Vec<u64>),
 }
 
 impl Sent {
@@ -43,19 +45,24 @@ impl Sent {
             // As PostgreSQL has it, each record with its own LSN.
             Sent::Part(id, order) => {
                 let at = 1000 * u64::from(*id) + order;
-                let source =
-                    format!(r#"{{"connector":"postgresql","name":"db","snapshot":"false","sequence":"[\"{}\",\"{at}\"]","table":"t","txId":{id}}}"#, 1000 * id);
+                let source = format!(
+                    r#"{{"connector":"postgresql","name":"db","ts_ms":{0},"snapshot":"false","sequence":"[\"{0}\",\"{at}\"]","table":"t","txId":{id}}}"#,
+                    1000 * id
+                );
                 format!(r#"{{"op":"c","source":{source},"transaction":{{"id":"{id}:{at}","total_order":{order}}}}}"#)
             }
             Sent::Tombstone => return None,
             Sent::Begin(id) => format!(r#"{{"status":"BEGIN","id":"{id}:1","event_count":null,"data_collections":null}}"#),
-            Sent::End(id, counts) => {
-                let of = |(n, count): (usize, &u64)| format!(r#"{{"data_collection":"public.s{n}","event_count":{count}}}"#);
-                let counts: Vec<String> = counts.iter().enumerate().filter(|(_, n)| **n > 0).map(of).collect();
-                format!(r#"{{"status":"END","id":"{id}:999","event_count":1,"data_collections":[{}]}}"#, counts.join(","))
-            }
+            Sent::End(id, counts) => end(*id, counts, ""),
+            Sent::EndAt(id, counts) => end(*id, counts, &format!(r#""ts_ms":{},"#, 1000 * id)),
         })
     }
+}
+
+fn end(id: u32, counts: &[u64], time: &str) -> String {
+    let of = |(n, count): (usize, &u64)| format!(r#"{{"data_collection":"public.s{n}","event_count":{count}}}"#);
+    let counts: Vec<String> = counts.iter().enumerate().filter(|(_, n)| **n > 0).map(of).collect();
+    format!(r#"{{"status":"END","id":"{id}:999",{time}"event_count":1,"data_collections":[{}]}}"#, counts.join(","))
 }
 
 /// Messages of one partition from a position on, as a chunk.
@@ -118,7 +125,7 @@ impl Hand {
     }
 }
 
-use Sent::{Begin, End, Part, Row, Tombstone};
+use Sent::{Begin, End, EndAt, Part, Row, Tombstone};
 
 #[test]
 fn a_transaction_goes_on_when_all_of_it_is_there() {
@@ -168,7 +175,15 @@ fn what_is_late_goes_on_marked_until_the_rest_has_come() {
     let name: Arc<str> = "log/1".into();
     let seen = vec![("s0".to_string(), 1, Some(1)), ("s1".to_string(), 0, Some(2))];
     assert_eq!(hand.gate.news(), [News::Incomplete { name: name.clone(), why: Why::Bound, seen }]);
-    let stands = Incomplete { group: 0, id: "1".into(), seen: vec![(0, vec![(1, 1)])], partitions: vec![(0, 0)], end: Some((1, vec![(0, 1), (1, 2)])) };
+    let stands = Incomplete {
+        group: 0,
+        id: "1".into(),
+        seen: vec![(0, vec![(1, 1)])],
+        partitions: vec![(0, 0)],
+        end: Some((1, vec![(0, 1), (1, 2)])),
+        time: Some(1000),
+        ..Incomplete::default()
+    };
     assert_eq!(hand.last.incomplete, [stands]);
     hand.feed(1, &[Part(1, 2)]).gives(&[(1, 0, true)]);
     assert_eq!(hand.last.incomplete[0].seen, [(0, vec![(1, 1)]), (1, vec![(2, 2)])]);
@@ -222,6 +237,101 @@ fn who_reads_a_backlog_is_not_late() {
     hand.release().gives(&[(0, 0, false), (1, 5, false)]);
 }
 
+/// Messages of a log, as lines.
+fn lines(source: SourceId, from: i64, values: &[String]) -> Chunk {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| format!("{value}\n").into_bytes()).collect();
+    let next = from + bytes.len() as i64;
+    Chunk { source, partition: 0, payload: Payload::Lines { bytes, offset: from }, source_time: None, next }
+}
+
+/// An event of a transaction, and its end, at the second of its number.
+fn timed(id: i64, order: u64) -> String {
+    format!(r#"{{"op":"c","source":{{"ts_ms":{}}},"transaction":{{"id":"{id}:1","total_order":{order}}}}}"#, id * 1000)
+}
+
+fn timed_end(id: i64, counts: &[u64]) -> String {
+    let of = |(n, count): (usize, &u64)| format!(r#"{{"data_collection":"public.s{n}","event_count":{count}}}"#);
+    let counts: Vec<String> = counts.iter().enumerate().map(of).collect();
+    format!(r#"{{"status":"END","id":"{id}:9","ts_ms":{},"data_collections":[{}]}}"#, id * 1000, counts.join(","))
+}
+
+impl Hand {
+    fn feed_lines(&mut self, source: SourceId, values: &[String]) -> &mut Hand {
+        let from = self.sent[source].len() as i64;
+        let chunk = lines(source, from, values);
+        self.sent[source].resize(chunk.next as usize, Row);
+        self.gate.feed(chunk, self.now, false);
+        self.release()
+    }
+
+    /// What stands for many, as of the newest batch.
+    fn rest(&self) -> Option<&Rest> {
+        self.last.incomplete.iter().find_map(|one| one.rest.as_ref())
+    }
+}
+
+const OLDER: &str = "log/older";
+
+/// Of 300 transactions one source has its row, the other stands.
+fn one_stands() -> Hand {
+    let mut hand = Hand::new(2);
+    for id in 1..=300 {
+        hand.feed_lines(0, &[timed(id, 1)]).feed_lines(2, &[timed_end(id, &[1, 1])]).wait(BOUND);
+    }
+    assert!(hand.gate.open.len() <= 101 && hand.last.incomplete.len() == 101, "{} {}", hand.gate.open.len(), hand.last.incomplete.len());
+    assert_eq!(hand.rest(), Some(&Rest { count: 200, since: 1000, upto: 200_000, lacking: vec![(0, 0), (1, 200)], endless: false }));
+    let told: Vec<News> = hand.gate.news().into_iter().filter(|news| matches!(news, News::Many { .. })).collect();
+    assert_eq!(told, [News::Many { name: OLDER.into(), stands: true }]);
+    hand.given.clear();
+    hand
+}
+
+#[test]
+fn of_many_that_stand_the_oldest_are_kept_as_one() {
+    let mut hand = one_stands();
+    let mut after = Hand::new(2);
+    after.gate.resume(&hand.last.incomplete);
+    assert_eq!(after.gate.incomplete(), hand.last.incomplete, "after a restart it is known still");
+    for hand in [&mut hand, &mut after] {
+        let rows: Vec<String> = (1..=300).map(|id| timed(id, 2)).collect();
+        hand.feed_lines(1, &rows[..199]);
+        assert_eq!(hand.rest().unwrap().lacking, [(0, 0), (1, 1)]);
+        hand.feed_lines(1, &rows[199..]);
+        assert_eq!((hand.given.len(), hand.given.iter().filter(|given| given.2).count()), (300, 100), "these are marked, the others are not");
+        assert!(hand.last.incomplete.is_empty(), "{:?}", hand.last.incomplete);
+        assert!(hand.gate.news().contains(&News::Many { name: OLDER.into(), stands: false }));
+    }
+}
+
+#[test]
+fn the_rest_of_many_is_not_waited_for_in_what_has_gone_on() {
+    let mut hand = one_stands();
+    // A minute and more beyond.
+    hand.feed_lines(1, &[timed(259, 2)]);
+    assert!(hand.rest().is_some());
+    hand.feed_lines(1, &[timed(261, 2)]);
+    assert!(hand.rest().is_none());
+    assert_eq!(hand.last.incomplete.len(), 300 - 261, "behind which it has not come");
+}
+
+#[test]
+fn many_without_ends_stand_until_the_log_has_gone_on() {
+    let mut hand = Hand::new(2);
+    for id in 1..=300 {
+        hand.feed_lines(0, &[timed(id, 1)]).wait(BOUND);
+    }
+    assert_eq!(hand.rest(), Some(&Rest { count: 200, since: i64::MIN, upto: 200_000, lacking: vec![(0, -200)], endless: true }));
+    // The other source has rows of two of them.
+    hand.feed_lines(1, &[timed(5, 2), timed(7, 2)]).wait(BOUND);
+    assert_eq!(hand.rest().unwrap().lacking, [(0, -200), (1, -2)], "they are the oldest that stand");
+    for id in 1..=260 {
+        hand.feed_lines(2, &[timed_end(id, &[1, u64::from(id == 5 || id == 7)])]);
+        assert!(hand.rest().is_some(), "{id}");
+    }
+    hand.feed_lines(2, &[timed_end(261, &[1])]);
+    assert!(hand.rest().is_none());
+}
+
 #[test]
 fn heartbeats_wait_for_what_came_before_them() {
     let mut hand = Hand::new(1);
@@ -264,6 +374,10 @@ type Drawn = (Vec<(usize, i32)>, Vec<(usize, i32)>, bool, Option<(usize, usize)>
 
 fn world(sources: usize, drawn: &[Drawn], may_lose: bool) -> World {
     let mut world = World { sources, logs: BTreeMap::new(), truth: BTreeMap::new(), lost: Vec::new() };
+    // What is older than the first end passes; so no end has a time where some are lost.
+    if !may_lose {
+        world.logs.insert((sources, 0), vec![EndAt(0, Vec::new())]);
+    }
     let mut written: Vec<(u32, &Drawn)> = Vec::new();
     let send = |world: &mut World, id: u32, one: &Drawn, upto: usize| {
         let (events, rows, lost, _) = one;
@@ -283,7 +397,7 @@ fn world(sources: usize, drawn: &[Drawn], may_lose: bool) -> World {
             world.logs.entry((*source, *partition)).or_default().push(Row);
         }
         if !(*lost && may_lose) {
-            world.logs.entry((sources, 0)).or_default().push(End(id, counts));
+            world.logs.entry((sources, 0)).or_default().push(if may_lose { End(id, counts) } else { EndAt(id, counts) });
         }
     };
     for (n, one) in drawn.iter().enumerate() {
@@ -306,10 +420,11 @@ fn world(sources: usize, drawn: &[Drawn], may_lose: bool) -> World {
 }
 
 /// Reads a world in the order of `steps`, through what holds ranges that are sent again and a gate; checks after each batch
-/// that whatever is shown is whole or marked, and that no partition shows anything older than it had shown. Gives the
-/// transactions that were ever marked.
-fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64) -> Result<BTreeSet<u32>, TestCaseError> {
+/// that whatever is shown is whole or marked, and that no partition shows anything older than it had shown. So many incomplete
+/// transactions are kept each. Gives the transactions that were ever marked.
+fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64, standing_max: usize) -> Result<BTreeSet<u32>, TestCaseError> {
     let plan = plan(world.sources);
+    let new = || Gate { standing_max, ..Gate::new(&plan, 0) };
     let keys: Vec<(SourceId, i32)> = world.logs.keys().copied().collect();
     let partitions = |gate: &mut Gate| {
         for source in 0..=world.sources {
@@ -319,7 +434,7 @@ fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64) -> Result<B
     let holds = |saved: &dyn Fn(usize) -> Vec<Upstream>| -> Vec<Resent> {
         (0..world.sources).map(|source| Resent::new(&plan.sources[source], true, &saved(source)).expect("its messages have positions")).collect()
     };
-    let (mut gate, mut held) = (Gate::new(&plan, 0), holds(&|_| Vec::new()));
+    let (mut gate, mut held) = (new(), holds(&|_| Vec::new()));
     partitions(&mut gate);
     let mut newest: BTreeMap<(SourceId, i32), (u32, u64)> = BTreeMap::new();
     let (mut now, mut marked) = (0, BTreeSet::new());
@@ -344,7 +459,7 @@ fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64) -> Result<B
         }
         if *what == 4 {
             // Copies of the very last change may still be waited for.
-            held.iter_mut().for_each(|held| held.settle(now + 1000, true, |one| gate.feed_again(one.chunk, now, false, &one.copies)));
+            held.iter_mut().for_each(|held| held.settle(now + 1000, true, true, |one| gate.feed_again(one.chunk, now, false, &one.copies)));
             prop_assert!(held.iter().all(Resent::is_empty));
         }
         if *what == 2 {
@@ -374,15 +489,18 @@ fn read(world: &World, steps: &[(usize, usize, u8)], ms_a_step: i64) -> Result<B
                 given.insert((world.sources, *partition), *next as usize);
             }
             standing = batch.incomplete;
-            marked.extend(standing.iter().map(|one| one.id.parse::<u32>().unwrap()));
+            let idle = gate.standing.iter().filter(|id| gate.open[*id].held == 0).count();
+            prop_assert!(gate.standing.len() <= standing_max || idle == 0, "{} of {} are kept", idle, gate.standing.len());
+            marked.extend(standing.iter().filter_map(|one| one.id.parse::<u32>().ok()));
+            let rest = standing.iter().find_map(|one| one.rest.as_ref());
             for (id, orders) in &shown {
-                let whole = orders.len() as u64 == world.truth[id];
+                let whole = orders.len() as u64 == world.truth[id] || rest.is_some_and(|rest| 1000 * i64::from(*id) <= rest.upto);
                 prop_assert!(whole || standing.iter().any(|one| one.id == id.to_string()), "transaction {} is shown in part", id);
             }
         }
         if *what == 3 {
             // A restart from what was given out.
-            gate = Gate::new(&plan, 0);
+            gate = new();
             gate.resume(&standing);
             partitions(&mut gate);
             held = holds(&|source| held[source].saved());
@@ -415,19 +533,21 @@ proptest! {
     /// Nothing is lost and nobody is late: every transaction is shown whole, in one batch, whatever is read when.
     #[test]
     fn a_transaction_is_shown_whole(drawn in drawn(), steps in steps(false)) {
-        let marked = read(&world(3, &drawn, false), &steps, 0)?;
+        let marked = read(&world(3, &drawn, false), &steps, 0, rest::STANDING)?;
         prop_assert!(marked.is_empty(), "{:?}", marked);
     }
 
     /// Ends are lost, the gate is killed, time passes: what is shown in part is marked, and everything goes on.
     #[test]
-    fn what_is_shown_in_part_is_marked(drawn in drawn(), steps in steps(true), ms in 0..200i64) {
+    fn what_is_shown_in_part_is_marked(drawn in drawn(), steps in steps(true), ms in 0..200i64, kept in 1..4usize) {
         // A restart forgets what was whole; together with ranges that are sent again, and time that passes, that can mislead:
         // see decision 0010.
         let once: Vec<Drawn> = drawn.iter().map(|(events, rows, lost, _)| (events.clone(), rows.clone(), *lost, None)).collect();
-        read(&world(3, &once, true), &steps, ms)?;
+        read(&world(3, &once, true), &steps, ms, rest::STANDING)?;
         let running: Vec<_> = steps.iter().map(|(at, len, what)| (*at, *len, if *what == 3 { 1 } else { *what })).collect();
-        read(&world(3, &drawn, true), &running, ms)?;
-        read(&world(3, &drawn, false), &steps, 0)?;
+        read(&world(3, &drawn, true), &running, ms, rest::STANDING)?;
+        // Where ends are lost, too, a row of one of them may be taken for a lacking one.
+        read(&world(3, &once, false), &running, ms, kept)?;
+        read(&world(3, &drawn, false), &steps, 0, rest::STANDING)?;
     }
 }

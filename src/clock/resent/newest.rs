@@ -137,9 +137,14 @@ impl Newest {
         if self.behind == 0 || behind.any(|behind| behind.reached == 0) {
             return false;
         }
+        self.close();
+        true
+    }
+
+    /// Ends all ranges; the newest positions stay.
+    pub fn close(&mut self) {
         self.partitions.iter_mut().flat_map(|(_, origins)| origins).for_each(|origin| origin.behind = None);
         self.behind = 0;
-        true
     }
 
     /// Takes where ranges are as the newest positions: their ends are not waited for any longer.

@@ -140,11 +140,60 @@ fn a_copy_of_the_newest_alone_is_not_waited_for_twice() {
     assert_eq!(hand.feed(&[20]), [2]);
     assert_eq!(hand.feed(&[10, 20]), NONE);
     let mut given = Vec::new();
-    hand.resent.settle(499, true, |one| given.push(one.copies));
+    hand.resent.settle(499, true, true, |one| given.push(one.copies));
     assert!(given.is_empty());
-    hand.resent.settle(500, true, |one| given.push(one.copies));
+    hand.resent.settle(500, true, true, |one| given.push(one.copies));
     assert_eq!(given, [[(3, 4)]]);
     assert_eq!(hand.feed(&[30]), [5]);
+}
+
+/// The same messages, sent at these times of the broker.
+fn stamped(mut chunk: Chunk, stamps: &[i64]) -> Chunk {
+    let Payload::Messages { index, .. } = &mut chunk.payload else { panic!("it has messages") };
+    index.iter_mut().zip(stamps).for_each(|(at, stamp)| at.timestamp = Some(*stamp));
+    chunk
+}
+
+#[test]
+fn a_few_that_were_sent_twice_are_not_waited_for_long() {
+    let mut hand = Hand::new();
+    hand.feed(&[10, 20, 30, 40]);
+    hand.now = 100;
+    assert_eq!(hand.feed(&[20]), NONE);
+    let mut given = Vec::new();
+    let mut settle = |hand: &mut Hand, now, idle| {
+        hand.resent.settle(now, idle, true, |one| given.push(one.copies));
+        std::mem::take(&mut given)
+    };
+    assert!(settle(&mut hand, 5099, true).is_empty() && settle(&mut hand, 9000, false).is_empty());
+    assert_eq!(settle(&mut hand, 5100, true), [[(4, 4)]]);
+    assert_eq!(hand.resent.news(), [News::Began, News::Released { why: Why::Few, held: 1, ms: 5000 }]);
+    // Were it a connector after all, the rest of its range is one again.
+    assert_eq!(hand.feed(&[30]), NONE);
+    assert_eq!(hand.feed(&[40, 50]), [5, 6, 7]);
+    // Many are a range.
+    hand.feed(&(51..200).collect::<Vec<u64>>());
+    assert_eq!(hand.feed(&(60..161).collect::<Vec<u64>>()), NONE);
+    assert!(settle(&mut hand, 100_000, true).is_empty());
+}
+
+#[test]
+fn what_has_another_time_of_the_broker_was_sent_again() {
+    for (stamp, ends) in [(2, true), (4, true), (5, false)] {
+        let mut hand = Hand::new();
+        let offer = |resent: &mut Resent, chunk: Chunk| {
+            let mut given = Vec::new();
+            resent.offer(chunk, hand.look, |one| given.extend(offsets(&one.chunk)));
+            given
+        };
+        let sent = [at(10, 10), at(20, 20), at(30, 30), at(40, 40)];
+        assert_eq!(offer(&mut hand.resent, stamped(chunk(0, 0, &sent), &[1, 2, 3, 4])).len(), 4);
+        // Another partition is later.
+        assert_eq!(offer(&mut hand.resent, stamped(chunk(1, 0, &[at(35, 35)]), &[9])).len(), 1);
+        assert_eq!(offer(&mut hand.resent, stamped(chunk(0, 4, &[at(20, 20)]), &[stamp])), NONE);
+        hand.resent.settle(50_000, true, true, |_| {});
+        assert_eq!(hand.resent.since().is_none(), ends, "{stamp}");
+    }
 }
 
 #[test]
@@ -334,7 +383,7 @@ proptest! {
             }
         }
         // Only copies of the very last change may still be waited for.
-        hold.settle(1000, true, |one| {
+        hold.settle(1000, true, true, |one| {
             let partition = one.chunk.partition as usize;
             given[partition] = one.chunk.next as usize;
             let sent = offsets(&one.chunk).into_iter().filter_map(|offset| world.logs[partition][offset as usize]);

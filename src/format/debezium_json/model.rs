@@ -198,6 +198,7 @@ fn fast(decoder: &mut dyn Decoder, source: &Source, event: &[u8]) -> String {
                 records: vec![batch.records[r]],
                 rejects: Vec::new(),
                 messages: 1,
+                ..Batch::default()
             };
             if batch.records[r].op == Op::Reject { "reject".to_string() } else { show(&one, source) }
         })

@@ -42,7 +42,9 @@ fn decode(file: &str, topic: &str, columns: &str, key: &str, wire: Wire) -> Stri
         decoder.decode(message, &mut batch);
         assert!(batch.records.len() > before, "each message leaves a record");
         for r in &mut batch.records[before..] {
-            assert_eq!((r.offset, Some(r.source_time)), (record.offset, decoder.source_time(message)));
+            // A heartbeat says when the connector was there, and not how far its source is.
+            let time = decoder.source_time(message).filter(|_| !topic.starts_with("__debezium-heartbeat"));
+            assert_eq!((r.offset, r.source_time), (record.offset, time.unwrap_or(i64::MIN)));
             r.source_time = i64::MIN;
         }
     }

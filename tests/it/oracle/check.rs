@@ -163,7 +163,7 @@ impl Run {
         self.log += &format!(
             "  {} @{} key {} value {}\n",
             self.model.sources[source].name,
-            message.time - START_MS,
+            message.time.saturating_sub(START_MS),
             message.key.as_deref().unwrap_or("-"),
             message.value.as_deref().unwrap_or("-")
         );
@@ -175,7 +175,7 @@ impl Run {
         let source = message.source;
         self.pending[source].push(self.messages.len());
         let connection = self.model.sources[source].connection;
-        self.times[connection] = self.times[connection].max(Some(message.time));
+        self.times[connection] = self.times[connection].max(Some(message.time).filter(|time| *time > i64::MIN));
         self.messages.push(message);
     }
 
@@ -459,10 +459,17 @@ impl Run {
             };
             let (expected_net, es) = changed(0, comparison.expected, e, expected_time);
             let (_, as_) = changed(1, actual_table, a, actual_time);
+            // Where nothing says when it was, it is as new as the expected side.
+            let told = |time: i64| if time == i64::MIN { expected_time } else { time };
             let possible: Vec<Standing> = match self.standing[c].get(key) {
-                None => es.iter().flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a))).map(|t| Standing { base: t, since: t, confirmed: false }).collect(),
+                None => es
+                    .iter()
+                    .flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a)))
+                    .map(told)
+                    .map(|t| Standing { base: t, since: t, confirmed: false })
+                    .collect(),
                 Some(before) if !expected_net => vec![before.clone()],
-                Some(before) => es.iter().flatten().map(|e| Standing { base: *e, since: before.since, confirmed: false }).collect(),
+                Some(before) => es.iter().flatten().map(|e| Standing { base: told(*e), since: before.since, confirmed: false }).collect(),
             };
             ensure!(
                 self,

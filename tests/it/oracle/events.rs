@@ -26,6 +26,7 @@ pub struct Message {
     pub source: usize,
     /// One message may do two things: an update that moves a row to another key deletes the old one first.
     pub does: Vec<Does>,
+    /// `i64::MIN`: nothing says it.
     pub time: i64,
     /// It brings its time; else it is of the moment at which it is fed.
     pub timed: bool,
@@ -183,7 +184,8 @@ pub fn draw(d: &mut Draw, model: &Model, world: &World, at: usize, offset: i64, 
             Some(ms) if d.one_in(3) => fields.push(("ts_ms".into(), ms.to_string())),
             Some(ms) => {
                 fields.push(("source".into(), format!("{{\"db\":\"x\",\"ts_ms\":{ms}}}")));
-                fields.push(("ts_ms".into(), (ms + 7).to_string()));
+                // The connector's clock is behind; else heartbeats would count for less.
+                fields.push(("ts_ms".into(), (ms - 7).to_string()));
             }
             None => {}
         }
@@ -203,7 +205,7 @@ pub fn draw(d: &mut Draw, model: &Model, world: &World, at: usize, offset: i64, 
         12 => {
             let with_key = !d.one_in(3);
             let message_key = with_key.then(|| key_object(d, source, &this_key));
-            message(vec![if with_key { Does::Delete(this_key) } else { Does::Nothing }], now, message_key, None)
+            message(vec![if with_key { Does::Delete(this_key) } else { Does::Nothing }], i64::MIN, message_key, None)
         }
         13 => match d.below(8) {
             0 => {

@@ -1,5 +1,5 @@
 """Writes and reads Avro by another implementation, and runs tieout in between. Started by tests/real/avro."""
-import base64, datetime, decimal, http.server, io, json, os, random, signal, ssl, subprocess, sys, threading, time, urllib.error, urllib.request, uuid
+import atexit, base64, datetime, decimal, http.server, io, json, os, random, signal, ssl, subprocess, sys, threading, time, urllib.error, urllib.request, uuid
 import fastavro
 from confluent_kafka import Consumer, Producer
 
@@ -146,7 +146,10 @@ log = open(f"{state}/tieout.log", "a")
 
 
 def start():
-    return subprocess.Popen([os.environ["TIEOUT"], "run", "--config", f"{here}/avro.d/config.yaml"], stdout=log, stderr=log)
+    child = subprocess.Popen([os.environ["TIEOUT"], "run", "--config", f"{here}/avro.d/config.yaml"], stdout=log, stderr=log)
+    # Whatever fails here: it must not run on without us.
+    atexit.register(lambda: child.poll() is None and child.kill())
+    return child
 
 
 def answer_to(path):

@@ -1,0 +1,194 @@
+//! Connectors that lag, catch up, pause and come back, against what they had really delivered.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::fixture;
+
+/// What a connector sends, in seconds: `H/S` an event handled at H and committed at S, `T=N` a heartbeat at T that counts for
+/// N (`-`: not at all).
+#[track_caller]
+fn check(script: &str) {
+    let mut pace = Pace::default();
+    let ms = |text: &str| (text.parse::<f64>().unwrap() * 1000.0).round() as i64;
+    for word in script.split_whitespace() {
+        if let Some((at, committed)) = word.split_once('/') {
+            pace.event(Handled { at: ms(at), committed: ms(committed) });
+        } else {
+            let (at, counts) = word.split_once('=').unwrap();
+            pace.beat(ms(at));
+            let expected = (counts != "-").then(|| ms(counts));
+            assert_eq!(pace.counts(ms(at)), expected, "{word} in {script}: {pace:?}");
+        }
+    }
+}
+
+#[test]
+fn a_heartbeat_counts_for_as_much_less_as_the_newest_event_was_late() {
+    check("10=10 20=20");
+    check("10/10 20=20 30=30");
+    // Its clock is behind the database's.
+    check("10/12 20=20");
+    // It lags by 40 s, and what it sends says so.
+    check("100/60 100=60 101/60.5 101=60.5 101.2=60.75");
+    // An event that was handled after the heartbeat tells more than that.
+    check("100/60 99=-");
+}
+
+#[test]
+fn who_sends_nothing_catches_up_by_a_second_in_four() {
+    check("100/100 200/160 204=165 240=210 300=285 360=360 400=400");
+    // No further than the way from the database to here, and its clock, allow.
+    check("100/99 200/160 1000=999");
+}
+
+#[test]
+fn who_was_away_is_as_late_as_it_was_away() {
+    // Heartbeats every ten seconds, and one after ten minutes.
+    check("10/10 20=20 30=30 40=40 640=40 650=52.5 660/100 660=100 670=112.5");
+    // Before it stopped it had sent an event.
+    check("10/10 20=20 30=30 35/34 640=34");
+    // As long as events come it is there.
+    check("10/10 20=20 30=30 60/60 90/90 100=100");
+    // Nothing is known of its events: but that it was away.
+    check("20=20 30=30 640=30 660=55 680=80");
+}
+
+#[test]
+fn rarer_heartbeats_become_the_usual_ones() {
+    let mut pace = Pace::default();
+    let mut late = Vec::new();
+    for beat in [1, 2].into_iter().chain((1..40).map(|n| 2 + 60 * n)) {
+        pace.beat(beat * 1000);
+        late.push(beat - pace.counts(beat * 1000).unwrap() / 1000);
+    }
+    assert_eq!(late.last(), Some(&0), "{late:?}");
+}
+
+/// Sources of two connectors and of an application, all of one Kafka cluster.
+fn cluster() -> (Plan, Connectors) {
+    let mut plan = fixture::plan();
+    let source = plan.sources[0].clone();
+    plan.connections[0].kind = ConnectionKind::Kafka { brokers: String::new(), properties: BTreeMap::new(), registry: None };
+    let topic = |topic: &str, format, heartbeat| Source {
+        name: topic.into(),
+        connection: 0,
+        format,
+        log: LogSpec::Topic { topic: topic.into(), start: crate::plan::Start::Beginning, heartbeat },
+        ..source.clone()
+    };
+    plan.sources = vec![
+        topic("crm.public.a", Format::DebeziumJson, Heartbeat::Auto),
+        topic("crm.public.b", Format::DebeziumAvro, Heartbeat::None),
+        topic("erp.public.a", Format::DebeziumJson, Heartbeat::Auto),
+        topic("orders", Format::DebeziumJson, Heartbeat::Topic("__debezium-heartbeat.erp".into())),
+        topic("bare", Format::DebeziumJson, Heartbeat::Auto),
+        topic("written", Format::UpsertJson, Heartbeat::Auto),
+    ];
+    let connectors = Connectors::new(&plan);
+    (plan, connectors)
+}
+
+#[test]
+fn one_connector_says_nothing_of_another() {
+    let (plan, mut connectors) = cluster();
+    let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
+    let sealed = vec![SealedSource::default(); sources.len()];
+    let mut known = |times: &[(usize, i64)], wall| {
+        times.iter().for_each(|(source, time)| sources[*source].time = Some(*time));
+        connectors.advance(&mut sources, &sealed, wall);
+        sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&[(0, 100)], 1000), [100, 100, 0, 0, 0, 100]);
+    assert_eq!(known(&[(3, 70)], 2000), [100, 100, 70, 70, 0, 100]);
+    assert_eq!(known(&[(4, 300), (5, 200)], 3000), [100, 100, 70, 70, 300, 300]);
+}
+
+#[test]
+fn what_a_connector_was_late_counts_for_all_its_sources() {
+    let (plan, mut connectors) = cluster();
+    let mut sources = vec![SourceState::default(); plan.sources.len()];
+    let mut seen = vec![(None, None); sources.len()];
+    seen[0].0 = Some(Handled { at: 100_000, committed: 60_000 });
+    connectors.beat(&mut sources, &seen, 0);
+    seen[0].0 = None;
+    (0..4).for_each(|source| seen[source].1 = Some(104_000));
+    connectors.beat(&mut sources, &seen, 0);
+    let times: Vec<_> = sources.iter().map(|source| source.time.unwrap_or(0)).collect();
+    assert_eq!(times, [65_000, 65_000, 104_000, 104_000, 0, 0]);
+    // It is known after a restart, too.
+    let (times, paces) = connectors.save();
+    let paces: Paces = serde_json::from_str(&serde_json::to_string(&paces).unwrap()).unwrap();
+    let mut after = Connectors::new(&plan);
+    after.resume(&times, &paces);
+    let mut sources = vec![SourceState::default(); plan.sources.len()];
+    (0..4).for_each(|source| seen[source].1 = Some(108_000));
+    after.beat(&mut sources, &seen, 0);
+    assert_eq!(sources[1].time, Some(70_000));
+}
+
+#[test]
+fn while_nobody_was_there_nobody_was_away() {
+    let (plan, mut connectors) = cluster();
+    let mut sources = vec![SourceState::default(); plan.sources.len()];
+    let mut at = |beat: i64, since_ms| {
+        let mut seen = vec![(None, None); sources.len()];
+        seen[0].1 = Some(beat);
+        connectors.beat(&mut sources, &seen, since_ms);
+        sources[0].time.unwrap()
+    };
+    assert_eq!([at(10_000, 100), at(20_000, 100)], [10_000, 20_000]);
+    assert_eq!(at(620_000, 600_000), 620_000, "tieout itself was not there");
+    assert_eq!([at(630_000, 100), at(1_230_000, 100)], [630_000, 630_000]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// A connector reads the log at whatever speed while it sends events, at 1.25 times the speed of the log at least while it
+    /// sends none, and goes away for a minute and more. No heartbeat counts for more than it has delivered.
+    #[test]
+    fn no_heartbeat_counts_for_what_has_not_come(
+        stretches in prop::collection::vec((60_000..200_000i64, 50..4000i64, 0..3u8), 1..20),
+        every in 100..2000i64,
+    ) {
+        let (mut pace, mut clock, mut read, mut beats) = (Pace::default(), 1_000_000i64, 1_000_000i64, 1_000_000i64);
+        for (lasts, speed, does) in [(60_000, 1000, 0)].into_iter().chain(stretches) {
+            let until = clock + lasts;
+            while clock < until {
+                clock += 50;
+                let speed = match does {
+                    0 => speed,
+                    1 => speed.max(1280),
+                    _ => continue,
+                };
+                let new = (read + speed * 50 / 1000).min(clock);
+                if does == 0 && new > read {
+                    pace.event(Handled { at: clock, committed: new });
+                }
+                read = new;
+                if clock - beats >= every {
+                    beats = clock;
+                    pace.beat(clock);
+                    let counts = pace.counts(clock).unwrap();
+                    prop_assert!(counts <= read + 3, "{} is said, {} was read at {}", counts, read, clock);
+                }
+            }
+        }
+    }
+
+    /// Once a connector has caught up its heartbeats count in full, four times later than it was late at the latest.
+    #[test]
+    fn who_has_caught_up_is_believed(late in 0..10_000_000i64, least in 0..1000i64, every in 100..10_000i64) {
+        let mut pace = Pace::default();
+        pace.event(Handled { at: 0, committed: -least });
+        pace.event(Handled { at: late, committed: -least });
+        let until = late + 4 * late + 2 * every;
+        let mut beat = late;
+        while beat < until {
+            beat += every;
+            pace.beat(beat);
+        }
+        prop_assert_eq!(pace.counts(beat), Some(beat - least));
+    }
+}
