@@ -20,6 +20,9 @@ use crate::{
 };
 
 pub mod cluster;
+pub mod properties;
+
+pub use properties::Properties;
 
 pub type ConnectionId = usize;
 pub type SourceId = usize;
@@ -116,8 +119,8 @@ pub struct Connection {
 pub enum ConnectionKind {
     /// A folder of files.
     File { dir: PathBuf },
-    /// A Kafka cluster; `properties` are librdkafka's own settings, passed through.
-    Kafka { brokers: String, properties: BTreeMap<String, String>, registry: Option<Arc<Registry>> },
+    /// A Kafka cluster; `properties` are librdkafka's own settings: those of the file, and what its `tls` and `sasl` come to.
+    Kafka { brokers: String, properties: Properties, registry: Option<Arc<Registry>> },
     /// The simulated departments of `tieout demo`: changes in a second, and the seed of its chances.
     Demo { seed: u64, rate: u32 },
 }
@@ -128,7 +131,7 @@ pub struct Registry {
     /// Without a slash at its end.
     pub url: String,
     /// User and password, where the registry asks for them.
-    pub user: Option<(String, String)>,
+    pub user: Option<(String, cluster::Secret)>,
     /// What is known of its schemas; readers and writers fill it, decoders and encoders read it.
     pub schemas: Arc<Schemas>,
 }

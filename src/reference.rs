@@ -21,6 +21,7 @@ pub const EXITS: &[(u8, &str)] = &[
 pub const STOPS: &[(&str, bool, &str)] = &[
     ("ACCESS_REFUSED", false, "the broker refuses this user what was tried"),
     ("BROKER_UNREACHABLE", true, "no broker answers; a reader that runs keeps trying and shows it as trouble"),
+    ("BROKER_UNTRUSTED", false, "nobody whom the connection's `tls` trusts vouches for the broker's certificate, or it is of another name"),
     ("CHECKPOINT_DAMAGED", false, "a checkpoint is not what was written; one before it is used"),
     ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
     ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written; the run goes on, and the ones before stand"),
@@ -65,6 +66,8 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("SCHEMA_INCOMPATIBLE", false, "the registry has a schema under the output's topic that the new one is not compatible with"),
     ("STATE_IN_USE", true, "another process keeps its state in the same `data_dir`"),
     ("TABLE_UNKNOWN", false, "the simulation has no such table"),
+    ("TOKEN_REFUSED", false, "the authority of the connection's `sasl.token_url` gives tieout no token"),
+    ("TOKEN_UNREACHABLE", true, "the authority of the connection's `sasl.token_url` does not answer; a reader that runs keeps trying and shows it as trouble"),
     ("TOPIC_GONE", false, "a topic that was read does not exist any more"),
     ("TOPIC_NOT_CREATED", false, "an output topic does not exist and could not be created"),
     ("TOPIC_REPLACED", false, "a topic was deleted and created again under its name"),

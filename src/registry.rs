@@ -74,7 +74,7 @@ impl Client {
         let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).tls_config(tls).build();
         let authorization = registry.user.as_ref().map(|(user, password)| {
             let mut header = b"Basic ".to_vec();
-            encode::push_base64(&mut header, format!("{user}:{password}").as_bytes());
+            encode::push_base64(&mut header, &[user.as_bytes(), b":", password.bytes()].concat());
             String::from_utf8_lossy(&header).into_owned()
         });
         Client { connection: connection.into(), url: registry.url.clone(), authorization, agent: config.new_agent() }

@@ -8,15 +8,47 @@ use super::{
     codes::Code,
     names,
     problem::{Place, Report},
-    shape::{Key, Object, Rule, Shape},
+    shape::{Key, Object, PROPERTIES, Rule, Shape},
     size, span,
     yaml::{At, Scalar},
 };
-use crate::row::Type;
+use crate::{plan::properties::is_secret, row::Type};
 
-/// Reports everything in which a file is not of a shape.
+/// Reports everything in which a file is not of a shape. Problems show lines of the file; secrets that stand in it are blotted out
+/// before anything is said.
 pub fn check(report: &mut Report, at: At, object: &'static Object) {
+    let mut secrets = Vec::new();
+    find_secrets(at, &Shape::Object(object), &mut secrets);
+    secrets.iter().for_each(|secret| report.blot_out(&secret.place()));
+    for secret in secrets {
+        let hint = "name where it is: `${env:NAME}`, or `${file:PATH}` of a file that only tieout may read";
+        match secret.scalar() {
+            Some(_) => report.error(Code::BadValue, &secret.place(), "a secret stands in the file itself, where everybody can read it").hint(hint),
+            None => report.error(Code::WrongType, &secret.place(), format!("expected a text, found {}", secret.form())).hint(hint),
+        };
+    }
     check_object(report, at, at.place(), object);
+}
+
+/// The secrets that are not named by a `${…}`.
+fn find_secrets<'t>(at: At<'t>, shape: &Shape, found: &mut Vec<At<'t>>) {
+    let stands = |value: At| value.scalar().is_none_or(|scalar| !scalar.filled) && !value.is_null();
+    match shape {
+        Shape::Object(object) => {
+            for (key, value) in at.entries() {
+                match object.keys.iter().find(|known| known.name == key.key()) {
+                    Some(known) if known.secret && stands(value) => found.push(value),
+                    Some(known) => find_secrets(value, &known.shape, found),
+                    None => {}
+                }
+            }
+        }
+        Shape::Map(PROPERTIES, _) => found.extend(at.entries().filter(|(key, value)| is_secret(key.key()) && stands(*value)).map(|(_, value)| value)),
+        Shape::Map(_, shape) => at.entries().for_each(|(_, value)| find_secrets(value, shape, found)),
+        Shape::List(shape) => at.items().for_each(|item| find_secrets(item, shape, found)),
+        Shape::Either(shapes) => shapes.iter().for_each(|shape| find_secrets(at, shape, found)),
+        _ => {}
+    }
 }
 
 /// `name` is where the object's own name stands: what it lacks is shown there.
@@ -52,7 +84,10 @@ fn check_object(report: &mut Report, at: At, name: Place, object: &Object) {
             report.error(Code::MissingKey, &key.place(), format!("`{}` has no value", key.key())).hint(say(known));
             continue;
         }
-        check_value(report, value, key.place(), &known.shape);
+        // One of another form has its problem.
+        if !known.secret || value.scalar().is_some() {
+            check_value(report, value, key.place(), &known.shape);
+        }
     }
     for key in object.keys.iter().filter(|k| k.required && applies(k)) {
         if !at.entries().any(|(k, _)| k.key() == key.name) {
@@ -186,8 +221,8 @@ fn check_value(report: &mut Report, at: At, name: Place, shape: &Shape) {
         Shape::Object(object) => check_object(report, at, name, object),
         Shape::List(of) if at.is_list() => at.items().for_each(|item| check_value(report, item, item.place(), of)),
         Shape::Map(_, value) if at.is_map() => at.entries().for_each(|(key, entry)| {
-            if is_rest_of_type(key, entry) {
-                // The type has been reported.
+            if is_rest_of_type(key, entry) || (matches!(shape, Shape::Map(PROPERTIES, _)) && is_secret(key.key()) && entry.scalar().is_none()) {
+                // The type has been reported, or that a secret is none.
             } else if entry.is_null() && !matches!(value, Shape::Sql | Shape::Literal | Shape::Any) && !matches!(value, Shape::Either([Shape::Sql, ..])) {
                 report.error(Code::MissingKey, &key.place(), format!("`{}` has no value", key.key())).hint(format!("expected is {}", describe(value)));
             } else {

@@ -112,7 +112,7 @@ fn check_report(mut report: Report, env: &dyn Fn(&str) -> Option<String>, need: 
         check::check(&mut report, At { file, node: &tree }, if file == 0 { &shape::CONFIG } else { &shape::DATAFLOW });
         trees.push(Some(tree));
     }
-    let plan = resolve::resolve(&mut report, &trees);
+    let plan = resolve::resolve(&mut report, &trees, need);
     let plan = if report.has_errors() { None } else { Some(plan) };
     Checked { plan, problems: report.finish() }
 }

@@ -88,6 +88,14 @@ impl Report {
         Report { files, list: Vec::new() }
     }
 
+    /// Blots out a part of a file, before a line with it is shown.
+    pub fn blot_out(&mut self, place: &Place) {
+        let file = &self.files[place.file];
+        let mut text = file.text.clone().into_bytes();
+        text.get_mut(place.at.clone()).into_iter().flatten().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+        self.files[place.file] = Arc::new(File { name: file.name.clone(), text: String::from_utf8_lossy(&text).into_owned() });
+    }
+
     /// Adds an error, and gives it for more to be said.
     pub fn error(&mut self, code: Code, place: &Place, message: impl Into<String>) -> &mut Problem {
         self.push(Severity::Error, code, place, message.into())

@@ -81,10 +81,12 @@ pub struct Key {
     pub filled: bool,
     /// What its text must look like, as a regular expression.
     pub pattern: Option<&'static str>,
+    /// Nobody may see it: it is named by `${env:NAME}` or `${file:PATH}`, and does not stand in the file.
+    pub secret: bool,
 }
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, doc, required: false, default: None, example: None, only: None, filled: false, pattern: None }
+    Key { name, shape, doc, required: false, default: None, example: None, only: None, filled: false, pattern: None, secret: false }
 }
 
 impl Key {
@@ -102,6 +104,10 @@ impl Key {
 
     const fn filled(self) -> Key {
         Key { filled: true, ..self }
+    }
+
+    const fn secret(self) -> Key {
+        Key { secret: true, ..self }
     }
 
     const fn pattern(self, pattern: &'static str) -> Key {
@@ -203,9 +209,27 @@ static CONNECTION: Object = Object {
             .only("kind", "kafka")
             .required()
             .example("broker-1:9092,broker-2:9092"),
-        key("properties", Map("property", &Text), "Settings of librdkafka, passed through as they are.")
-            .only("kind", "kafka")
-            .example("{ security.protocol: ssl }"),
+        key(
+            "tls",
+            Either(&[
+                Word(&[
+                    ("none", "nothing is encrypted"),
+                    ("system", "what passes is encrypted, and the brokers' certificates are of authorities that the system knows"),
+                ]),
+                Object(&TLS),
+            ]),
+            "Encryption of the connection.",
+        )
+        .only("kind", "kafka")
+        .default("none"),
+        key("sasl", Object(&SASL), "How tieout logs in.").only("kind", "kafka"),
+        key(
+            "properties",
+            Map(PROPERTIES, &Text),
+            "Settings of librdkafka, passed through as they are; encryption and logins are better said by `tls` and `sasl`, which are checked.",
+        )
+        .only("kind", "kafka")
+        .example("{ socket.keepalive.enable: true }"),
         key("registry", Object(&REGISTRY), "The schema registry of messages in Avro.").only("kind", "kafka"),
         key("rate", Int { min: 1, max: 100_000 }, "Changes in a second, all tables of the simulation together.").only("kind", "demo").default("200"),
         key("seed", Int { min: 0, max: i64::MAX }, "What the simulation's chances follow from: the same seed is the same world.")
@@ -216,13 +240,61 @@ static CONNECTION: Object = Object {
     rules: &[],
 };
 
+/// What the entries of a map are called whose keys are librdkafka's names: some of them are secrets.
+pub const PROPERTIES: &str = "property";
+
+static TLS: Object = Object {
+    name: "encryption",
+    doc: "Encryption with certificates. Files are PEM; a relative path is relative to the working directory.",
+    keys: &[
+        key("ca", Text, "The authorities that may have signed the brokers' certificates. Default: those of the system.").example("/etc/tieout/kafka-ca.pem"),
+        key("certificate", Text, "tieout's own certificate, with those that lead to its authority, where the brokers ask for one.")
+            .example("/etc/tieout/tieout.pem"),
+        key("key", Text, "The key of `certificate`.").example("/etc/tieout/tieout.key"),
+        key("key_password", Text, "What opens `key`, by `${env:NAME}` or `${file:PATH}`.").example("\"${env:KAFKA_KEY_PASSWORD}\"").secret(),
+    ],
+    rules: &[Rule::Needs("certificate", "key"), Rule::Needs("key", "certificate"), Rule::Needs("key_password", "key")],
+};
+
+static SASL: Object = Object {
+    name: "login",
+    doc: "A login by SASL. With `tls`, what it needs is sent encrypted; without, PLAIN and OAUTHBEARER show it to whoever listens.",
+    keys: &[
+        key(
+            "mechanism",
+            Word(&[
+                ("PLAIN", "user and password, as they are"),
+                ("SCRAM-SHA-256", "user and password, of which neither passes as it is"),
+                ("SCRAM-SHA-512", "the same with a longer hash"),
+                ("OAUTHBEARER", "a token, which tieout asks of an authority by OAuth's client credentials and renews in time"),
+            ]),
+            "What the brokers ask for.",
+        )
+        .required(),
+        key("username", Text, "The user, for PLAIN and SCRAM."),
+        key("password", Text, "The user's password, by `${env:NAME}` or `${file:PATH}`.").example("\"${env:KAFKA_PASSWORD}\"").secret(),
+        key("token_url", Text, "Where tokens are given: the authority's token endpoint.")
+            .only("mechanism", "OAUTHBEARER")
+            .required()
+            .example("https://login.example.com/oauth2/token"),
+        key("client_id", Text, "tieout's name there.").only("mechanism", "OAUTHBEARER").required().example("tieout"),
+        key("client_secret", Text, "What proves it, by `${env:NAME}` or `${file:PATH}`.")
+            .only("mechanism", "OAUTHBEARER")
+            .required()
+            .example("\"${env:KAFKA_CLIENT_SECRET}\"")
+            .secret(),
+        key("scope", Text, "What the token is for, where the authority asks for it.").only("mechanism", "OAUTHBEARER").example("kafka"),
+    ],
+    rules: &[Rule::Needs("username", "password"), Rule::Needs("password", "username")],
+};
+
 static REGISTRY: Object = Object {
     name: "registry",
     doc: "A schema registry that speaks Confluent's REST API.",
     keys: &[
         key("url", Text, "Its address, with the path below which the API is.").required().example("http://registry:8081"),
         key("username", Text, "The user, where the registry asks for one."),
-        key("password", Text, "The user's password, by `${env:NAME}` or `${file:PATH}`.").example("\"${env:REGISTRY_PASSWORD}\""),
+        key("password", Text, "The user's password, by `${env:NAME}` or `${file:PATH}`.").example("\"${env:REGISTRY_PASSWORD}\"").secret(),
     ],
     rules: &[Rule::Needs("username", "password"), Rule::Needs("password", "username")],
 };
@@ -536,34 +608,35 @@ pub static CLUSTER: Object = Object {
     name: "cluster",
     doc: "Several processes that run one dataflow. The same file is for all of them; only `index` differs.",
     keys: &[
-        key("name", Text, "Tells this cluster from others; processes of another name are refused. Small letters, digits, `.`, `_` and `-`.").required().example("orders"),
+        key("name", Text, "Tells this cluster from others; processes of another name are refused. Small letters, digits, `.`, `_` and `-`.")
+            .required()
+            .example("orders"),
+        key("secret", Text, "What all processes know and nobody else, by `${env:NAME}` or `${file:PATH}`; at least 16 bytes. Who does not know it is refused.")
+            .required()
+            .example("\"${file:cluster.secret}\"")
+            .secret(),
         key(
-            "secret",
-            Text,
-            "What all processes know and nobody else, by `${env:NAME}` or `${file:PATH}`; at least 16 bytes. Who does not know it is refused. What processes              exchange afterwards is neither encrypted nor protected against who can change it on its way: keep it on a network of their own.",
+            "encryption",
+            Word(&[
+                ("tls", "TLS 1.3 with keys of each connection's own, which follow from the secret: nobody on the way can read or change anything"),
+                ("none", "as it is: only on a network of their own, or one that is encrypted anyway"),
+            ]),
+            "What protects the connections between processes; the same for all of them. Who they are is proved in any case.",
         )
-        .required()
-        .example("\"${file:cluster.secret}\""),
+        .default("tls"),
         key("processes", Either(&[TEXTS, Object(&STATEFUL)]), "Where each process is reached by the others, as `host:port`, in the order of their indexes.")
             .required()
             .filled()
             .example("[10.0.0.1:7400, 10.0.0.2:7400]"),
         key("index", Text, "Which of them this process is: a number from 0, or a name that ends in one, such as `tieout-2`.").example("\"${env:HOSTNAME}\""),
         key("listen", Text, "Where this process listens for the others. Default: its address in `processes`.").example("0.0.0.0:7400"),
-        key("hello_max", Span { min_ms: 100, max_ms: 60_000 }, "How long a connection may take to prove that it is from a process of the cluster.").default("5s"),
-        key(
-            "silence_max",
-            Span { min_ms: 1_000, max_ms: 600_000 },
-            "How long a process may be silent before it counts as lost, and the cluster stops.",
-        )
-        .default("5s"),
+        key("hello_max", Span { min_ms: 100, max_ms: 60_000 }, "How long a connection may take to prove that it is from a process of the cluster.")
+            .default("5s"),
+        key("silence_max", Span { min_ms: 1_000, max_ms: 600_000 }, "How long a process may be silent before it counts as lost, and the cluster stops.")
+            .default("5s"),
         key("start_max", Span { min_ms: 1_000, max_ms: DAY_MS }, "How long a start waits for all processes.").default("5m"),
-        key(
-            "strangers_max",
-            Int { min: 1, max: 10_000 },
-            "Connections that have not proved anything yet, at once; of more than that the oldest are cut.",
-        )
-        .default("64"),
+        key("strangers_max", Int { min: 1, max: 10_000 }, "Connections that have not proved anything yet, at once; of more than that the oldest are cut.")
+            .default("64"),
         COMMENT,
     ],
     rules: &[],

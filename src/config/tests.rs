@@ -133,7 +133,8 @@ fn a_default_stands_in_for_null_unless_on_null_says_otherwise() {
 fn an_empty_variable_is_not_set() {
     let env = |name: &str| (name == "EMPTY").then(String::new);
     let said = |value: &str| {
-        let config = format!("connections: {{ bus: {{ kind: kafka, brokers: b, properties: {{ sasl.password: \"{value}\" }} }} }}");
+        let config =
+            format!("connections: {{ bus: {{ kind: kafka, brokers: b, properties: {{ security.protocol: sasl_ssl, sasl.password: \"{value}\" }} }} }}");
         let checked = check_texts(("config.yaml", &config), &[("a.yaml", "dataflow: a")], &env, Need::Connections);
         checked.problems.list().iter().map(|p| p.message.clone()).collect::<Vec<_>>()
     };

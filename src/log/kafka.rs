@@ -26,26 +26,27 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
-    ClientConfig, Message as _, Offset, Timestamp, TopicPartitionList,
+    Message as _, Offset, Timestamp, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
 
 use self::{
-    client::Context,
+    client::{Config, Context, Denied},
     watch::{Identity, Seen, Watch},
 };
 use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
 use crate::{
     engine::{Chunk, MessageAt, Payload, chunk},
     format::Message,
-    plan::{Heartbeat, Registry, Share, SourceId, Start},
+    plan::{Heartbeat, Properties, Registry, Share, SourceId, Start},
     registry::Lookup,
 };
 
 pub mod client;
 pub mod group;
+mod token;
 mod topic_id;
 pub(crate) mod watch;
 
@@ -69,7 +70,7 @@ pub struct TopicSpec {
     pub connection: String,
     pub brokers: String,
     /// librdkafka's own settings.
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
     pub topic: String,
     pub start: Start,
     /// The id of the topic that `start` was said of, if it is known: another topic of the same name is not read.
@@ -161,8 +162,8 @@ pub fn open(source: SourceId, spec: TopicSpec, until: Until, source_time: Source
     }))
 }
 
-fn client(config: &ClientConfig, spec: &TopicSpec) -> Result<Arc<BaseConsumer<Context>>, LogError> {
-    config.create_with_context(Context::default()).map(Arc::new).map_err(|e| client::misconfigured(&spec.connection, &e))
+fn client(config: &Config, spec: &TopicSpec) -> Result<Arc<BaseConsumer<Context>>, LogError> {
+    config.consumer(|client| client).map(Arc::new).map_err(|e| client::misconfigured(&spec.connection, &e))
 }
 
 /// What the reader knows of one partition.
@@ -185,7 +186,7 @@ struct Partition {
 struct Reader<'a> {
     feed: &'a Feed,
     spec: TopicSpec,
-    config: ClientConfig,
+    config: Config,
     consumer: Arc<BaseConsumer<Context>>,
     /// Since when there has been no answer from any broker, or the client is new.
     silent: Option<Instant>,
@@ -238,7 +239,7 @@ impl From<super::Stopped> for End {
     }
 }
 
-type Client = (ClientConfig, Arc<BaseConsumer<Context>>);
+type Client = (Config, Arc<BaseConsumer<Context>>);
 
 fn read(feed: &Feed, spec: TopicSpec, (config, consumer): Client, until: Until, source_time: SourceTime, pace: Pace) -> Result<(), LogError> {
     let heartbeats = Heartbeats { topic: spec.heartbeat_topic(), passed: i64::MIN, ..Heartbeats::default() };
@@ -757,8 +758,9 @@ impl Reader<'_> {
     fn serve_errors(&self) -> Result<(), End> {
         if self.partitions.is_empty() {
             let consumer = self.consumer.clone();
-            while let Some(event) = consumer.poll(Duration::ZERO) {
-                if let Err(error) = event {
+            // A line for the log is an event, too, and looks as if there were none.
+            for _ in 0..client::EVENTS {
+                if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
                     self.complaint(&error)?;
                 }
             }
@@ -770,10 +772,10 @@ impl Reader<'_> {
     /// watcher's questions tell when it can't.
     fn complaint(&self, error: &KafkaError) -> Result<(), End> {
         let code = error.rdkafka_error_code();
-        if let Some(code) = code
-            && client::refused(code)
+        if let Some(denied) = self.denied(error)
+            && !denied.retry
         {
-            return Err(self.refused(&error.to_string()).into());
+            return Err(self.refused(&denied).into());
         }
         match (error, code) {
             (KafkaError::MessageConsumptionFatal(_), _) => Err(self.failure("CLIENT_FAILED", format!("the client gave up: {error}")).into()),
@@ -852,17 +854,26 @@ impl Reader<'_> {
         LogError { code, message: format!("topic `{}`: {what}", self.spec.topic), remedy: "try again".into(), retry: true }
     }
 
-    fn refused(&self, reason: &str) -> LogError {
-        let reason = self.consumer.context().last_error().unwrap_or_else(|| reason.to_string());
-        client::refusal(&self.spec.connection, &format!("reading topic `{}`", self.spec.topic), &reason)
+    /// Does the error mean that we are not let in? A broker whose certificate fails while others are read may be mended, and a
+    /// token may have ended on its way: these are an end at the start only.
+    fn denied(&self, error: &KafkaError) -> Option<Denied> {
+        let context = self.consumer.context();
+        let said = || context.last_error().unwrap_or_else(|| error.to_string());
+        match error.rdkafka_error_code() {
+            Some(code) if client::refused(code) && context.renews() && !self.partitions.is_empty() => None,
+            Some(code) if client::refused(code) => Some(context.denied().unwrap_or_else(|| Denied { code: "ACCESS_REFUSED", reason: said(), retry: false })),
+            _ => context.denied().filter(|_| self.partitions.is_empty()),
+        }
+    }
+
+    fn refused(&self, denied: &Denied) -> LogError {
+        client::refusal(&self.spec.connection, &format!("reading topic `{}`", self.spec.topic), denied)
     }
 
     /// A question without an answer.
     fn unanswered(&self, error: &KafkaError) -> LogError {
-        if let Some(code) = error.rdkafka_error_code()
-            && client::refused(code)
-        {
-            return self.refused(&error.to_string());
+        if let Some(denied) = self.denied(error) {
+            return self.refused(&denied);
         }
         let reason = self.consumer.context().last_error().unwrap_or_else(|| error.to_string());
         LogError {

@@ -37,7 +37,7 @@ fn serve(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (String, Ar
 }
 
 fn registry(url: &str, user: Option<(&str, &str)>) -> Registry {
-    Registry { url: url.into(), user: user.map(|(u, p)| (u.to_string(), p.to_string())), schemas: Arc::default() }
+    Registry { url: url.into(), user: user.map(|(u, p)| (u.to_string(), crate::plan::cluster::Secret::new(p))), schemas: Arc::default() }
 }
 
 #[test]

@@ -10,7 +10,6 @@
 //! | `open` | transactions that somebody left open: found, and ended |
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Mutex,
         atomic::{AtomicI64, Ordering},
@@ -19,9 +18,9 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _,
+    ClientContext, Message as _,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
@@ -29,7 +28,10 @@ use rdkafka::{
 };
 
 use super::{Sink, SinkBatch, SinkError, SinkRecord};
-use crate::log::kafka::client::{self, Context};
+use crate::{
+    log::kafka::client::{self, Config, Context, Denied},
+    plan::Properties,
+};
 
 pub mod open;
 pub mod topic;
@@ -47,7 +49,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Cluster {
     pub connection: String,
     pub brokers: String,
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
 }
 
 /// A topic that is written to.
@@ -76,6 +78,12 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
     }
+
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.client.generate_oauth_token(settings)
+    }
 }
 
 impl ProducerContext for Deliveries {
@@ -98,7 +106,7 @@ impl Deliveries {
 
 impl Cluster {
     /// What every producer is made with.
-    fn producing(&self) -> ClientConfig {
+    fn producing(&self) -> Config {
         let mut config = client::config(&self.brokers, &self.properties);
         for (name, value) in [
             ("compression.type", "zstd"),
@@ -116,9 +124,9 @@ impl Cluster {
         config
     }
 
-    fn producer(&self, config: &ClientConfig, watched: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
+    fn producer(&self, config: &Config, watched: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
         config
-            .create_with_context(Deliveries { watched: watched.into(), ..Deliveries::default() })
+            .producer(|client| Deliveries { client, watched: watched.into(), ..Deliveries::default() })
             .map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
     }
 
@@ -131,12 +139,13 @@ impl Cluster {
                 Ok(metadata) => match metadata.topics().first().map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions().len())) {
                     Some((None, partitions)) => return Ok(partitions),
                     Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => self.create(topic, partitions, settings)?,
-                    Some((Some(code), _)) if client::refused(code) => return Err(self.refused(producer, topic, &code.to_string())),
+                    Some((Some(code), _)) if client::refused(code) => return Err(self.refused(producer, topic, &KafkaError::MetadataFetch(code))),
                     _ => {}
                 },
                 Err(error) if error.rdkafka_error_code().is_some_and(client::refused) => {
-                    return Err(self.refused(producer, topic, &error.to_string()));
+                    return Err(self.refused(producer, topic, &error));
                 }
+                Err(error) if self.is_denied(producer, begun.elapsed() > PATIENCE) => return Err(self.refused(producer, topic, &error)),
                 Err(error) if begun.elapsed() > PATIENCE => {
                     let reason = producer.context().client.last_error().unwrap_or_else(|| error.to_string());
                     return Err(self.unreachable(&format!("about topic `{topic}`: {reason}")));
@@ -147,8 +156,8 @@ impl Cluster {
         }
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, SinkError> {
-        client::config(&self.brokers, &self.properties).create().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
+    fn admin(&self) -> Result<AdminClient<Context>, SinkError> {
+        client::config(&self.brokers, &self.properties).admin().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
     }
 
     fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), SinkError> {
@@ -185,15 +194,25 @@ impl Cluster {
         }
     }
 
-    fn refused(&self, producer: &BaseProducer<Deliveries>, topic: &str, reason: &str) -> SinkError {
-        let reason = producer.context().client.last_error().unwrap_or_else(|| reason.to_string());
-        from_log(client::refusal(&self.connection, &format!("writing topic `{topic}`"), &reason))
+    /// Has the producer heard that it is not let in, and is there no use in trying (any longer)?
+    fn is_denied(&self, producer: &BaseProducer<Deliveries>, patient_enough: bool) -> bool {
+        client::denied_producer(producer, |context| &context.client).is_some_and(|denied| patient_enough || !denied.retry)
+    }
+
+    fn refused(&self, producer: &BaseProducer<Deliveries>, topic: &str, error: &KafkaError) -> SinkError {
+        self.denied(&format!("writing topic `{topic}`"), producer.context().client.denied(), error)
+    }
+
+    /// The error of a client that was not let in; `error` is how it noticed.
+    fn denied(&self, what: &str, denied: Option<Denied>, error: &KafkaError) -> SinkError {
+        let denied = denied.unwrap_or_else(|| Denied { code: "ACCESS_REFUSED", reason: error.to_string(), retry: false });
+        from_log(client::refusal(&self.connection, what, &denied))
     }
 
     fn undelivered(&self, producer: &BaseProducer<Deliveries>, topic: &str, error: &KafkaError) -> SinkError {
         let code = error.rdkafka_error_code();
         if code.is_some_and(client::refused) {
-            return self.refused(producer, topic, &error.to_string());
+            return self.refused(producer, topic, error);
         }
         let too_large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge);
         SinkError {
@@ -214,7 +233,7 @@ impl KafkaSink {
     ///
     /// # Errors
     /// librdkafka does not take the properties, no broker answers, or the topic can neither be found nor created.
-    pub fn open(connection: &str, brokers: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<KafkaSink, SinkError> {
+    pub fn open(connection: &str, brokers: &str, properties: &Properties, topic: &str) -> Result<KafkaSink, SinkError> {
         let cluster = Cluster { connection: connection.into(), brokers: brokers.into(), properties: properties.clone() };
         let producer = cluster.producer(&cluster.producing(), "")?;
         cluster.need_topic(&producer, topic, -1, COMPACTED)?;

@@ -1,6 +1,6 @@
 //! Encoding, files, and the round trip through librdkafka's mock cluster. (Creating topics needs a real broker: `tests/real`.)
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     engine::{RowChange, RowState},
     ledger::fixture,
-    plan::{Format, Output, OutputOf},
+    plan::{Format, Output, OutputOf, Properties},
     row::{Type, Value, pack_key, pack_row, pack_value},
 };
 
@@ -126,7 +126,7 @@ fn a_file_gets_whole_lines_after_whole_lines() {
 fn a_topic_gets_records_with_headers_in_the_order_of_ticks() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("out", 1, 1).unwrap();
-    let mut sink = kafka::KafkaSink::open("bus", &cluster.bootstrap_servers(), &BTreeMap::new(), "out").unwrap();
+    let mut sink = kafka::KafkaSink::open("bus", &cluster.bootstrap_servers(), &Properties::default(), "out").unwrap();
     let mut encoder = encoder(Format::UpsertJson);
     for at in 1..=20 {
         let rows = vec![change(at as i64, None, Some("a")), change(0, Some("a"), None)];
@@ -134,7 +134,7 @@ fn a_topic_gets_records_with_headers_in_the_order_of_ticks() {
     }
     sink.flush().unwrap();
 
-    let mut config = crate::log::kafka::client::config(&cluster.bootstrap_servers(), &BTreeMap::new());
+    let mut config = crate::log::kafka::client::config(&cluster.bootstrap_servers(), &Properties::default());
     let consumer: BaseConsumer = config.set("group.id", "test").create().unwrap();
     let mut places = TopicPartitionList::new();
     places.add_partition_offset("out", 0, Offset::Beginning).unwrap();
@@ -158,7 +158,7 @@ fn a_topic_gets_records_with_headers_in_the_order_of_ticks() {
 fn a_record_that_no_broker_takes_is_named() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("out", 1, 1).unwrap();
-    let properties = BTreeMap::from([("message.timeout.ms".to_string(), "300".to_string())]);
+    let properties = Properties::from_iter([("message.timeout.ms".to_string(), "300".to_string())]);
     let mut sink = kafka::KafkaSink::open("bus", &cluster.bootstrap_servers(), &properties, "out").unwrap();
     cluster.broker_down(1).unwrap();
     let mut encoder = encoder(Format::UpsertJson);

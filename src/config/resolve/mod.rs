@@ -6,6 +6,7 @@
 mod cases;
 mod comparisons;
 mod fields;
+mod kafka;
 mod order;
 mod outputs;
 pub mod settings;
@@ -16,6 +17,7 @@ mod transactions;
 use std::collections::HashMap;
 
 use super::{
+    Need,
     codes::Code,
     names,
     problem::{Place, Report},
@@ -47,6 +49,7 @@ struct Declared<'t> {
 struct Resolver<'r> {
     report: &'r mut Report,
     plan: Plan,
+    need: Need,
     /// A file could not be read: that a name is unknown says nothing.
     blind: bool,
     things: HashMap<String, (Thing, Place)>,
@@ -61,13 +64,14 @@ struct Resolver<'r> {
 }
 
 /// Makes the plan; it is of use only if the report has no errors then. The first tree is the configuration.
-pub fn resolve(report: &mut Report, trees: &[Option<Node>]) -> Plan {
+pub fn resolve(report: &mut Report, trees: &[Option<Node>], need: Need) -> Plan {
     let blind = trees.iter().any(Option::is_none);
     let roots: Vec<At> = trees.iter().enumerate().filter_map(|(file, tree)| tree.as_ref().map(|node| At { file, node })).collect();
     let (config, dataflows): (Vec<At>, Vec<At>) = roots.iter().partition(|at| at.file == 0);
     let mut resolver = Resolver {
         report,
         plan: settings::defaults(),
+        need,
         blind,
         things: HashMap::new(),
         connections: HashMap::new(),

@@ -1,11 +1,11 @@
 //! The settings of the process, and the connections.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::Resolver;
 use crate::{
     config::{check::address, codes::Code, shape, size, span, yaml::At},
-    plan::{Checkpoints, Connection, ConnectionKind, Plan, Process, Registry},
+    plan::{Checkpoints, Connection, ConnectionKind, Plan, Process, Registry, cluster::Secret},
 };
 
 /// The plan that follows from an empty configuration.
@@ -91,9 +91,7 @@ impl Resolver<'_> {
             let kind = match text("kind") {
                 "file" => ConnectionKind::File { dir: PathBuf::from(text("dir")) },
                 "kafka" => {
-                    let properties = body.get("properties").into_iter().flat_map(At::entries);
-                    let properties: BTreeMap<String, String> =
-                        properties.map(|(key, value)| (key.key().to_string(), value.text().unwrap_or_default().to_string())).collect();
+                    let properties = self.kafka(body);
                     if let Some(at) = body.get("brokers").filter(|at| at.text().is_some_and(|list| !list.split(',').all(is_broker))) {
                         self.report
                             .error(Code::BadValue, &at.place(), format!("`{}` is no list of brokers", text("brokers")))
@@ -113,12 +111,8 @@ impl Resolver<'_> {
     fn registry(&mut self, at: At) -> Option<Arc<Registry>> {
         let url = at.get("url")?;
         let text = url.text()?;
-        if !(text.starts_with("http://") || text.starts_with("https://")) || text.contains(['?', '#', ' ']) {
-            self.report
-                .error(Code::BadValue, &url.place(), format!("`{text}` is not the address of a registry"))
-                .hint("an address begins with http:// or https://, for example `http://registry:8081`");
-        }
-        let user = at.get_text("username").zip(at.get_text("password")).map(|(user, password)| (user.to_string(), password.to_string()));
+        self.url(url, "of a registry", "http://registry:8081");
+        let user = at.get_text("username").zip(at.get_text("password")).map(|(user, password)| (user.to_string(), Secret::new(password)));
         Some(Arc::new(Registry { url: text.trim_end_matches('/').to_string(), user, schemas: Arc::default() }))
     }
 }

@@ -1,45 +1,183 @@
-//! What readers and writers of Kafka share: settings, librdkafka's log lines, and the meaning of its errors.
+//! What readers and writers of Kafka share: how clients are made, librdkafka's log lines, and the meaning of its errors.
+//!
+//! Every client is made here, so that what a connection says of encryption and logins holds for all of them.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    error::Error,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext,
+    admin::AdminClient,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::ConsumerContext,
-    error::KafkaError,
-    producer::{DeliveryResult, ProducerContext},
-    types::RDKafkaErrorCode,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
+    producer::{BaseProducer, DeliveryResult, Producer, ProducerContext},
+    types::{RDKafka, RDKafkaErrorCode},
 };
 
-use crate::log::LogError;
+use super::token::Login;
+use crate::{
+    log::LogError,
+    plan::{Properties, properties},
+};
 
-/// The settings of a connection, as librdkafka takes them; callers add what they depend on afterwards.
-pub fn config(brokers: &str, properties: &BTreeMap<String, String>) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("client.id", "tieout");
-    // A broker that is back should be seen within a second, not after librdkafka's ten.
-    config.set("reconnect.backoff.max.ms", "1000");
-    for (name, value) in properties {
-        config.set(name, value);
-    }
-    config.set("bootstrap.servers", brokers);
-    config
+/// How many events of a client are looked at for what its brokers say of it.
+pub const EVENTS: usize = 64;
+
+/// What a broker says of a client's certificate.
+const ALERTS: [&str; 5] = ["alert bad certificate", "alert certificate required", "alert certificate expired", "alert certificate unknown", "alert unknown ca"];
+
+/// What clients of a connection are made with. Callers add what they depend on.
+#[derive(Clone)]
+pub struct Config {
+    settings: ClientConfig,
+    login: Option<Arc<Login>>,
 }
 
-/// Keeps the last error that librdkafka reported by itself, for the text of a trouble; forwards its log lines to `tracing`.
+impl Deref for Config {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.settings
+    }
+}
+
+impl DerefMut for Config {
+    fn deref_mut(&mut self) -> &mut ClientConfig {
+        &mut self.settings
+    }
+}
+
+/// The settings of a connection.
+pub fn config(brokers: &str, properties: &Properties) -> Config {
+    let (mut properties, mut settings) = (properties.clone(), ClientConfig::new());
+    let login = Login::of(&mut properties).map(Arc::new);
+    settings.set("client.id", "tieout");
+    // A broker that is back should be seen within a second, not after librdkafka's ten.
+    settings.set("reconnect.backoff.max.ms", "1000");
+    // Where the system's authorities are is known to the system, not to the OpenSSL that is built in.
+    if properties.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl")) {
+        settings.set("ssl.ca.location", "probe");
+    }
+    for (name, value) in properties.iter() {
+        settings.set(name, value);
+    }
+    settings.set("bootstrap.servers", brokers);
+    Config { settings, login }
+}
+
+impl Config {
+    /// A consumer; `context` is made around what all clients have.
+    ///
+    /// # Errors
+    /// librdkafka does not take the settings.
+    pub fn consumer<C: ConsumerContext>(&self, context: impl FnOnce(Context) -> C) -> KafkaResult<BaseConsumer<C>> {
+        let client = self.context();
+        let told = Arc::clone(&client.told);
+        let made: BaseConsumer<C> = self.settings.create_with_context(context(client))?;
+        self.log_in(made.client().native_ptr(), &told);
+        Ok(made)
+    }
+
+    /// A producer, likewise.
+    ///
+    /// # Errors
+    /// As [`Config::consumer`].
+    pub fn producer<C: ProducerContext>(&self, context: impl FnOnce(Context) -> C) -> KafkaResult<BaseProducer<C>> {
+        let client = self.context();
+        let told = Arc::clone(&client.told);
+        let made: BaseProducer<C> = self.settings.create_with_context(context(client))?;
+        self.log_in(made.client().native_ptr(), &told);
+        Ok(made)
+    }
+
+    /// A client for questions about the cluster. It does not live long: nobody renews its token.
+    ///
+    /// # Errors
+    /// As [`Config::consumer`].
+    pub fn admin(&self) -> KafkaResult<AdminClient<Context>> {
+        let client = self.context();
+        let told = Arc::clone(&client.told);
+        let made: AdminClient<Context> = self.settings.create_with_context(client)?;
+        self.log_in(made.inner().native_ptr(), &told);
+        Ok(made)
+    }
+
+    fn context(&self) -> Context {
+        Context { told: Arc::default(), login: self.login.clone() }
+    }
+
+    /// Where there is no token yet, librdkafka asks again by itself.
+    fn log_in(&self, client: *mut RDKafka, told: &Mutex<Told>) {
+        if let Some(Err(denied)) = self.login.as_ref().map(|login| login.give(client)) {
+            told.lock().expect("nobody panics while holding it").denied = Some(denied);
+        }
+    }
+}
+
+/// Why a client is not let in.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// `ACCESS_REFUSED`, `BROKER_UNTRUSTED`, `TOKEN_REFUSED` or `TOKEN_UNREACHABLE`.
+    pub code: &'static str,
+    pub reason: String,
+    /// Trying again may help.
+    pub retry: bool,
+}
+
+/// Keeps what librdkafka reported by itself, for the text of a trouble; forwards its log lines to `tracing`; renews tokens.
 #[derive(Debug, Default)]
 pub struct Context {
-    last: Mutex<Option<String>>,
+    told: Arc<Mutex<Told>>,
+    login: Option<Arc<Login>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<String>,
+    denied: Option<Denied>,
 }
 
 impl Context {
     /// The last error since this was last asked.
     pub fn last_error(&self) -> Option<String> {
-        self.last.lock().expect("nobody panics while holding it").take()
+        self.told.lock().expect("nobody panics while holding it").last.take()
+    }
+
+    /// Why the client is not let in, if a broker, or whoever gives tokens, has said so.
+    pub fn denied(&self) -> Option<Denied> {
+        self.told.lock().expect("nobody panics while holding it").denied.clone()
+    }
+
+    /// Does it log in with tokens? One that is refused may have ended on its way; the next one will not have.
+    pub fn renews(&self) -> bool {
+        self.login.is_some()
+    }
+
+    fn deny(&self, denied: Denied) {
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        // That there is no token says more than that nobody is let in without.
+        if !told.denied.as_ref().is_some_and(|known| known.code.starts_with("TOKEN_")) {
+            told.denied = Some(denied);
+        }
     }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let Some(login) = &self.login else { return Err("the connection does not say where tokens come from".into()) };
+        let token = login.token();
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        told.denied = token.as_ref().err().cloned();
+        token.map_err(|denied| denied.reason.into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -58,7 +196,18 @@ impl ClientContext for Context {
         // "all brokers down" says less than the reason before it.
         let code = error.rdkafka_error_code();
         if !matches!(code, Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AllBrokersDown)) {
-            *self.last.lock().expect("nobody panics while holding it") = Some(reason.to_string());
+            self.told.lock().expect("nobody panics while holding it").last = Some(reason.to_string());
+        }
+        match code {
+            Some(code) if refused(code) => self.deny(Denied { code: "ACCESS_REFUSED", reason: reason.into(), retry: false }),
+            Some(RDKafkaErrorCode::SSL) if reason.contains("certificate verify failed") => {
+                self.deny(Denied { code: "BROKER_UNTRUSTED", reason: reason.into(), retry: false });
+            }
+            // What a broker says that asks for a certificate, and gets none, or none that it knows.
+            _ if reason.contains("SSL routines") && ALERTS.iter().any(|alert| reason.contains(alert)) => {
+                self.deny(Denied { code: "ACCESS_REFUSED", reason: reason.into(), retry: false });
+            }
+            _ => {}
         }
     }
 }
@@ -69,6 +218,18 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, _: ()) {}
+}
+
+/// Why a producer is not let in, as far as it has heard.
+pub fn denied_producer<C: ProducerContext>(producer: &BaseProducer<C>, of: impl Fn(&C) -> &Context) -> Option<Denied> {
+    (0..EVENTS).for_each(|_| producer.poll(std::time::Duration::ZERO));
+    of(producer.context()).denied()
+}
+
+/// Why a consumer that reads nothing now is not let in, as far as it has heard.
+pub fn denied_consumer(consumer: &BaseConsumer<Context>) -> Option<Denied> {
+    (0..EVENTS).for_each(|_| drop(consumer.poll(std::time::Duration::ZERO)));
+    consumer.context().denied()
 }
 
 /// The user (or certificate) is not let in: trying again would only lock accounts.
@@ -87,25 +248,31 @@ pub fn refused(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The error of a connection that does not let us do `what`.
-pub fn refusal(connection: &str, what: &str, reason: &str) -> LogError {
-    LogError {
-        code: "ACCESS_REFUSED",
-        message: format!("connection `{connection}`: {what} was refused: {reason}"),
-        remedy: "check the connection's security.protocol, sasl.* and ssl.* properties, and the rights of its user".into(),
-        retry: false,
-    }
+pub fn refusal(connection: &str, what: &str, denied: &Denied) -> LogError {
+    let Denied { code, reason, retry } = denied;
+    let (why, remedy) = match *code {
+        "BROKER_UNTRUSTED" => (
+            "was not tried, since nobody vouches for the broker",
+            "name the authority that signed its certificate as `tls.ca` of the connection, and the brokers as their certificates do",
+        ),
+        "TOKEN_REFUSED" => ("needs a token, and there is none", "check `sasl.token_url`, `sasl.client_id` and `sasl.client_secret` of the connection"),
+        "TOKEN_UNREACHABLE" => ("needs a token, and there is none", "check that `sasl.token_url` of the connection can be reached from here"),
+        _ => ("was refused", "check the connection's `tls` and `sasl` (or its properties of these names), and the rights of its user"),
+    };
+    LogError { code, message: format!("connection `{connection}`: {what} {why}: {reason}"), remedy: remedy.into(), retry: *retry }
 }
 
 /// The error of settings that librdkafka does not take.
 pub fn misconfigured(connection: &str, error: &KafkaError) -> LogError {
     let text = match error {
+        KafkaError::ClientConfig(_, _, name, _) if properties::is_secret(name) => format!("a value that is not shown (`{name}`)"),
         KafkaError::ClientConfig(_, text, name, value) => format!("{text} (`{name}: {value}`)"),
         other => other.to_string(),
     };
     LogError {
         code: "CONNECTION_SETTINGS",
-        message: format!("connection `{connection}`: librdkafka does not take its properties: {text}"),
-        remedy: "properties are librdkafka's own settings; see its CONFIGURATION.md for their names and values".into(),
+        message: format!("connection `{connection}`: librdkafka does not take its settings: {text}"),
+        remedy: "check the connection's `tls` and `sasl`; properties are librdkafka's own settings, see its CONFIGURATION.md for their names and values".into(),
         retry: false,
     }
 }

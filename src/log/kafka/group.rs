@@ -11,6 +11,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
@@ -54,6 +55,12 @@ impl ClientContext for Commits {
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
     }
+
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.client.generate_oauth_token(settings)
+    }
 }
 
 impl ConsumerContext for Commits {
@@ -77,7 +84,7 @@ impl Groups {
                 }
                 config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("allow.auto.create.topics", "false");
                 // Readers with the same properties were opened before this: they tell of settings that can't be.
-                let consumer = config.create_with_context(Commits::default()).ok();
+                let consumer = config.consumer(|client| Commits { client, ..Commits::default() }).ok();
                 Group { connection: declared.name.clone(), sources: Vec::new(), consumer, failed: false }
             });
             group.sources.push((id, topic.clone()));

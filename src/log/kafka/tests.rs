@@ -25,7 +25,7 @@ fn cluster(topics: &[(&str, i32)]) -> Cluster {
 }
 
 fn producer(cluster: &Cluster) -> BaseProducer {
-    let mut config = client::config(&cluster.bootstrap_servers(), &BTreeMap::new());
+    let mut config = client::config(&cluster.bootstrap_servers(), &Properties::default());
     config.set("linger.ms", "0").create().unwrap()
 }
 
@@ -40,7 +40,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
     TopicSpec {
         connection: "bus".into(),
         brokers: cluster.bootstrap_servers(),
-        properties: BTreeMap::new(),
+        properties: Properties::default(),
         topic: topic.into(),
         start: Start::Beginning,
         share: Share::All,
@@ -278,7 +278,7 @@ fn nobody_there_is_worth_a_retry() {
 fn wrong_settings_are_named() {
     let cluster = cluster(&[]);
     let mut wrong = spec(&cluster, "t");
-    wrong.properties.insert("sasl.mechanizm".into(), "PLAIN".into());
+    wrong.properties.set("sasl.mechanizm", "PLAIN");
     let error = open(0, wrong, Until::End, Box::new(|_| None), None, pace()).unwrap_err();
     assert_eq!(error.code, "CONNECTION_SETTINGS");
     assert!(error.message.contains("sasl.mechanizm"), "{error}");

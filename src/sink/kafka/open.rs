@@ -14,7 +14,7 @@ use rdkafka::{
 };
 
 use super::{
-    Cluster, from_log, topic,
+    Cluster, topic,
     transactions::{self, Transactions},
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Outputs {
     /// The outputs of a connection of kind Kafka.
     ///
     /// # Errors
-    /// librdkafka does not take the connection's properties.
+    /// librdkafka does not take the connection's settings, no broker answers, or none lets us in.
     pub fn of(plan: &Plan, connection: ConnectionId) -> Result<Outputs, SinkError> {
         let declared = &plan.connections[connection];
         let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka has transactions") };
@@ -78,7 +78,25 @@ impl Outputs {
         topics.sort();
         topics.dedup();
         let (everything, committed) = (topic::consumer(&cluster, "read_uncommitted")?, topic::consumer(&cluster, "read_committed")?);
-        Ok(Outputs { cluster, deployment: plan.name.clone(), topics, everything, committed })
+        let outputs = Outputs { cluster, deployment: plan.name.clone(), topics, everything, committed };
+        outputs.arrive()?;
+        Ok(outputs)
+    }
+
+    /// Waits until a broker answers, or says why it does not let us in.
+    fn arrive(&self) -> Result<(), SinkError> {
+        let began = Instant::now();
+        let topic = &self.topics[0];
+        loop {
+            match self.everything.fetch_metadata(Some(topic), Duration::from_secs(1)) {
+                Ok(_) => return Ok(()),
+                Err(error) => match client::denied_consumer(&self.everything) {
+                    Some(denied) if !denied.retry => return Err(self.cluster.denied(&format!("reading topic `{topic}`"), Some(denied), &error)),
+                    _ if began.elapsed() > PATIENCE => return Err(self.silent(topic, &error)),
+                    _ => {}
+                },
+            }
+        }
     }
 
     /// The connection's name.
@@ -92,8 +110,9 @@ impl Outputs {
     }
 
     fn silent(&self, topic: &str, error: &KafkaError) -> SinkError {
-        if error.rdkafka_error_code().is_some_and(client::refused) {
-            return from_log(client::refusal(&self.cluster.connection, &format!("reading topic `{topic}`"), &error.to_string()));
+        let denied = client::denied_consumer(&self.everything).or_else(|| client::denied_consumer(&self.committed));
+        if denied.is_some() || error.rdkafka_error_code().is_some_and(client::refused) {
+            return self.cluster.denied(&format!("reading topic `{topic}`"), denied, error);
         }
         self.cluster.unreachable(&format!("about topic `{topic}`: {error}"))
     }

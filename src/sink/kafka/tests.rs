@@ -1,7 +1,7 @@
 //! Transactions against librdkafka's mock cluster, as far as it goes: it knows no aborts, and fences nobody. What needs a real
 //! broker is in `tests/real/transactions`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use rdkafka::mocking::MockCluster;
 
@@ -13,7 +13,7 @@ use crate::sink::{
 };
 
 fn cluster<C: rdkafka::producer::ProducerContext>(mock: &MockCluster<'_, C>) -> Cluster {
-    Cluster { connection: "bus".into(), brokers: mock.bootstrap_servers(), properties: BTreeMap::new() }
+    Cluster { connection: "bus".into(), brokers: mock.bootstrap_servers(), properties: Properties::default() }
 }
 
 fn outgoing(n: u8) -> Outgoing {

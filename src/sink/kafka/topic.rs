@@ -93,7 +93,7 @@ pub(super) fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsume
     ] {
         config.set(name, value);
     }
-    config.create_with_context(Context::default()).map_err(|e| from_log(client::misconfigured(&cluster.connection, &e)))
+    config.consumer(|client| client).map_err(|e| from_log(client::misconfigured(&cluster.connection, &e)))
 }
 
 /// Reads a partition from an offset up to an end, as the consumer's isolation level shows it, until `take` has enough.
@@ -131,7 +131,7 @@ pub(super) fn read(
                 }
             }
             Some(Err(error)) if error.rdkafka_error_code().is_some_and(client::refused) => {
-                return Err(from_log(client::refusal(&cluster.connection, &format!("reading topic `{topic}`"), &error.to_string())));
+                return Err(cluster.denied(&format!("reading topic `{topic}`"), reader.context().denied(), &error));
             }
             Some(Err(_)) | None => {}
         }

@@ -16,7 +16,6 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -60,7 +59,7 @@ pub struct Transactions {
     scanned: i64,
     /// Its records, as far as they are known: of which tick, and where.
     records: VecDeque<(Tick, i64)>,
-    admin: Option<AdminClient<DefaultClientContext>>,
+    admin: Option<AdminClient<client::Context>>,
 }
 
 /// Why a step of a transaction did not work.
@@ -154,15 +153,18 @@ impl Transactions {
             config.set("retry.backoff.ms", "10");
         }
         let producer = self.cluster.producer(&config, &self.progress).map_err(Trouble::Stop)?;
-        producer.init_transactions(STEP).map_err(|error| self.judge(&producer, &error))?;
+        producer.init_transactions(STEP).map_err(|error| match self.cluster.is_denied(&producer, false) {
+            true => Trouble::Stop(self.cluster.refused(&producer, &self.progress, &error)),
+            false => self.judge(&producer, &error),
+        })?;
         Ok(producer)
     }
 
     fn judge(&self, producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Trouble {
         use RDKafkaErrorCode::*;
         let code = error.rdkafka_error_code();
-        if code.is_some_and(client::refused) {
-            return Trouble::Stop(self.cluster.refused(producer, &self.progress, &error.to_string()));
+        if code.is_some_and(client::refused) && !producer.context().client.renews() {
+            return Trouble::Stop(self.cluster.refused(producer, &self.progress, error));
         }
         let why = producer.context().client.last_error().map_or_else(|| error.to_string(), |last| format!("{error} ({last})"));
         let broken = |why| Trouble::Broken { why, fenced: matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch)) };
@@ -310,15 +312,17 @@ impl Transactions {
 
 impl Transactions {
     fn remove(&mut self, before: i64) -> Result<(), String> {
-        if self.admin.is_none() {
-            self.admin = Some(self.cluster.admin().map_err(|e| e.to_string())?);
-        }
-        let Some(admin) = &self.admin else { return Ok(()) };
+        let admin = match self.admin.take() {
+            Some(admin) => admin,
+            None => self.cluster.admin().map_err(|e| e.to_string())?,
+        };
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.progress, 0, Offset::Offset(before)).map_err(|e| e.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(STEP));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
         let removed = runtime.block_on(admin.delete_records(&list, &options)).map_err(|e| e.to_string())?;
+        // One that failed is made anew: its token may have ended.
+        self.admin = Some(admin);
         removed.elements().iter().try_for_each(|element| element.error()).map_err(|e| e.to_string())
     }
 }

@@ -6,19 +6,23 @@ use rdkafka::{
 };
 
 use super::*;
+use crate::plan::Properties;
 
 #[test]
 #[ignore = "needs a real broker"]
 fn real_a_group_knows_what_checkpoints_cover_and_the_source_that_is_behind_counts() {
     let brokers = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP names a broker");
     let unique = format!("group-{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos());
-    let config = client::config(&brokers, &BTreeMap::new());
+    let config = client::config(&brokers, &Properties::default());
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let new = NewTopic::new(&unique, 2, TopicReplication::Fixed(1));
     runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
     let mut of = config.clone();
-    let consumer = of.set("group.id", &unique).create_with_context(Commits::default()).unwrap();
+    let consumer = {
+        of.set("group.id", &unique);
+        of.consumer(|client| Commits { client, ..Commits::default() }).unwrap()
+    };
     let sources = vec![(0, unique.clone()), (2, unique.clone())];
     let mut groups = Groups(vec![Group { connection: "bus".into(), sources, consumer: Some(consumer), failed: false }]);
     let covered: [&Positions; 3] = [&[(0, 7), (1, 5)], &[(0, 1)], &[(0, 9), (1, 2)]];

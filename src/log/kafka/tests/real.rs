@@ -4,7 +4,6 @@
 //! on one broker do not meet.
 
 use rdkafka::{
-    ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
 };
@@ -25,7 +24,7 @@ fn options() -> AdminOptions {
 impl Broker {
     fn new() -> Broker {
         let brokers = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP names a broker");
-        let admin = client::config(&brokers, &BTreeMap::new()).create().unwrap();
+        let admin = client::config(&brokers, &Properties::default()).create().unwrap();
         Broker { brokers, admin, runtime: tokio::runtime::Builder::new_current_thread().build().unwrap() }
     }
 
@@ -41,8 +40,8 @@ impl Broker {
         topic
     }
 
-    fn config(&self) -> ClientConfig {
-        client::config(&self.brokers, &BTreeMap::new())
+    fn config(&self) -> client::Config {
+        client::config(&self.brokers, &Properties::default())
     }
 
     fn put(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = (i64, String)>) {
@@ -57,7 +56,7 @@ impl Broker {
         TopicSpec {
             connection: "bus".into(),
             brokers: self.brokers.clone(),
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
             topic: topic.into(),
             start,
             share: Share::All,
@@ -275,7 +274,7 @@ fn real_transactions_are_read_when_committed_and_their_markers_passed() {
 fn real_an_output_topic_is_created_compacted() {
     let broker = Broker::new();
     let topic = format!("out.{}", wall_ms());
-    KafkaSink::open("bus", &broker.brokers, &BTreeMap::new(), &topic).unwrap();
+    KafkaSink::open("bus", &broker.brokers, &Properties::default(), &topic).unwrap();
     let of = [ResourceSpecifier::Topic(&topic)];
     let found = broker.runtime.block_on(broker.admin.describe_configs(&of, &options())).unwrap();
     assert_eq!(found[0].as_ref().unwrap().get("cleanup.policy").unwrap().value.as_deref(), Some("compact"));

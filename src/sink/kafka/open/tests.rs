@@ -1,23 +1,20 @@
 //! Open transactions on a real broker. Run by `tests/real/run` (`KAFKA_BOOTSTRAP=… cargo test --lib real -- --ignored`).
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::*;
-use crate::sink::kafka::COMPACTED;
+use crate::{plan::Properties, sink::kafka::COMPACTED};
 
 const WAIT: Duration = Duration::from_secs(20);
 
 fn outputs(name: &str) -> Outputs {
     let brokers = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP names a broker");
-    let cluster = Cluster { connection: "bus".into(), brokers, properties: BTreeMap::new() };
+    let cluster = Cluster { connection: "bus".into(), brokers, properties: Properties::default() };
     let unique = format!("{name}-{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos());
     let topics = vec![format!("out.{unique}"), topic::name(&unique)];
     let plain = cluster.producer(&cluster.producing(), "").unwrap();
@@ -27,7 +24,7 @@ fn outputs(name: &str) -> Outputs {
 }
 
 fn producer(of: &Outputs, id: &str) -> BaseProducer {
-    let producer: BaseProducer = client::config(&of.cluster.brokers, &BTreeMap::new()).set("transactional.id", id).create().unwrap();
+    let producer: BaseProducer = client::config(&of.cluster.brokers, &Properties::default()).set("transactional.id", id).create().unwrap();
     producer.init_transactions(WAIT).unwrap();
     producer
 }
