@@ -17,11 +17,12 @@
 //! | `door` | the listener, and who knocks |
 //! | `dial` | calling others |
 //! | `pulse` | the control connection: signs of life, farewells, notes |
+//! | `wire` | a connection once both ends are known: encrypted, or as it is |
 //! | `link` | the connection that the engine gets |
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -36,6 +37,7 @@ mod door;
 pub mod hello;
 mod link;
 mod pulse;
+mod wire;
 
 pub use link::Link;
 pub use pulse::{Frame, Frames};
@@ -44,6 +46,7 @@ use dial::{Called, NotReached};
 use door::{Door, Guest};
 use hello::{Boot, Card, Use, Verdict};
 use pulse::Fate;
+use wire::{Side, Wire};
 
 /// How often the door is looked after while others are waited for, and afterwards.
 const LOOK: Duration = Duration::from_millis(2);
@@ -102,8 +105,8 @@ impl std::fmt::Display for MeshError {
 #[derive(Default)]
 struct Slot {
     boot: Option<Boot>,
-    control: Option<TcpStream>,
-    data: Option<TcpStream>,
+    control: Option<Wire>,
+    data: Option<Wire>,
     frames: Frames,
     roll: Option<[u8; 32]>,
     calling: bool,
@@ -114,7 +117,7 @@ struct Slot {
 
 impl Slot {
     fn is_there(&self) -> bool {
-        self.control.is_some() && self.data.is_some()
+        [&self.control, &self.data].into_iter().all(|wire| wire.as_ref().is_some_and(Wire::is_ready))
     }
 
     fn clear(&mut self) {
@@ -158,6 +161,7 @@ impl Mesh {
         let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
         let card = Card {
             wants: Use::Control,
+            encrypts: cluster.encrypts,
             from: number(cluster.index),
             to: 0,
             processes: number(cluster.processes.len()),
@@ -286,7 +290,9 @@ impl Gathering<'_> {
                 .then(|| format!("it says to be process {peer}, and no such process calls process {}; each needs its own index", self.cluster.index))
         });
         let Some(why) = why else {
-            if guest.answer(Verdict::Welcome, &card, &self.cluster.secret).is_err() {
+            let Ok(key) = guest.answer(Verdict::Welcome, &card, &self.cluster.secret) else { return };
+            let Ok(wire) = Wire::new(guest.stream, self.cluster.encrypts.then_some(key), Side::Answers) else { return };
+            if wire.set_nonblocking(true).is_err() {
                 return;
             }
             let slot = &mut self.slots[peer];
@@ -299,9 +305,9 @@ impl Gathering<'_> {
                 Use::Control => {
                     // Calls begin with it: what there was of an earlier one is of no use.
                     slot.clear();
-                    (slot.boot, slot.control, self.run) = (Some(guest.card.boot), Some(guest.stream), None);
+                    (slot.boot, slot.control, self.run) = (Some(guest.card.boot), Some(wire), None);
                 }
-                Use::Data => slot.data = Some(guest.stream),
+                Use::Data => slot.data = Some(wire),
             }
             slot.last = None;
             return;
@@ -355,7 +361,12 @@ impl Gathering<'_> {
     fn listen(&mut self) {
         for peer in self.others() {
             let slot = &mut self.slots[peer];
-            let Some(control) = &mut slot.control else { continue };
+            if let Err(error) = slot.control.iter_mut().chain(&mut slot.data).try_for_each(|wire| wire.shake().map(drop)) {
+                slot.clear();
+                slot.last = Some(error.into());
+                continue;
+            }
+            let Some(control) = slot.control.as_mut().filter(|control| control.is_ready()) else { continue };
             let mut piece = [0; 4096];
             let gone = match control.read(&mut piece) {
                 Ok(0) => true,
@@ -409,8 +420,8 @@ impl Gathering<'_> {
             };
             let silence = cluster.silence_max;
             let set_up = || {
-                link::set_up(&control, silence)?;
-                link::set_up(&data, silence)?;
+                link::set_up(control.socket(), silence)?;
+                link::set_up(data.socket(), silence)?;
                 data.set_nonblocking(false)?;
                 data.set_read_timeout(None)?;
                 data.set_write_timeout(None)?;

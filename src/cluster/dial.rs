@@ -6,14 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::hello::{self, Card, Refused, Use, Verdict};
+use super::{
+    hello::{self, Card, Refused, Use, Verdict},
+    wire::{Side, Wire},
+};
 use crate::plan::cluster::Cluster;
 
 /// Both connections to a process, and what it said of itself.
 pub struct Called {
     pub card: Card,
-    pub control: TcpStream,
-    pub data: TcpStream,
+    pub control: Wire,
+    pub data: Wire,
 }
 
 /// Why a process was not reached.
@@ -51,7 +54,7 @@ pub fn call(cluster: &Cluster, card: &Card, to: usize) -> std::result::Result<Ca
     Ok(Called { card: said, control, data })
 }
 
-fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result::Result<(TcpStream, Card), NotReached> {
+fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result::Result<(Wire, Card), NotReached> {
     let until = Instant::now() + cluster.hello_max;
     let mut stream = open(&cluster.processes[to], until)?;
     let card = Card { wants, to: u16::try_from(to).expect("processes are few"), ..card.clone() };
@@ -71,7 +74,13 @@ fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result
         return Err(NotReached { why, differs: true });
     }
     match verdict {
-        Verdict::Welcome => Ok((stream, other)),
+        Verdict::Welcome => {
+            let key = hello::key(&nonce, &hello[2..], &answer, &cluster.secret);
+            let mut wire = Wire::new(stream, card.encrypts.then_some(key), Side::Dials)?;
+            wire.set_read_timeout(Some(left(until)?))?;
+            wire.shake()?;
+            Ok((wire, other))
+        }
         Verdict::Differs => Err(NotReached { why: "it says that this process does not fit; its log says why".into(), differs: true }),
         Verdict::UnderWay => Err(NotReached { why: "it runs with others, and will stop once it notices that they are gone".into(), differs: false }),
     }

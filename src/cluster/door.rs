@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::hello::{self, Card, Refused, Verdict};
+use super::hello::{self, Card, Key, Refused, Verdict};
 use crate::{plan::cluster::Secret, telemetry};
 
 /// Connections that are accepted in one turn, so that a flood does not take it all.
@@ -55,12 +55,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Says what becomes of it.
+    /// Says what becomes of it; the key of the connection, if it goes on.
     ///
     /// # Errors
     /// It is gone.
-    pub fn answer(&mut self, verdict: Verdict, card: &Card, secret: &Secret) -> std::io::Result<()> {
-        self.stream.write_all(&hello::answer(verdict, card, &self.nonce, &self.hello, secret))
+    pub fn answer(&mut self, verdict: Verdict, card: &Card, secret: &Secret) -> std::io::Result<Key> {
+        let answer = hello::answer(verdict, card, &self.nonce, &self.hello, secret);
+        self.stream.write_all(&answer)?;
+        Ok(hello::key(&self.nonce, &self.hello, &answer[2..], secret))
     }
 }
 

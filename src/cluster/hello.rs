@@ -9,8 +9,9 @@
 //!
 //! A proof is an HMAC-SHA256 under the cluster's secret, with another label for each direction, so that none can be played
 //! back or reflected. Who accepts says nothing but a random number to somebody who has proved nothing. Both cards are under
-//! the proofs: name of the cluster, both indexes, what the connection is for, how many processes and threads there are, which
-//! start of the process this is, tieout's version, and the plan's fingerprint.
+//! the proofs: name of the cluster, both indexes, what the connection is for and whether it will be encrypted, how many processes
+//! and threads there are, which start of the process this is, tieout's version, and the plan's fingerprint. What follows from all
+//! of it under the secret is the key of the connection (`wire`).
 //!
 //! All sizes are bounded before anything is kept; no bytes lead to a panic.
 
@@ -18,7 +19,7 @@ use openssl::{hash::MessageDigest, memcmp, pkey::PKey, rand::rand_bytes, sha::sh
 
 use crate::plan::cluster::Secret;
 
-const MAGIC: &[u8; 5] = b"TIEO\x01";
+pub const MAGIC: &[u8; 5] = b"TIEO\x02";
 pub const NONCE: usize = 32;
 const PROOF: usize = 32;
 pub const GREETING: usize = MAGIC.len() + NONCE;
@@ -26,6 +27,9 @@ pub const GREETING: usize = MAGIC.len() + NONCE;
 const FRAME_MAX: usize = 1024;
 /// Bytes of a name, version or fingerprint.
 const TEXT_MAX: usize = 200;
+
+/// What encrypts one connection.
+pub type Key = [u8; PROOF];
 
 /// One start of a process: another one for each, by chance.
 pub type Boot = [u8; 16];
@@ -43,6 +47,8 @@ pub enum Use {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     pub wants: Use,
+    /// What follows the hello is encrypted.
+    pub encrypts: bool,
     pub from: u16,
     pub to: u16,
     pub processes: u16,
@@ -151,6 +157,12 @@ pub fn read_answer(bytes: &[u8], greeted: &[u8; NONCE], hello: &[u8], secret: &S
     Ok((verdict, card))
 }
 
+/// The key of the connection on which this was said: nobody else can know it, and any other word gives another one. `hello` and
+/// `answer` are without the two bytes of their lengths.
+pub fn key(greeted: &[u8; NONCE], hello: &[u8], answer: &[u8], secret: &Secret) -> Key {
+    prove(secret, b"tieout key", &[greeted, hello, answer])
+}
+
 /// What all processes of one run have in common: which starts of which processes they are.
 pub fn run_of(cluster: &str, boots: &[Boot]) -> [u8; 32] {
     let mut bytes = cluster.as_bytes().to_vec();
@@ -181,7 +193,7 @@ fn prove(secret: &Secret, label: &[u8], parts: &[&[u8]]) -> [u8; PROOF] {
 
 impl Card {
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(self.wants as u8);
+        out.extend([self.wants as u8, u8::from(self.encrypts)]);
         for number in [self.from, self.to, self.processes, self.threads] {
             out.extend(number.to_be_bytes());
         }
@@ -205,6 +217,11 @@ impl Card {
             [1] => Use::Data,
             _ => return None,
         };
+        let encrypts = match take(1)? {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
         let mut number = || Some(u16::from_be_bytes(take(2)?.try_into().ok()?));
         let (from, to, processes, threads) = (number()?, number()?, number()?, number()?);
         let boot = take(16)?.try_into().ok()?;
@@ -215,7 +232,7 @@ impl Card {
             (len <= TEXT_MAX && !text.contains(char::is_control)).then(|| text.to_string())
         };
         let (cluster, version, plan) = (text()?, text()?, text()?);
-        rest.is_empty().then_some(Card { wants, from, to, processes, threads, boot, cluster, version, plan })
+        rest.is_empty().then_some(Card { wants, encrypts, from, to, processes, threads, boot, cluster, version, plan })
     }
 
     /// Why the process of `other` can't be one of this one's cluster, if it can't; `self` is the card of who asks.
@@ -231,6 +248,10 @@ impl Card {
             }),
             (self.processes != other.processes)
                 .then(|| format!("it knows of {} processes, and this one of {}; all need the same cluster file", other.processes, self.processes)),
+            (self.encrypts != other.encrypts).then(|| {
+                let word = |card: &Card| if card.encrypts { "tls" } else { "none" };
+                format!("it has `encryption: {}`, and this one `{}`; all processes need the same cluster file", word(other), word(self))
+            }),
             (self.version != other.version)
                 .then(|| format!("it is tieout {}, and this is {}; stop all processes, and start the same version everywhere", other.version, self.version)),
             (self.plan != other.plan)

@@ -13,7 +13,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use timely::communication::allocator::zero_copy::stream::Stream;
 
-use super::pulse::Fate;
+use super::{pulse::Fate, wire::Wire};
 
 /// The end of what timely sends is a header of zeros.
 const END: usize = 48;
@@ -35,7 +35,7 @@ pub fn set_up(stream: &TcpStream, silence: Duration) -> Result<()> {
 /// The connection to one other process on which the engine exchanges.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    stream: Wire,
     peer: usize,
     fate: Arc<Fate>,
     /// How many of the last bytes that were read are zero, up to [`END`].
@@ -43,7 +43,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(stream: TcpStream, peer: usize, fate: Arc<Fate>) -> Link {
+    pub fn new(stream: Wire, peer: usize, fate: Arc<Fate>) -> Link {
         Link { stream, peer, fate, zeros: 0 }
     }
 

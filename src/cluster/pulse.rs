@@ -6,7 +6,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,7 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::{LOST, Lost, SILENT};
+use super::{LOST, Lost, SILENT, wire::Wire};
 
 /// The longest payload of a piece of a note, and of everything else.
 const PIECE_MAX: usize = 1 << 20;
@@ -107,7 +107,7 @@ pub struct Fate {
     addresses: Vec<String>,
     on_lost: Mutex<Option<OnLost>>,
     /// To each process, once all are there; none to this one, and to one that could not be written to.
-    writers: OnceLock<Vec<Mutex<Option<TcpStream>>>>,
+    writers: OnceLock<Vec<Mutex<Option<Wire>>>>,
     /// Held while a note is said, so that the pieces of two do not mix; signs of life come between them.
     notes: Vec<Mutex<()>>,
     leaving: AtomicBool,
@@ -141,12 +141,12 @@ impl Fate {
         on_lost(lost);
     }
 
-    fn writers(&self) -> impl Iterator<Item = &Mutex<Option<TcpStream>>> {
+    fn writers(&self) -> impl Iterator<Item = &Mutex<Option<Wire>>> {
         self.writers.get().into_iter().flatten()
     }
 
     /// From now on these are who is told things.
-    pub fn begin(&self, writers: Vec<Option<TcpStream>>) {
+    pub fn begin(&self, writers: Vec<Option<Wire>>) {
         let _ = self.writers.set(writers.into_iter().map(Mutex::new).collect());
     }
 
@@ -204,7 +204,7 @@ pub fn beat(peer: usize, silence: Duration, fate: &Fate) {
 }
 
 /// Listens to one process until it, or this one, leaves; `frames` has what it said before.
-pub fn hear(peer: usize, mut stream: TcpStream, mut frames: Frames, silence: Duration, fate: &Arc<Fate>, notes: &Sender<(usize, Vec<u8>)>) {
+pub fn hear(peer: usize, mut stream: Wire, mut frames: Frames, silence: Duration, fate: &Arc<Fate>, notes: &Sender<(usize, Vec<u8>)>) {
     let turn = (silence / 8).max(Duration::from_millis(10));
     if let Err(error) = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(turn))) {
         return fate.lost(peer, LOST, &format!("its connection broke: {error}"));

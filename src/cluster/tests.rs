@@ -1,6 +1,9 @@
 //! Meshes over real sockets of this machine, strangers at their doors, and any bytes at all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use proptest::prelude::*;
 
@@ -9,14 +12,37 @@ use crate::{plan::cluster::Secret, telemetry};
 
 const SECRET: &str = "a secret of some length";
 
+/// The tests of these names, with connections as they are and with encrypted ones.
+macro_rules! both {
+    ($($name:ident),*) => {
+        mod plain {
+            $(#[test] fn $name() { super::$name(false); })*
+        }
+        mod encrypted {
+            $(#[test] fn $name() { super::$name(true); })*
+        }
+    };
+}
+
+both!(
+    all_find_each_other_and_agree,
+    one_that_does_not_fit_is_named_by_both,
+    a_process_that_starts_anew_takes_its_own_place,
+    one_that_gives_up_says_why,
+    strangers_are_refused_and_keep_nobody_out,
+    one_that_dies_or_hangs_is_named,
+    one_that_hangs_makes_nobody_else_silent
+);
+
 /// Listeners of so many processes, and the clusters that their files describe.
-fn cluster(processes: usize) -> Vec<(TcpListener, Cluster)> {
+fn cluster(processes: usize, encrypts: bool) -> Vec<(TcpListener, Cluster)> {
     let listeners: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let addresses: Vec<String> = listeners.iter().map(|l| l.local_addr().expect("it is bound").to_string()).collect();
     let of = |(index, listener): (usize, TcpListener)| {
         let cluster = Cluster {
             name: "test".into(),
             secret: Secret::new(SECRET),
+            encrypts,
             processes: addresses.clone(),
             index,
             listen: addresses[index].clone(),
@@ -53,9 +79,10 @@ fn leave(meshes: Vec<Mesh>) {
 }
 
 /// What the second process of two says of itself to the first.
-fn card() -> Card {
+fn card(encrypts: bool) -> Card {
     Card {
         wants: Use::Control,
+        encrypts,
         from: 1,
         to: 0,
         processes: 2,
@@ -71,9 +98,8 @@ fn strangers(code: &str) -> u64 {
     telemetry::metrics().strangers.with_label_values(&[code]).get()
 }
 
-#[test]
-fn all_find_each_other_and_agree() {
-    let joins: Vec<_> = cluster(3).into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
+fn all_find_each_other_and_agree(encrypts: bool) {
+    let joins: Vec<_> = cluster(3, encrypts).into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
     let mut meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
     assert!(meshes.iter().all(|mesh| mesh.run() == meshes[0].run()));
     for (index, mesh) in meshes.iter_mut().enumerate() {
@@ -90,9 +116,8 @@ fn all_find_each_other_and_agree() {
     leave(meshes);
 }
 
-#[test]
-fn one_that_does_not_fit_is_named_by_both() {
-    let mut all = cluster(2);
+fn one_that_does_not_fit_is_named_by_both(encrypts: bool) {
+    let mut all = cluster(2, encrypts);
     for (_, cluster) in &mut all {
         cluster.start_max = Duration::from_secs(1);
     }
@@ -105,9 +130,8 @@ fn one_that_does_not_fit_is_named_by_both() {
     }
 }
 
-#[test]
-fn a_process_that_starts_anew_takes_its_own_place() {
-    let mut all = cluster(3);
+fn a_process_that_starts_anew_takes_its_own_place(encrypts: bool) {
+    let mut all = cluster(3, encrypts);
     let two = all.pop().expect("three").1;
     let one = all.pop().expect("three").1;
     let (listener, zero) = all.pop().expect("three");
@@ -117,6 +141,7 @@ fn a_process_that_starts_anew_takes_its_own_place() {
         .map(|_| {
             let card = Card {
                 wants: Use::Control,
+                encrypts,
                 from: 1,
                 to: 0,
                 processes: 3,
@@ -138,10 +163,9 @@ fn a_process_that_starts_anew_takes_its_own_place() {
     leave(meshes);
 }
 
-#[test]
-fn one_that_gives_up_says_why() {
+fn one_that_gives_up_says_why(encrypts: bool) {
     let (said, heard) = crossbeam_channel::bounded(1);
-    let mut all = cluster(2);
+    let mut all = cluster(2, encrypts);
     let (listener, one) = all.pop().expect("two");
     let (first, zero) = all.pop().expect("two");
     let zero = spawn(move || Mesh::connect_on(first, &zero, &alike("p"), move |lost| drop(said.send(lost))));
@@ -155,9 +179,8 @@ fn one_that_gives_up_says_why() {
 }
 
 /// Nothing of this keeps the cluster from coming together, or is let in.
-#[test]
-fn strangers_are_refused_and_keep_nobody_out() {
-    let mut all = cluster(2);
+fn strangers_are_refused_and_keep_nobody_out(encrypts: bool) {
+    let mut all = cluster(2, encrypts);
     let address = all[0].1.processes[0].clone();
     let (listener, one) = all.pop().expect("two");
     let (first, zero) = all.pop().expect("two");
@@ -170,7 +193,7 @@ fn strangers_are_refused_and_keep_nobody_out() {
     let mut slow = TcpStream::connect(&address).expect("it listens");
     let _ = slow.write_all(&[0, 200, b'T']);
     let other = Cluster { secret: Secret::new("a secret of another length"), hello_max: Duration::from_secs(5), ..one.clone() };
-    let card = card();
+    let card = card(encrypts);
     let refused = dial::call(&other, &card, 0).err().expect("it is refused");
     assert!(refused.why.contains("secret"), "{refused:?}");
     std::thread::sleep(Duration::from_millis(1300));
@@ -216,13 +239,13 @@ fn no_more_than_some_strangers_are_kept() {
 }
 
 /// Who is lost, and why, as the other process notices it.
-fn lost_by(end: impl FnOnce(TcpStream, TcpStream)) -> Lost {
-    let mut all = cluster(2);
+fn lost_by(encrypts: bool, end: impl FnOnce(Wire, Wire)) -> Lost {
+    let mut all = cluster(2, encrypts);
     let (_, one) = all.pop().expect("two");
     let (listener, zero) = all.pop().expect("two");
     let (said, heard) = crossbeam_channel::bounded(1);
     let joins = spawn(move || Mesh::connect_on(listener, &zero, &alike("p"), move |lost| drop(said.send(lost))));
-    let card = card();
+    let card = card(encrypts);
     let mut called = dial::call(&one, &card, 0).expect("it is let in");
     called.control.write_all(&Frame::Roll(hello::run_of("test", &[called.card.boot, card.boot])).bytes()).expect("it is heard");
     let mesh = joins.join().expect("no panic").expect("it joins");
@@ -232,25 +255,30 @@ fn lost_by(end: impl FnOnce(TcpStream, TcpStream)) -> Lost {
     lost
 }
 
-#[test]
-fn one_that_dies_or_hangs_is_named() {
-    let died = lost_by(|control, data| drop((control, data)));
+fn one_that_dies_or_hangs_is_named(encrypts: bool) {
+    let died = lost_by(encrypts, |control, data| drop((control, data)));
     assert!(died.code == LOST && died.peer == 1 && died.to_string().contains("process 1"), "{died}");
     let began = Instant::now();
     let mut kept = None;
-    let hangs = lost_by(|control, data| kept = Some((control, data)));
+    let hangs = lost_by(encrypts, |control, data| kept = Some((control, data)));
     assert!(hangs.code == SILENT && hangs.peer == 1, "{hangs}");
     assert!((2..5).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
-    let gave_up = lost_by(|mut control, _| control.write_all(&Frame::GivesUp("it lost process 7".into()).bytes()).expect("it is heard"));
+    // What is not read when a connection ends takes with it what was said before: these stay open until they are heard.
+    let gave_up = lost_by(encrypts, |mut control, data| {
+        control.write_all(&Frame::GivesUp("it lost process 7".into()).bytes()).expect("it is heard");
+        kept = Some((control, data));
+    });
     assert!(gave_up.why.contains("process 7"), "{gave_up}");
-    let nonsense = lost_by(|mut control, _| control.write_all(&[9; 100]).expect("it is heard"));
+    let nonsense = lost_by(encrypts, |mut control, data| {
+        control.write_all(&[9; 100]).expect("it is heard");
+        kept = Some((control, data));
+    });
     assert_eq!(nonsense.code, LOST);
 }
 
 /// Even when so much is said to one that hangs that nothing more can be: nobody takes who waits for it for the one who hangs.
-#[test]
-fn one_that_hangs_makes_nobody_else_silent() {
-    let mut all = cluster(3);
+fn one_that_hangs_makes_nobody_else_silent(encrypts: bool) {
+    let mut all = cluster(3, encrypts);
     let two = all.pop().expect("three").1;
     let (said, heard) = unbounded();
     let joins: Vec<_> = all
@@ -262,6 +290,7 @@ fn one_that_hangs_makes_nobody_else_silent() {
         .collect();
     let card = Card {
         wants: Use::Control,
+        encrypts,
         from: 2,
         to: 0,
         processes: 3,
@@ -285,19 +314,91 @@ fn one_that_hangs_makes_nobody_else_silent() {
     meshes.iter().for_each(Mesh::leave);
 }
 
+/// Somebody on the way between the first process and who calls it: where to call, and what passed there.
+fn tap(to: &str) -> (String, Arc<std::sync::Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (address, to) = (listener.local_addr().expect("it is bound").to_string(), to.to_string());
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let said = Arc::clone(&heard);
+    spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = TcpStream::connect(&to) else { continue };
+            let clone = |stream: &TcpStream| stream.try_clone().expect("a socket");
+            for (mut from, mut to) in [(clone(&near), clone(&far)), (far, near)] {
+                let said = Arc::clone(&said);
+                spawn(move || {
+                    let mut piece = vec![0; 64 << 10];
+                    while let Ok(n @ 1..) = from.read(&mut piece) {
+                        said.lock().expect("no panic").extend_from_slice(&piece[..n]);
+                        if to.write_all(&piece[..n]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn who_listens_on_the_way_reads_nothing_of_what_is_encrypted() {
+    for encrypts in [false, true] {
+        let mut all = cluster(2, encrypts);
+        let (address, heard) = tap(&all[0].1.listen);
+        all[1].1.processes[0] = address;
+        let joins: Vec<_> = all.into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
+        let mut meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+        let mut links: Vec<Link> = meshes.iter_mut().flat_map(|mesh| mesh.links().into_iter().flatten()).collect();
+        meshes[0].say(1, &b"said over the control connection".repeat(100));
+        links[0].write_all(&b"exchanged by the engine".repeat(100)).expect("it is taken");
+        assert_eq!(meshes[1].notes().recv_timeout(Duration::from_secs(5)).expect("it is heard").1.len(), 3200);
+        let mut exchanged = vec![0; 2300];
+        links[1].read_exact(&mut exchanged).expect("it comes");
+        assert!(exchanged.ends_with(b"by the engine"));
+        leave(meshes);
+        let heard = heard.lock().expect("no panic");
+        for words in [&b"said over the control"[..], b"exchanged by"] {
+            assert_eq!(heard.windows(words.len()).any(|window| window == words), !encrypts, "{}", String::from_utf8_lossy(words));
+        }
+    }
+}
+
+#[test]
+fn one_that_encrypts_and_one_that_does_not_are_told_so() {
+    for encrypts in [[true, false], [false, true]] {
+        let mut all = cluster(2, false);
+        for ((_, cluster), encrypts) in all.iter_mut().zip(encrypts) {
+            (cluster.start_max, cluster.encrypts) = (Duration::from_secs(1), encrypts);
+        }
+        for join in all.into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect::<Vec<_>>() {
+            let error = join.join().expect("no panic").err().expect("they do not fit");
+            let text = error.to_string();
+            assert!(
+                error.code == "PEER_DIFFERS" && !error.retry && text.contains("`encryption: ") && text.contains("tls`") && text.contains("none`"),
+                "{text}"
+            );
+        }
+    }
+}
+
 fn some_card() -> impl Strategy<Value = Card> {
-    let numbers = (any::<bool>(), any::<[u16; 4]>(), any::<[u8; 16]>());
-    (numbers, "[a-zé.-]{0,80}", "[0-9.]{0,20}", "[0-9a-f]{0,32}").prop_map(|((data, [from, to, processes, threads], boot), cluster, version, plan)| Card {
-        wants: if data { Use::Data } else { Use::Control },
-        from,
-        to,
-        processes,
-        threads,
-        boot,
-        cluster,
-        version,
-        plan,
-    })
+    let numbers = (any::<[bool; 2]>(), any::<[u16; 4]>(), any::<[u8; 16]>());
+    (numbers, "[a-zé.-]{0,80}", "[0-9.]{0,20}", "[0-9a-f]{0,32}").prop_map(
+        |(([data, encrypts], [from, to, processes, threads], boot), cluster, version, plan)| Card {
+            wants: if data { Use::Data } else { Use::Control },
+            encrypts,
+            from,
+            to,
+            processes,
+            threads,
+            boot,
+            cluster,
+            version,
+            plan,
+        },
+    )
 }
 
 proptest! {
@@ -321,7 +422,7 @@ proptest! {
     #[test]
     fn no_bytes_are_a_panic(bytes: Vec<u8>, greeted: [u8; 32], pieces in prop::collection::vec(1..50_usize, 1..9)) {
         let secret = Secret::new(SECRET);
-        let with_magic = [&b"TIEO\x01"[..], &bytes].concat();
+        let with_magic = [&hello::MAGIC[..], &bytes].concat();
         for bytes in [&bytes, &with_magic] {
             prop_assert!(hello::read_hello(bytes, &greeted, &secret).is_err());
             prop_assert!(hello::read_answer(bytes, &greeted, bytes, &secret).is_err());

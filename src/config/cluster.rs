@@ -40,14 +40,6 @@ fn from_report(mut report: Report, env: &dyn Fn(&str) -> Option<String>, index: 
     {
         fill::fill_file(&mut report, 0, &mut tree, &fill::Surroundings { env, folder: &folder }, Need::Connections);
         let at = At { file: 0, node: &tree };
-        if let Some(secret) = at.get("secret").filter(|at| at.scalar().is_some_and(|s| !s.filled)) {
-            // Problems show lines of the file; this one is shown to nobody.
-            let range = secret.node.at.clone();
-            let mut text = report.files[0].text.clone();
-            let stars = "*".repeat(range.len());
-            text.replace_range(range, &stars);
-            report.files[0] = Arc::new(File { name: report.files[0].name.clone(), text });
-        }
         check::check(&mut report, at, &shape::CLUSTER);
         if !report.has_errors() {
             cluster = resolve(&mut report, at, index);
@@ -64,12 +56,7 @@ fn resolve(report: &mut Report, at: At, index: Option<usize>) -> Option<Cluster>
     }
     let secret = at.get("secret")?;
     let text = secret.text()?;
-    // The text itself is never shown.
-    if !secret.scalar()?.filled {
-        report
-            .error(Code::BadValue, &secret.place(), "the secret stands in the file itself, where everybody can read it")
-            .hint("name where it is: `${env:TIEOUT_CLUSTER_SECRET}` or `${file:cluster.secret}`");
-    } else if text.len() < SECRET_MIN {
+    if text.len() < SECRET_MIN {
         report
             .error(Code::BadValue, &secret.place(), format!("the secret is shorter than {SECRET_MIN} bytes"))
             .hint("a long random one: `openssl rand -hex 32`");
@@ -128,6 +115,7 @@ fn resolve(report: &mut Report, at: At, index: Option<usize>) -> Option<Cluster>
     Some(Cluster {
         name: name.to_string(),
         secret: Secret::new(text),
+        encrypts: at.get_text("encryption").unwrap_or_else(|| default(&shape::CLUSTER, "encryption")) == "tls",
         listen: listen.and_then(At::text).unwrap_or(own).to_string(),
         index,
         hello_max: span_of(at, "cluster", "hello_max"),
@@ -169,7 +157,8 @@ mod tests {
     fn a_list_or_a_stateful_set() {
         let list = load(FILE, Some(1)).expect("it holds");
         assert_eq!((list.processes.as_slice(), list.index, list.listen.as_str()), (&["a:1".to_string(), "b:2".to_string()][..], 1, "b:2"));
-        assert_eq!((list.silence_max.as_secs(), list.strangers_max), (5, 64));
+        assert_eq!((list.silence_max.as_secs(), list.strangers_max, list.encrypts), (5, 64, true));
+        assert!(!load(&format!("{FILE}encryption: none\n"), Some(1)).expect("it holds").encrypts);
         assert!(!format!("{list:?}").contains("shown"), "a secret is not shown");
         let set = "name: o\nsecret: ${env:SECRET}\nprocesses: { count: \"${env:COUNT}\", address: \"t-{index}.t:7400\" }\nindex: \"${env:HOSTNAME}\"\nlisten: 0.0.0.0:7400\nsilence_max: 2s\n";
         let set = load(set, None).expect("it holds");
@@ -187,6 +176,7 @@ mod tests {
             ("b:2", "b", Some(0), "no address of a process"),
             ("[a:1, b:2]", "{ count: 2, address: a:1 }", Some(0), "the same for all"),
             ("orders", "Orders!", Some(0), "no name of a cluster"),
+            ("name:", "encryption: ssl\nname:", Some(0), "`ssl` is not known here"),
             ("processes", "procesess", Some(0), "procesess"),
         ] {
             let said = load(&FILE.replacen(from, to, usize::from(!from.is_empty())), index).expect_err(words);

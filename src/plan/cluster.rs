@@ -8,6 +8,8 @@ pub struct Cluster {
     /// Tells this cluster from others; processes of another name are refused.
     pub name: String,
     pub secret: Secret,
+    /// What the processes exchange is encrypted.
+    pub encrypts: bool,
     /// Where each process is reached by the others, as `host:port`, in the order of their indexes.
     pub processes: Vec<String>,
     /// Which of them this process is.

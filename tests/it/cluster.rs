@@ -49,11 +49,13 @@ fn plan(workers: usize) -> Arc<Plan> {
 }
 
 /// A cluster file for so many processes on free ports of this machine.
-fn file(processes: usize) -> String {
+fn file(processes: usize, encryption: &str) -> String {
     let held: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let addresses: Vec<String> = held.iter().map(|l| l.local_addr().expect("it is bound").to_string()).collect();
     let list = addresses.join(", ");
-    format!("name: test\nsecret: ${{env:SECRET}}\nprocesses: [{list}]\nindex: \"${{env:INDEX:-0}}\"\nsilence_max: 2s\nstart_max: 30s\n")
+    format!(
+        "name: test\nsecret: ${{env:SECRET}}\nprocesses: [{list}]\nindex: \"${{env:INDEX:-0}}\"\nencryption: {encryption}\nsilence_max: 2s\nstart_max: 30s\n"
+    )
 }
 
 fn cluster(file: &str, index: usize) -> tieout::plan::cluster::Cluster {
@@ -152,7 +154,7 @@ fn said(reports: &Receiver<Report>, workers: usize, ticks: usize) -> Vec<Said> {
 #[test]
 fn two_processes_say_together_what_one_says() {
     const TICKS: usize = 40;
-    for (seed, threads) in [(1, 1), (2, 2)] {
+    for (seed, threads, encryption) in [(1, 1, "none"), (2, 2, "tls")] {
         let changes = changes(seed, TICKS);
         let (to, reports) = unbounded();
         let alone = Workers::start(plan(1), to);
@@ -164,7 +166,7 @@ fn two_processes_say_together_what_one_says() {
         alone.stop().expect("no worker panicked");
         assert!(expected.iter().any(|said| said.differences.len() > 10) && expected.iter().all(|said| said.rows.len() >= 4), "something happens");
 
-        let file = file(2);
+        let file = file(2, encryption);
         let (to, reports) = unbounded();
         let changes = Arc::new(changes);
         let processes: Vec<_> = (0..2)
@@ -279,9 +281,9 @@ impl Drop for Started {
 }
 
 /// Three processes with workers, as programs.
-fn three(dir: &Path, ticks: Option<u64>) -> Vec<Started> {
+fn three(dir: &Path, encryption: &str, ticks: Option<u64>) -> Vec<Started> {
     let path = dir.join("cluster.yaml");
-    fs::write(&path, file(3)).expect("a file");
+    fs::write(&path, file(3, encryption)).expect("a file");
     let start = |index: usize| {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["cluster::a_process", "--exact", "--ignored", "--nocapture"]);
@@ -294,45 +296,54 @@ fn three(dir: &Path, ticks: Option<u64>) -> Vec<Started> {
     all
 }
 
+/// How connections can be.
+const BOTH: [&str; 2] = ["tls", "none"];
+
 #[test]
 fn processes_leave_together() {
-    let dir = tempfile::tempdir().expect("a folder");
-    for process in three(dir.path(), Some(200)) {
-        let (status, said) = process.end(Duration::from_secs(60));
-        assert!(status.success() && !said.contains("panicked"), "{status}: {said}");
+    for encryption in BOTH {
+        let dir = tempfile::tempdir().expect("a folder");
+        for process in three(dir.path(), encryption, Some(200)) {
+            let (status, said) = process.end(Duration::from_secs(60));
+            assert!(status.success() && !said.contains("panicked"), "{encryption}, {status}: {said}");
+        }
     }
 }
 
 #[test]
 fn a_process_that_is_killed_ends_the_others_with_a_name() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut all = three(dir.path(), None);
-    let killed = all.remove(1);
-    killed.signal("-KILL");
-    for process in all {
-        let (status, said) = process.end(Duration::from_secs(5));
-        assert_eq!(status.code(), Some(75), "{said}");
-        assert!(said.contains("PEER_LOST: process 1") || said.contains("it lost process 1"), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+    for encryption in BOTH {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut all = three(dir.path(), encryption, None);
+        let killed = all.remove(1);
+        killed.signal("-KILL");
+        for process in all {
+            let (status, said) = process.end(Duration::from_secs(5));
+            assert_eq!(status.code(), Some(75), "{encryption}: {said}");
+            assert!(said.contains("PEER_LOST: process 1") || said.contains("it lost process 1"), "{encryption}: {said}");
+            assert!(!said.contains("panicked"), "{encryption}: {said}");
+        }
     }
 }
 
 #[test]
 fn a_process_that_hangs_ends_the_others_with_a_name() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut all = three(dir.path(), None);
-    let hung = all.remove(1);
-    hung.signal("-STOP");
-    for process in all {
-        // `silence_max`, and as much again.
-        let (status, said) = process.end(Duration::from_secs(5));
-        assert_eq!(status.code(), Some(75), "{said}");
-        assert!(said.contains("PEER_SILENT: process 1") || said.contains("it lost process 1"), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+    for encryption in BOTH {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut all = three(dir.path(), encryption, None);
+        let hung = all.remove(1);
+        hung.signal("-STOP");
+        for process in all {
+            // `silence_max`, and as much again.
+            let (status, said) = process.end(Duration::from_secs(5));
+            assert_eq!(status.code(), Some(75), "{encryption}: {said}");
+            assert!(said.contains("PEER_SILENT: process 1") || said.contains("it lost process 1"), "{encryption}: {said}");
+            assert!(!said.contains("panicked"), "{encryption}: {said}");
+        }
+        hung.signal("-CONT");
+        let (status, said) = hung.end(Duration::from_secs(5));
+        assert!(status.code() == Some(75) && !said.contains("panicked"), "{encryption}, {status}: {said}");
     }
-    hung.signal("-CONT");
-    let (status, said) = hung.end(Duration::from_secs(5));
-    assert!(status.code() == Some(75) && !said.contains("panicked"), "{status}: {said}");
 }
 
 /// `tieout cluster`, as somebody tries out a new cluster with it.
@@ -353,7 +364,7 @@ fn folder(file: &str) -> tempfile::TempDir {
 
 #[test]
 fn a_cluster_is_tried_out() {
-    let file = file(2);
+    let file = file(2, "tls");
     let dir = folder(&file);
     let mut zero = tried(dir.path(), 0, SECRET, "1s");
     // Somebody who is no tieout.
@@ -377,7 +388,7 @@ fn a_cluster_is_tried_out() {
 
 #[test]
 fn what_does_not_fit_is_told_by_exit_codes() {
-    let file = file(2).replace("start_max: 30s", "start_max: 2s");
+    let file = file(2, "tls").replace("start_max: 30s", "start_max: 2s");
     let (dir, other) = (folder(&file), folder(&file));
     // Nobody else is there.
     let (status, said) = tried(dir.path(), 1, SECRET, "1s").end(Duration::from_secs(20));
@@ -388,6 +399,13 @@ fn what_does_not_fit_is_told_by_exit_codes() {
     assert!(status.code() == Some(75) && said.contains("HELLO_UNPROVEN"), "{status}: {said}");
     let (status, said) = one.end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("same secret"), "{status}: {said}");
+    // One that does not encrypt.
+    fs::write(other.path().join("cluster.yaml"), file.replace("encryption: tls", "encryption: none")).expect("a file");
+    for process in [tried(dir.path(), 0, SECRET, "1s"), tried(other.path(), 1, SECRET, "1s")] {
+        let (status, said) = process.end(Duration::from_secs(20));
+        assert!(status.code() == Some(78) && said.contains("PEER_DIFFERS") && said.contains("`encryption: "), "{status}: {said}");
+    }
+    fs::write(other.path().join("cluster.yaml"), &file).expect("a file");
     // Another dataflow.
     fs::write(other.path().join("dataflows/spread.yaml"), DATAFLOW.replace("amount: amount", "amount: customer")).expect("a file");
     for process in [tried(dir.path(), 0, SECRET, "1s"), tried(other.path(), 1, SECRET, "1s")] {
