@@ -69,7 +69,7 @@ fn rarer_heartbeats_become_the_usual_ones() {
 fn cluster() -> (Plan, Connectors) {
     let mut plan = fixture::plan();
     let source = plan.sources[0].clone();
-    plan.connections[0].kind = ConnectionKind::Kafka { brokers: String::new(), properties: BTreeMap::new(), registry: None };
+    plan.connections[0].kind = ConnectionKind::Kafka { brokers: String::new(), properties: crate::plan::Properties::default(), registry: None };
     let topic = |topic: &str, format, heartbeat| Source {
         name: topic.into(),
         connection: 0,
