@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `difference` | a difference: kind, state, since, the fields that differ |
 //! | `comparison` | the state machine of one comparison |
+//! | `ahead` | keys that changed at times that the expected side has not reached |
 //! | `doubt` | rejects that may have touched any key of a comparison |
 //! | `source` | how far each source is read and known |
 //! | `show` | values, keys and differences as text and JSON, in the types that each side declared |
@@ -31,6 +32,7 @@ use crate::{
     plan::{ComparisonId, Plan, TableRef, TargetId},
 };
 
+mod ahead;
 mod comparison;
 mod difference;
 mod doubt;
@@ -223,7 +225,8 @@ impl Ledger {
         let names = self.incomplete.iter().map(|one| Incomplete::name(&plan.sources[plan.transactions[one.group].log].name, &one.id)).collect();
         for (id, (live, (of_tick, marks))) in self.comparisons.iter_mut().zip(differences.into_iter().zip(marks)).enumerate() {
             let (sources, incomplete) = (&self.sources, &self.incomplete[..]);
-            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
+            let (hydrated, ended) = (self.hydrated, sealed.ended);
+            let now = comparison::Now { tick, wall_ms, hydrated, ended, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
             let changed = live.apply(&plan, &plan.comparisons[id], of_tick, marks, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));
