@@ -496,7 +496,8 @@ impl<'a> Clock<'a> {
         let sources = self.sealed_sources();
         let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
         let marked = std::mem::take(&mut self.marked);
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, cut, incomplete, marked, ..Sealed::default() });
+        let ended = self.hydrated && self.until == Until::End;
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, ended, cut, incomplete, marked, ..Sealed::default() });
         self.measure_gates();
         self.workers.all(&Command::Seal { tick, hold: cut, shown: self.hydrated });
         self.end_tick(tick);

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `difference` | a difference: kind, state, since, the fields that differ |
 //! | `comparison` | the state machine of one comparison |
+//! | `ahead` | keys that changed at times that the expected side has not reached |
 //! | `doubt` | rejects that may have touched any key of a comparison |
 //! | `source` | how far each source is read and known |
 //! | `connector` | what one table of a connector says of the others, and what heartbeats count for |
@@ -32,6 +33,7 @@ use crate::{
     plan::{ComparisonId, Plan, TableRef, TargetId},
 };
 
+mod ahead;
 mod comparison;
 mod connector;
 mod difference;
@@ -228,7 +230,8 @@ impl Ledger {
         let names = self.incomplete.iter().map(|one| Incomplete::name(&plan.sources[plan.transactions[one.group].log].name, &one.id)).collect();
         for (id, (live, (of_tick, marks))) in self.comparisons.iter_mut().zip(differences.into_iter().zip(marks)).enumerate() {
             let (sources, incomplete) = (&self.sources, &self.incomplete[..]);
-            let now = comparison::Now { tick, wall_ms, hydrated: self.hydrated, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
+            let (hydrated, ended) = (self.hydrated, sealed.ended);
+            let now = comparison::Now { tick, wall_ms, hydrated, ended, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
             let changed = live.apply(&plan, &plan.comparisons[id], of_tick, marks, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));

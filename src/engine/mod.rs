@@ -399,7 +399,8 @@ pub struct TableReport {
 pub struct DifferenceChange {
     #[serde(with = "serde_bytes")]
     pub key: Box<[u8]>,
-    /// What the sides hold now, if that is a difference; `None`: they agree.
+    /// What the sides hold now, if that is a difference; `None`: they agree. Also told where they did before, if a side
+    /// changed more than once at times that the other does not show.
     pub now: Option<Sides>,
     /// The greatest source time of this tick's changes to the key, by side; `i64::MIN`: that side did not change.
     pub expected_time: i64,
@@ -461,6 +462,8 @@ pub struct Sealed {
     pub sources: Vec<SealedSource>,
     /// The backlog that existed at the start is covered: from this tick on differences are shown.
     pub hydrated: bool,
+    /// All logs have ended: nothing comes after this tick.
+    pub ended: bool,
     /// What the tick has was restored: it is what a checkpoint had, and nothing new.
     pub restored: bool,
     /// A checkpoint is taken as of this tick.

@@ -1,11 +1,15 @@
 //! The state machine of one comparison: its differences, and what their states follow from.
 //!
 //! ```text
-//!              expected side closed up to base?      actual side past base + grace?
+//!              expected side closed up to reached?   actual side past base + grace?
 //!  opens ────▶ no: undetermined ────────────▶ in_flight ────────────▶ confirmed
 //!                     ▲                                                    │
-//!                     └────── the expected side changes the key again ◀────┘
+//!                     └────────── either side changes the key again ◀──────┘
 //! ```
+//!
+//! *base* is the source time from which the grace counts: of the newest change of the expected side, or of a newer one of the
+//! actual side that opened the difference. *reached* is that of the newest change of either side. Between what the expected side is closed up
+//! to and a newer change of the actual side there may be an expected change that is only late, and explains it.
 //!
 //! What would become confirmed while a reject stands that may have touched any key (see `doubt`) is *held*: undetermined
 //! until the last such reject has gone. A key that an incomplete transaction touched is undetermined until the rest has come.
@@ -20,8 +24,13 @@ use std::{
 };
 
 use crate::{
-    engine::{DifferenceChange, Incomplete, Reject, Side, Sides, Tick, render::rows::TIME_OF_TICK},
+    engine::{
+        DifferenceChange, Incomplete, Reject, Side, Sides, Tick,
+        render::rows::TIME_OF_TICK,
+        table::{ACTUAL, EXPECTED},
+    },
     ledger::{
+        ahead::Ahead,
         difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
         source::SourceState,
@@ -184,6 +193,8 @@ pub(super) struct Now<'a> {
     pub tick: Tick,
     pub wall_ms: i64,
     pub hydrated: bool,
+    /// All logs have ended: nothing comes after this tick.
+    pub ended: bool,
     pub sources: &'a [SourceState],
     pub rows: &'a BTreeMap<TableRef, u64>,
     /// Rejects of keyed rows that came and went.
@@ -220,6 +231,8 @@ impl Phase {
 struct Entry {
     difference: Arc<Difference>,
     phase: Phase,
+    /// The newest source time of a change of the key on either side; at least the difference's base.
+    reached: i64,
 }
 
 /// One side's sources and time.
@@ -228,16 +241,19 @@ struct SideClock {
     table: TableRef,
     sources: Vec<SourceId>,
     status: SideStatus,
+    /// The newest time of its sources: no change of the side is newer.
+    newest: i64,
 }
 
 impl SideClock {
     fn new(plan: &Plan, table: TableRef) -> SideClock {
         let status = SideStatus { time: i64::MIN, held_by: None, rows: 0, moved_ms: i64::MIN };
-        SideClock { table, sources: plan.sources_of(table), status }
+        SideClock { table, sources: plan.sources_of(table), status, newest: i64::MIN }
     }
 
     fn advance(&mut self, now: &Now) {
         let slowest = self.sources.iter().map(|s| (now.sources[*s].closed_to(now.tick), *s)).min();
+        self.newest = self.sources.iter().map(|s| now.sources[*s].closed_to(now.tick)).max().unwrap_or(i64::MIN);
         // A mapping that reads no source (a constant) is closed always.
         let (time, held_by) = slowest.map_or((now.tick as i64, None), |(time, source)| (time, Some(source)));
         if time != self.status.time || self.status.moved_ms == i64::MIN {
@@ -251,8 +267,10 @@ impl SideClock {
 #[derive(Debug)]
 pub(super) struct LiveComparison {
     entries: BTreeMap<Arc<[u8]>, Entry>,
-    /// Differences whose base the expected side has not reached, by base.
+    /// Differences of keys that have changed at times that the expected side has not reached, by that time.
     await_expected: BTreeSet<(i64, Arc<[u8]>)>,
+    /// And keys without a difference that a side has changed at times that the other one has not reached, by side.
+    ahead: [Ahead; 2],
     /// Differences whose grace the actual side has not passed, by the end of the grace.
     await_actual: BTreeSet<(i64, Arc<[u8]>)>,
     /// Differences that are held.
@@ -265,6 +283,7 @@ pub(super) struct LiveComparison {
     actual: SideClock,
     stale: Option<Stale>,
     hydrated: bool,
+    ended: bool,
     changed: Tick,
     grace_ms: i64,
     stale_after_ms: i64,
@@ -292,6 +311,7 @@ pub(super) enum Shown {
 pub(super) struct Stood {
     pub since: Since,
     pub base: i64,
+    pub reached: i64,
     /// It was confirmed, or would have been if the comparison were not stale.
     pub passed: bool,
 }
@@ -301,6 +321,7 @@ impl LiveComparison {
         LiveComparison {
             entries: BTreeMap::new(),
             await_expected: BTreeSet::new(),
+            ahead: Default::default(),
             await_actual: BTreeSet::new(),
             held: BTreeSet::new(),
             doubts: Doubts::new(plan, comparison),
@@ -310,6 +331,7 @@ impl LiveComparison {
             actual: SideClock::new(plan, comparison.actual),
             stale: None,
             hydrated: false,
+            ended: false,
             changed: 0,
             grace_ms: i64::try_from(comparison.grace.as_millis()).unwrap_or(i64::MAX),
             stale_after_ms: i64::try_from(comparison.stale_after.as_millis()).unwrap_or(i64::MAX),
@@ -321,13 +343,18 @@ impl LiveComparison {
 
     /// What a checkpoint keeps.
     pub fn stood(&self) -> BTreeMap<Arc<[u8]>, Stood> {
-        let stood = |e: &Entry| Stood { since: e.difference.since, base: e.difference.base, passed: e.phase == Phase::Passed };
+        let stood = |e: &Entry| Stood { since: e.difference.since, base: e.difference.base, reached: e.reached, passed: e.phase == Phase::Passed };
         self.entries.iter().map(|(key, entry)| (key.clone(), stood(entry))).collect()
     }
 
-    /// Goes on from what stood.
-    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, shown: Shown) {
-        (self.stood, self.resumed) = (stood, shown);
+    /// And the keys without a difference that are ahead, with their times, by side.
+    pub fn ahead(&self) -> &[Ahead; 2] {
+        &self.ahead
+    }
+
+    /// Goes on from what stood, and what was ahead.
+    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, ahead: [Ahead; 2], shown: Shown) {
+        (self.stood, self.ahead, self.resumed) = (stood, ahead, shown);
     }
 
     /// The tables have given back what they had: how many differences that stood they did not.
@@ -378,6 +405,9 @@ impl LiveComparison {
         let Now { tick, wall_ms, hydrated, .. } = *now;
         self.expected.advance(now);
         self.actual.advance(now);
+        if now.ended && !self.ended {
+            self.end();
+        }
         self.doubts.count(now.rejects);
         self.doubts.count_incomplete(now.incomplete);
         let turned = self.mark(marks, now.names);
@@ -429,39 +459,55 @@ impl LiveComparison {
     }
 
     fn change(&mut self, comparison: &Comparison, change: DifferenceChange, tick: Tick) {
-        let passed = self.entries.get(&*change.key).is_some_and(|e| e.phase == Phase::Passed);
         let before = self.remove(&change.key);
-        let Some(sides) = change.now else { return };
-        let Some((kind, unclear)) = difference::classify(comparison, &sides) else { return };
-        let unclear = unclear.or_else(|| self.marked(&change.key));
+        // A row of the actual side that came through a join or an aggregate is as new as any of its side at most.
+        let moved = if change.actual_time == TIME_OF_TICK { self.actual.newest } else { change.actual_time };
+        let (asked, was) = match &before {
+            Some(before) => (before.difference.base, before.reached),
+            None => (self.ahead[EXPECTED].take(&change.key), self.ahead[ACTUAL].take(&change.key)),
+        };
         // A change that came through a join or an aggregate has no source time of its own: it is as new as its side.
         let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.status.time } else { time };
         let (expected_time, actual_time) = (of_tick(change.expected_time, &self.expected), of_tick(change.actual_time, &self.actual));
+        let found = change.now.and_then(|sides| Some((difference::classify(comparison, &sides)?, sides)));
+        let Some(((kind, unclear), sides)) = found else {
+            let newest = [(asked.max(expected_time), self.actual.status.time), (was.max(moved), self.expected.status.time)];
+            for (ahead, (time, other)) in self.ahead.iter_mut().zip(newest) {
+                if time > other {
+                    ahead.put(&change.key, time);
+                }
+            }
+            return;
+        };
+        let unclear = unclear.or_else(|| self.marked(&change.key));
         // Where no source time is known, the expected side's own time stands for it, or else the tick.
         let or_else = |time: i64| match (time, self.expected.status.time) {
             (i64::MIN, i64::MIN) => tick as i64,
             (i64::MIN, side) => side,
             (time, _) => time,
         };
-        let opened = or_else(expected_time.max(actual_time));
+        let opened = or_else(expected_time.max(actual_time)).max(asked);
         let stood = match self.resumed {
             // It must be known until the end that the key had been shown.
             Shown::Otherwise => self.stood.get(&*change.key).copied(),
             Shown::Never | Shown::Before => self.stood.remove(&*change.key),
         };
-        let passed = passed || stood.is_some_and(|stood| stood.passed);
-        let (key, since, base) = match (&before, stood) {
-            (None, Some(stood)) => (Arc::from(change.key), stood.since, stood.base),
-            (None, None) => (Arc::from(change.key), Since { tick, source_time: opened }, opened),
+        let passed = before.as_ref().is_some_and(|before| before.phase == Phase::Passed) || stood.is_some_and(|stood| stood.passed);
+        let before = before.map(|entry| entry.difference);
+        let (key, since, base, reached) = match (&before, stood) {
+            // What the tables give back is not newer than it was.
+            (None, Some(stood)) if change.actual_time == TIME_OF_TICK => (Arc::from(change.key), stood.since, stood.base, stood.reached),
+            (None, Some(stood)) => (Arc::from(change.key), stood.since, stood.base, stood.reached.max(moved)),
+            (None, None) => (Arc::from(change.key), Since { tick, source_time: opened }, opened, was.max(moved)),
             (Some(before), _) => {
                 // A row that came again as it was asks nothing new of the actual side.
                 let base = if before.sides.expected != sides.expected { or_else(expected_time) } else { before.base };
-                (before.key.clone(), before.since, base)
+                (before.key.clone(), before.since, base, was.max(moved))
             }
         };
         // What was confirmed and has not changed stays so, whatever is rejected since.
         let passed = passed && before.is_none_or(|before| before.sides == sides && before.base == base);
-        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, passed);
+        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, reached, passed);
     }
 
     /// Takes over which keys incomplete transactions touched, and which of them no longer lack anything. Gives the keys that
@@ -505,8 +551,8 @@ impl LiveComparison {
             if unclear == entry.difference.unclear {
                 continue;
             }
-            let before = self.remove(&key).expect("it stands");
-            self.insert(Difference { unclear, ..Difference::clone(&before) }, false);
+            let Entry { difference, reached, .. } = self.remove(&key).expect("it stands");
+            self.insert(Difference { unclear, ..Difference::clone(&difference) }, reached, false);
         }
     }
 
@@ -526,7 +572,7 @@ impl LiveComparison {
     }
 
     /// Takes a difference out of everything, and remembers what stood before the tick.
-    fn remove(&mut self, key: &[u8]) -> Option<Arc<Difference>> {
+    fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let Some((key, entry)) = self.entries.remove_entry(key) else {
             if self.tells() && !self.touched.contains_key(key) {
                 self.touched.insert(Arc::from(key), None);
@@ -538,15 +584,16 @@ impl LiveComparison {
         if self.tells() {
             self.touched.entry(key).or_insert_with(|| Some(entry.difference.clone()));
         }
-        Some(entry.difference)
+        Some(entry)
     }
 
     /// Puts a difference where it belongs by the times of both sides; its state follows from that. `passed`: it was
     /// confirmed before, and is the same.
-    fn insert(&mut self, mut difference: Difference, passed: bool) {
+    fn insert(&mut self, mut difference: Difference, reached: i64, passed: bool) {
+        let reached = reached.max(difference.base);
         let phase = if difference.unclear.is_some() {
             Phase::Unclear
-        } else if self.expected.status.time < difference.base {
+        } else if self.expected.status.time < self.awaited(difference.base, reached) {
             Phase::AwaitsExpected
         } else if self.actual.status.time < self.deadline(&difference) {
             Phase::AwaitsActual
@@ -556,10 +603,10 @@ impl LiveComparison {
             Phase::Passed
         };
         difference.state = self.state_of(phase);
-        let entry = Entry { difference: Arc::new(difference), phase };
+        let entry = Entry { difference: Arc::new(difference), phase, reached };
         let (key, deadline) = (entry.difference.key.clone(), self.deadline(&entry.difference));
         match phase {
-            Phase::AwaitsExpected => _ = self.await_expected.insert((entry.difference.base, key.clone())),
+            Phase::AwaitsExpected => _ = self.await_expected.insert((self.awaited(entry.difference.base, reached), key.clone())),
             Phase::AwaitsActual => _ = self.await_actual.insert((deadline, key.clone())),
             Phase::Held => _ = self.held.insert(key.clone()),
             Phase::Unclear | Phase::Passed => {}
@@ -571,7 +618,7 @@ impl LiveComparison {
 
     fn unqueue(&mut self, key: &Arc<[u8]>, entry: &Entry) {
         let waited = match entry.phase {
-            Phase::AwaitsExpected => self.await_expected.remove(&(entry.difference.base, key.clone())),
+            Phase::AwaitsExpected => self.await_expected.remove(&(self.awaited(entry.difference.base, entry.reached), key.clone())),
             Phase::AwaitsActual => self.await_actual.remove(&(self.deadline(&entry.difference), key.clone())),
             Phase::Held => self.held.remove(key),
             Phase::Unclear | Phase::Passed => true,
@@ -582,7 +629,9 @@ impl LiveComparison {
     /// Moves on what waited for a source time that has come, or for a reject that has gone.
     fn pass_deadlines(&mut self) {
         let mut due = Vec::new();
-        while self.await_expected.first().is_some_and(|(base, _)| *base <= self.expected.status.time) {
+        self.ahead[EXPECTED].pass(self.actual.status.time);
+        self.ahead[ACTUAL].pass(self.expected.status.time);
+        while self.await_expected.first().is_some_and(|(time, _)| *time <= self.expected.status.time) {
             due.extend(self.await_expected.pop_first().map(|(_, key)| key));
         }
         while self.await_actual.first().is_some_and(|(deadline, _)| *deadline <= self.actual.status.time) {
@@ -594,8 +643,8 @@ impl LiveComparison {
         for key in due {
             // It has left its queue already; out and in again finds its new place.
             self.entries.get_mut(&key).expect("what waits stands").phase = Phase::Passed;
-            let before = self.remove(&key).expect("what waits stands");
-            self.insert(Difference::clone(&before), false);
+            let Entry { difference, reached, .. } = self.remove(&key).expect("what waits stands");
+            self.insert(Difference::clone(&difference), reached, false);
         }
     }
 
@@ -645,6 +694,18 @@ impl LiveComparison {
             }
         }
         None
+    }
+
+    /// Up to where the expected side must be closed. At the end of all logs nothing is late any more.
+    fn awaited(&self, base: i64, reached: i64) -> i64 {
+        if self.ended { base } else { reached }
+    }
+
+    /// Nothing comes any more: what waits for expected changes that may be late has them all.
+    fn end(&mut self) {
+        self.ended = true;
+        let waiting = std::mem::take(&mut self.await_expected);
+        self.await_expected = waiting.into_iter().map(|(_, key)| (self.entries[&key].difference.base, key)).collect();
     }
 
     fn deadline(&self, difference: &Difference) -> i64 {

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ledger,
+    Ledger, Since,
+    ahead::Ahead,
     comparison::{LiveComparison, Shown, Stood},
     connector::{Paces, Times},
     source::SourceState,
@@ -83,7 +84,7 @@ impl Ledger {
                 .enumerate()
                 .flat_map(|(id, live)| live.marks().map(move |(key, name)| (id, row::hex(key), name.to_string())))
                 .collect(),
-            differences: self.comparisons.iter().map(|live| pack(&live.stood())).collect(),
+            differences: self.comparisons.iter().map(|live| pack(&live.stood(), live.ahead())).collect(),
         }
     }
 
@@ -110,13 +111,13 @@ impl Ledger {
             ledger.comparisons.get_mut(*id).ok_or("it has other comparisons")?.resume_marks(&key, name);
         }
         for (id, packed) in save.differences.iter().enumerate() {
-            let stood = unpack(packed).ok_or("its differences can't be read")?;
+            let (stood, ahead) = unpack(packed).ok_or("its differences can't be read")?;
             let shown = match (save.hydrated, anew.1.contains(&id)) {
                 (false, _) => Shown::Never,
                 (true, false) => Shown::Before,
                 (true, true) => Shown::Otherwise,
             };
-            ledger.comparisons[id].resume(stood, shown);
+            ledger.comparisons[id].resume(stood, ahead, shown);
         }
         Ok(ledger)
     }
@@ -137,34 +138,56 @@ fn is_loose(plan: &Plan, reject: &Reject) -> bool {
     !reject.keyed && reject.target.is_none_or(|target| layout::fused(plan, target).is_some())
 }
 
-fn pack(stood: &BTreeMap<Arc<[u8]>, Stood>) -> Vec<u8> {
+/// It was confirmed, or would have been if the comparison were not stale.
+const PASSED: u8 = 1;
+/// The newest time of the key follows; without it, that is the base.
+const REACHED: u8 = 2;
+/// The key has no difference, only such a time of the expected or the actual side; the empty key stands for all.
+const AHEAD: [u8; 2] = [8, 4];
+
+fn pack(stood: &BTreeMap<Arc<[u8]>, Stood>, ahead: &[Ahead; 2]) -> Vec<u8> {
     let mut out = Vec::new();
-    for (key, stood) in stood {
+    let mut push = |key: &[u8], since: Since, base: i64, flags: u8, reached: Option<i64>| {
         push_varint64(&mut out, key.len() as u64);
         out.extend_from_slice(key);
-        push_varint64(&mut out, stood.since.tick);
-        out.extend_from_slice(&stood.since.source_time.to_le_bytes());
-        out.extend_from_slice(&stood.base.to_le_bytes());
-        out.push(u8::from(stood.passed));
+        push_varint64(&mut out, since.tick);
+        out.extend_from_slice(&since.source_time.to_le_bytes());
+        out.extend_from_slice(&base.to_le_bytes());
+        out.push(flags | if reached.is_some() { REACHED } else { 0 });
+        out.extend(reached.into_iter().flat_map(i64::to_le_bytes));
+    };
+    for (key, stood) in stood {
+        let reached = (stood.reached != stood.base).then_some(stood.reached);
+        push(key, stood.since, stood.base, if stood.passed { PASSED } else { 0 }, reached);
+    }
+    for (ahead, flag) in ahead.iter().zip(AHEAD) {
+        ahead.iter().for_each(|(key, time)| push(key, Since { tick: 0, source_time: 0 }, 0, flag, Some(time)));
     }
     out
 }
 
-fn unpack(packed: &[u8]) -> Option<BTreeMap<Arc<[u8]>, Stood>> {
-    let (mut at, mut found) = (0, BTreeMap::new());
+fn unpack(packed: &[u8]) -> Option<(BTreeMap<Arc<[u8]>, Stood>, [Ahead; 2])> {
+    let (mut at, mut found, mut ahead) = (0, BTreeMap::new(), <[Ahead; 2]>::default());
     while at < packed.len() {
         let len = read_varint64(packed, &mut at) as usize;
         let key = packed.get(at..at + len)?;
         at += len;
         let tick = read_varint64(packed, &mut at);
-        let mut time = || -> Option<i64> {
-            at += 8;
-            Some(i64::from_le_bytes(packed.get(at - 8..at)?.try_into().ok()?))
-        };
-        let (source_time, base) = (time()?, time()?);
-        let passed = *packed.get(at)? == 1;
+        let (source_time, base) = (read_time(packed, &mut at)?, read_time(packed, &mut at)?);
+        let flags = *packed.get(at)?;
         at += 1;
-        found.insert(Arc::from(key), Stood { since: super::Since { tick, source_time }, base, passed });
+        let reached = if flags & REACHED == 0 { base } else { read_time(packed, &mut at)? };
+        if let Some(side) = AHEAD.iter().position(|flag| flags & flag != 0) {
+            ahead[side].put(key, reached);
+        } else {
+            found.insert(Arc::from(key), Stood { since: Since { tick, source_time }, base, reached, passed: flags & PASSED != 0 });
+        }
     }
-    Some(found)
+    Some((found, ahead))
+}
+
+fn read_time(packed: &[u8], at: &mut usize) -> Option<i64> {
+    let bytes = packed.get(*at..*at + 8)?;
+    *at += 8;
+    Some(i64::from_le_bytes(bytes.try_into().ok()?))
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
-    fixture::{Bench, CRM, ERP, plan, row},
+    fixture::{Bench, CRM, ERP, key, plan, row},
     run::Collector,
     *,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// Plays a script and compares what the comparison shows after each tick.
 ///
 /// Each line is `TICK words => shown`. Words: `crm@T`, `erp@T` a record with that source time (seconds); `crm.end` read to
-/// its end, `crm.more` not so; `erp.trouble`, `erp.fine`; `wall=S` the wall clock; `hydrating`, `hydrated`;
+/// its end, `crm.more` not so; `erp.trouble`, `erp.fine`; `wall=S` the wall clock; `hydrating`, `hydrated`; `ended` all logs;
 /// `KEY:E/A@e` a key's sides and which changed at what time (`@5/` expected at 5 s, `@/5` actual, `@4/5` both, `@/` no time
 /// known), where a side is `-` absent, `X` a row with that status, `X5` with amount 5, `X?` with unknown amount, `!` a
 /// reject, `X+Y` two rows; `KEY:=` they agree. Shown: the comparison's state, then `KEY kind state base` by key.
@@ -79,6 +79,8 @@ fn say(bench: &mut Bench, word: &str) {
             "trouble" => sealed.trouble = Some("the file is gone".into()),
             _ => sealed.trouble = None,
         }
+    } else if word == "ended" {
+        bench.sealed.ended = true;
     } else {
         bench.sealed.hydrated = word == "hydrated";
     }
@@ -146,13 +148,103 @@ fn a_difference_is_undetermined_until_the_expected_side_is_closed_up_to_it() {
 fn a_change_of_the_expected_side_restarts_the_grace_and_one_of_the_actual_side_does_not() {
     check(
         "1 crm@100 erp@100 1:A/-@100/      => in_flight; 1 missing in_flight 100
-         2 erp@125 1:A/B@/125              => in_flight; 1 mismatched in_flight 100
+         2 crm@125 erp@125 1:A/B@/125      => in_flight; 1 mismatched in_flight 100
          3 erp@130                         => open; 1 mismatched confirmed 100
-         4 erp@131 1:A/C@/131              => open; 1 mismatched confirmed 100
+         4 crm@131 erp@131 1:A/C@/131      => open; 1 mismatched confirmed 100
          5 crm@140 erp@141 1:B/C@140/      => in_flight; 1 mismatched in_flight 140
          6 erp@169                         => in_flight; 1 mismatched in_flight 140
          7 erp@170                         => open; 1 mismatched confirmed 140",
     );
+}
+
+/// The actual side may have applied what the expected side's connector has yet to send.
+#[test]
+fn a_newer_change_of_the_actual_side_waits_for_the_expected_side_to_come_so_far() {
+    check(
+        "1 crm@100 erp@100 1:A/-@100/ 2:A/-@100/ => in_flight; 1 missing in_flight 100; 2 missing in_flight 100
+         2 erp@210 1:A/B@/210              => open; 1 mismatched undetermined 100; 2 missing confirmed 100
+         3 crm@150 1:C/B@150/              => open; 1 mismatched undetermined 150; 2 missing confirmed 100
+         4 crm@205 1:=@205/                => open; 2 missing confirmed 100
+         5 crm@206 2:A/D@/209              => in_flight; 2 mismatched undetermined 100
+         6 crm@209                         => open; 2 mismatched confirmed 100
+         7 erp@220 2:A/-@/220              => in_flight; 2 missing undetermined 100
+         8 crm@221                         => open; 2 missing confirmed 100",
+    );
+}
+
+#[test]
+fn what_the_actual_side_did_is_known_though_the_key_agreed_meanwhile() {
+    check(
+        "1 crm@90 erp@105 1:-/A@/105       => in_flight; 1 unexpected undetermined 105
+         2 erp@155 1:=@/155                => tied_out
+         3 erp@200 crm@100 1:A/-@100/      => in_flight; 1 missing undetermined 100
+         4 crm@140 1:B/-@140/              => in_flight; 1 missing undetermined 140
+         5 crm@150 1:=@150/                => tied_out
+         6 crm@154 1:A/-@154/              => in_flight; 1 missing undetermined 154
+         7 crm@155                         => open; 1 missing confirmed 154
+         8 crm@156 1:=@156/                => tied_out
+         9 crm@157 1:A/-@157/              => open; 1 missing confirmed 157",
+    );
+}
+
+/// Nobody must wait for what can't come.
+#[test]
+fn at_the_end_of_all_logs_no_expected_change_is_late() {
+    check(
+        "1 hydrating crm@100 erp@100 1:A/-@100/ 2:A/-@100/ => hydrating
+         2 erp@210 1:A/B@/210 3:-/A@/210   => hydrating
+         3 hydrated ended                  => open; 1 mismatched confirmed 100; 2 missing confirmed 100; 3 unexpected undetermined 210
+         4 2:A/B@/209                      => open; 1 mismatched confirmed 100; 2 mismatched confirmed 100; 3 unexpected undetermined 210",
+    );
+}
+
+/// The other way round: the actual side's connector is late, and shows what it did before the expected side's newest change.
+#[test]
+fn grace_counts_from_what_was_expected_last_though_the_key_agreed_meanwhile() {
+    check(
+        "1 crm@100 erp@90 1:A/-@100/       => in_flight; 1 missing in_flight 100
+         2 crm@150 1:=@150/                => tied_out
+         3 erp@105 1:-/A@/105              => in_flight; 1 unexpected in_flight 150
+         4 erp@140                         => in_flight; 1 unexpected in_flight 150
+         5 erp@155 1:=@/155                => tied_out
+         6 crm@160 erp@160 1:-/A@/156      => in_flight; 1 unexpected in_flight 156",
+    );
+}
+
+#[test]
+fn a_checkpoint_keeps_how_far_keys_are_ahead() {
+    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
+    let mut bench = Bench::new();
+    words(&mut bench, "crm@100 erp@210 1:A/-@100/ 2:A/-@100/ 3:-/A@/205");
+    bench.close(1);
+    words(&mut bench, "1:A/B@/210 3:=@/206");
+    bench.sealed.cut = true;
+    let save = bench.close(2).save.expect("it is a cut");
+    // What a version wrote that knew nothing of this: a key of two bytes, a tick, two times, and whether it had passed.
+    let old: Vec<u8> = {
+        let base = 100_000i64.to_le_bytes();
+        [1, 2].iter().flat_map(|id| [&[2][..], &key(*id), &[1], &base, &base, &[1]].concat()).collect()
+    };
+    for (differences, ahead) in [(save.differences.clone(), true), (vec![old], false)] {
+        let mut again = Bench::new();
+        let ledger = Ledger::resume(Arc::new(plan()), &LedgerSave { differences, ..save.clone() }, (&[], &[])).unwrap();
+        again.ledger = SharedLedger::new(ledger);
+        again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
+        words(&mut again, "1:A/B@/ 2:A/-@/");
+        again.close(2);
+        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
+        words(&mut again, "crm@150 3:A/-@150/");
+        again.close(3);
+        let state = |bench: &Bench| bench.ledger.read().differences(0, None).map(|d| d.state).collect::<Vec<_>>();
+        let late = if ahead { State::Undetermined } else { State::Confirmed };
+        assert_eq!(state(&again), [late, State::Confirmed, late]);
+        words(&mut again, "crm@206");
+        again.close(4);
+        assert_eq!(state(&again), [late, State::Confirmed, State::Confirmed]);
+        words(&mut again, "crm@210");
+        again.close(5);
+        assert_eq!(state(&again), [State::Confirmed; 3]);
+    }
 }
 
 #[test]
@@ -491,8 +583,8 @@ fn the_loop_applies_what_came_and_ends_with_the_workers() {
     assert_eq!(*ledger.closed().borrow(), 3);
 }
 
-/// The states once more, from scratch at every tick and without queues: what a difference is follows from its base, the two
-/// side times and whether the comparison is stale. It shares the classification of sides with the ledger, nothing else.
+/// The states once more, from scratch at every tick and without queues: what a difference is follows from its base, the newest
+/// change of the actual side, the two side times and whether the comparison is stale. It shares the classification of sides with the ledger, nothing else.
 #[test]
 fn states_equal_those_computed_from_scratch_at_every_tick() {
     struct Known {
@@ -512,6 +604,10 @@ fn states_equal_those_computed_from_scratch_at_every_tick() {
         let (plan, mut bench) = (plan(), Bench::new());
         let (grace, stale_after) = (30_000, 60_000);
         let mut known: BTreeMap<i64, Known> = BTreeMap::new();
+        // By key, the newest change of the actual side.
+        let mut reached: BTreeMap<i64, i64> = BTreeMap::new();
+        // And of keys that agree, of the expected side while the actual side has not come so far.
+        let mut asked: BTreeMap<i64, i64> = BTreeMap::new();
         let mut times = [i64::MIN; 2];
         let mut moved = [0i64; 2];
         bench.sealed.hydrated = false;
@@ -558,26 +654,32 @@ fn states_equal_those_computed_from_scratch_at_every_tick() {
                 let classified = classify(&plan.comparisons[0], &sides);
                 let now = (sides.expected, sides.actual);
                 let before = known.remove(&id);
+                let last = before.as_ref().map(|b| b.base).or_else(|| asked.remove(&id)).unwrap_or(i64::MIN);
                 if let Some((kind, unclear)) = classified.clone() {
                     let or_else = |time: Option<i64>| time.unwrap_or(times[CRM]);
                     let base = match before {
                         Some(b) if b.expected == expected => b.base,
                         Some(_) => or_else(expected_time),
-                        None => or_else(expected_time.max(actual_time)),
+                        None => or_else(expected_time.max(actual_time)).max(last),
                     };
                     known.insert(id, Known { unclear: unclear.is_some(), kind, base, expected });
+                } else {
+                    asked.insert(id, last.max(expected_time.unwrap_or(i64::MIN)));
                 }
+                let newest = reached.entry(id).or_insert(i64::MIN);
+                *newest = (*newest).max(actual_time.unwrap_or(i64::MIN));
                 bench.change(id, classified.is_some().then_some(now), expected_time, actual_time);
             }
             let trouble = bench.sealed.sources.iter().any(|s| s.trouble.is_some());
             let stale = trouble || moved.iter().any(|m| wall_ms - m > stale_after);
             bench.close(tick);
+            asked.retain(|_, time| *time > times[ERP]);
             let ledger = bench.ledger.read();
             let shown: Vec<_> = ledger.differences(0, None).map(|d| (d.kind, d.state, d.base)).collect();
             let want: Vec<_> = known
-                .values()
-                .map(|k| {
-                    let state = if stale || k.unclear || times[CRM] < k.base {
+                .iter()
+                .map(|(id, k)| {
+                    let state = if stale || k.unclear || times[CRM] < k.base.max(reached[id]) {
                         State::Undetermined
                     } else if times[ERP] < k.base + grace {
                         State::InFlight

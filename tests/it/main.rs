@@ -8,6 +8,7 @@ mod contract;
 mod fixture;
 #[path = "../../benches/generate.rs"]
 mod generate;
+mod late;
 #[allow(
     dead_code,
     clippy::bind_instead_of_map,

@@ -19,10 +19,12 @@ mod index;
 pub mod many;
 pub mod save;
 mod slab;
+mod weighed;
 
 use change::{Change, Op};
 use index::Index;
 use slab::{Handle, Kind, Slabs};
+use weighed::Weighed;
 
 /// The expected side, the only one of a plain table.
 pub const EXPECTED: usize = 0;
@@ -38,6 +40,10 @@ const TOUCHED: u8 = 1;
 const PUBLISHED: u8 = 2;
 /// Its expected value before the tick is in `before`.
 const TRACKED: u8 = 4;
+/// What a side was before the tick is in `weighed`, by side.
+const WEIGHED: [u8; 2] = [32, 64];
+/// While a tick closes (nothing is weighed then): a side was touched.
+const PASSED: [u8; 2] = WEIGHED;
 
 /// What the table publishes when a tick closes.
 #[derive(Debug, Default)]
@@ -72,6 +78,10 @@ pub struct Table {
     slabs: Slabs,
     /// Each application since the last close: slot, side, source time.
     log: Vec<(u32, u8, i64)>,
+    /// The newest source time that each side has shown here.
+    shown_to: [i64; 2],
+    /// What rows of collections came to and went from since then.
+    weighed: Weighed,
     before: Vec<(u32, Value)>,
     rejects: Vec<(Reject, i64)>,
     rows: [u64; 2],
@@ -97,6 +107,8 @@ impl Table {
             free: Vec::new(),
             slabs: Slabs::default(),
             log: Vec::new(),
+            shown_to: [i64::MIN; 2],
+            weighed: Weighed::default(),
             before: Vec::new(),
             rejects: Vec::new(),
             rows: [0; 2],
@@ -127,6 +139,7 @@ impl Table {
             + self.slots.capacity() as u64 * 8
             + self.flags.capacity() as u64
             + self.log.capacity() as u64 * 16
+            + self.weighed.bytes()
             + self.unsaved.bytes()
     }
 
@@ -212,6 +225,7 @@ impl Table {
                 return;
             }
             Op::Clear if self.kind(slot, side).is_none() => return,
+            Op::Add | Op::Subtract | Op::AddReject | Op::SubtractReject if self.compare => self.weigh(slot, side, change.time),
             _ => self.touch(slot, side, change.time),
         }
         match change.op {
@@ -246,12 +260,19 @@ impl Table {
     }
 
     fn touch(&mut self, slot: u32, side: usize, time: i64) {
+        self.shown_to[side] = self.shown_to[side].max(time);
         let flags = &mut self.flags[slot as usize];
         // A second touch without a time says nothing new.
         if time != i64::MIN || *flags & TOUCHED == 0 {
             self.log.push((slot, side as u8, time));
         }
         *flags |= TOUCHED;
+        self.mark(slot, side);
+    }
+
+    /// What a checkpoint and the net changes of rows must know of a side before it changes.
+    fn mark(&mut self, slot: u32, side: usize) {
+        let flags = &mut self.flags[slot as usize];
         if self.unsaved.sides[side] && *flags & save::DIRTY == 0 {
             *flags |= save::DIRTY;
             self.unsaved.dirty.push(slot);
@@ -455,8 +476,9 @@ impl Table {
         if self.blind {
             return closed;
         }
+        let passing = self.weighed_out();
         let mut log = std::mem::take(&mut self.log);
-        let mut place: HashMap<u32, usize> = HashMap::new();
+        let (mut place, mut passed) = (HashMap::<u32, usize>::new(), Vec::new());
         for (n, &(slot, side, time)) in log.iter().enumerate() {
             if n.is_multiple_of(STRETCH) {
                 memory::breathe();
@@ -480,10 +502,21 @@ impl Table {
                 let change = &mut closed.differences[*at];
                 let last = if usize::from(side) == EXPECTED { &mut change.expected_time } else { &mut change.actual_time };
                 *last = (*last).max(time);
+            } else if self.compare {
+                // What comes and goes may matter to what the other side has yet to show: nobody else would know of it then.
+                let flag = PASSED[usize::from(side)];
+                if self.flags[slot as usize] & flag != 0 && time > self.shown_to[1 - usize::from(side)] {
+                    passed.push(slot);
+                }
+                self.flags[slot as usize] |= flag;
             }
         }
+        if !passed.is_empty() {
+            self.came_and_went(passed, &log, &mut closed.differences);
+        }
         // Now that nobody needs their keys: slots that hold nothing.
-        for &(slot, ..) in &log {
+        for slot in log.iter().map(|(slot, ..)| *slot).chain(passing) {
+            self.flags[slot as usize] &= !(PASSED[EXPECTED] | PASSED[ACTUAL]);
             let [expected, actual] = self.slots[slot as usize];
             let stand_in = if expected == 0 {
                 actual
@@ -511,6 +544,22 @@ impl Table {
             self.log = log;
         }
         closed
+    }
+
+    /// Tells of keys on which the sides agree as before when they last changed.
+    fn came_and_went(&self, mut slots: Vec<u32>, log: &[(u32, u8, i64)], to: &mut Vec<DifferenceChange>) {
+        slots.sort_unstable();
+        slots.dedup();
+        let mut times = vec![[i64::MIN; 2]; slots.len()];
+        for (slot, side, time) in log {
+            if let Ok(at) = slots.binary_search(slot) {
+                let newest = &mut times[at][usize::from(*side)];
+                *newest = (*newest).max(*time);
+            }
+        }
+        let change =
+            |(slot, [expected_time, actual_time]): (u32, [i64; 2])| DifferenceChange { key: self.key_of(slot).into(), now: None, expected_time, actual_time };
+        to.extend(slots.into_iter().zip(times).map(change));
     }
 
     /// What a side holds for a key.

@@ -51,6 +51,10 @@ struct Run {
     /// What each comparison's sides held after the last tick, and its differences.
     before: Vec<(Held, Held)>,
     standing: Vec<BTreeMap<String, Standing>>,
+    /// By comparison and key: the newest source time that is known of the actual side's changes, or those that it may be.
+    reached: Vec<BTreeMap<String, BTreeSet<i64>>>,
+    /// The same of the expected side's changes of keys that agree, as long as the actual side has not come so far.
+    asked: Vec<BTreeMap<String, BTreeSet<i64>>>,
     /// For the linear checker: every change of a side as rows that go and come, and what the engine left by tick.
     flow: Vec<linear::Update>,
     left: Vec<linear::Left>,
@@ -91,6 +95,8 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         times: [None; 2],
         before: vec![Default::default(); comparisons],
         standing: vec![BTreeMap::new(); comparisons],
+        reached: vec![BTreeMap::new(); comparisons],
+        asked: vec![BTreeMap::new(); comparisons],
         flow: Vec::new(),
         left: Vec::new(),
         turns: false,
@@ -188,6 +194,7 @@ impl Run {
         let (sources, comparisons) = (self.model.sources.len(), self.model.comparisons.len());
         (self.pending, self.tick, self.tick_start) = (vec![Vec::new(); sources], 0, 0);
         (self.before, self.standing) = (vec![Default::default(); comparisons], vec![BTreeMap::new(); comparisons]);
+        (self.reached, self.asked) = (vec![BTreeMap::new(); comparisons], vec![BTreeMap::new(); comparisons]);
         (self.flow, self.left, self.times) = (Vec::new(), Vec::new(), [None; 2]);
         if self.now > START_MS {
             self.scenario.advance(Duration::from_millis((self.now - START_MS) as u64));
@@ -289,9 +296,16 @@ impl Run {
         Ok(())
     }
 
-    /// By comparison and side: the greatest source time of the records of this tick that changed a key of it, one by one.
-    fn changes(&mut self) -> Vec<[BTreeMap<String, i64>; 2]> {
-        let mut found = vec![<[BTreeMap<String, i64>; 2]>::default(); self.model.comparisons.len()];
+    /// By comparison and side: the source times of the records of this tick that changed a key of it, one by one.
+    fn changes(&mut self) -> Vec<[BTreeMap<String, Vec<i64>>; 2]> {
+        let (found, flow) = self.changes_since(self.tick_start);
+        self.flow.extend(flow);
+        found
+    }
+
+    /// The same of all records from one on, and what the linear checker needs of them.
+    fn changes_since(&self, start: usize) -> (Vec<[BTreeMap<String, Vec<i64>>; 2]>, Vec<linear::Update>) {
+        let mut found = vec![<[BTreeMap<String, Vec<i64>>; 2]>::default(); self.model.comparisons.len()];
         let sides = |world: &World, c: &Comparison| {
             [
                 project(&self.model, c, true, world.side(&self.model, c.expected)),
@@ -299,15 +313,14 @@ impl Run {
             ]
         };
         let mut flow = Vec::new();
-        let mut before = World::replay(&self.model, &self.messages[..self.tick_start]);
-        for at in self.tick_start..self.messages.len() {
+        let mut before = World::replay(&self.model, &self.messages[..start]);
+        for at in start..self.messages.len() {
             let after = World::replay(&self.model, &self.messages[..=at]);
             for (c, comparison) in self.model.comparisons.iter().enumerate() {
                 for (side, (old, new)) in sides(&before, comparison).iter().zip(&sides(&after, comparison)).enumerate() {
                     for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
                         if old.get(key) != new.get(key) {
-                            let time = found[c][side].entry(key.clone()).or_insert(i64::MIN);
-                            *time = (*time).max(self.messages[at].time);
+                            found[c][side].entry(key.clone()).or_default().push(self.messages[at].time);
                             for (held, weight) in [(old.get(key), -1), (new.get(key), 1)] {
                                 let Some(Side::Rows(rows)) = held else { continue };
                                 let weight = if side == 0 { weight } else { -weight };
@@ -319,8 +332,7 @@ impl Run {
             }
             before = after;
         }
-        self.flow.extend(flow);
-        found
+        (found, flow)
     }
 
     /// Takes down what the engine says is left of this tick, for the linear checker.
@@ -417,7 +429,7 @@ impl Run {
         Ok(found)
     }
 
-    fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, i64>; 2]) -> Result<(), String> {
+    fn comparison(&mut self, c: usize, world: &World, times: &[BTreeMap<String, Vec<i64>>; 2]) -> Result<(), String> {
         let comparison = self.model.comparisons[c].clone();
         let model = &self.model;
         let actual_table = Table::Source(comparison.actual);
@@ -426,13 +438,58 @@ impl Run {
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
         let (plan, declared) = self.declared(c);
         let found = self.differences(c)?;
-        let keys: BTreeSet<&String> = expected.keys().chain(actual.keys()).chain(found.keys()).collect();
+        let keys: BTreeSet<String> = expected
+            .keys()
+            .chain(actual.keys())
+            .chain(found.keys())
+            .chain(self.standing[c].keys())
+            .chain(times[0].keys())
+            .chain(times[1].keys())
+            .cloned()
+            .collect();
+        // Read again by another dataflow, a side may know of older changes than those that made a difference.
+        let again = self.turns.then(|| self.changes_since(0).0.swap_remove(c));
         let mut standing = BTreeMap::new();
-        for key in keys {
+        for key in &keys {
             let (e, a) = (expected.get(key), actual.get(key));
             let name = format!("key {key} of {}", comparison.name);
             let found = found.get(key);
-            let Some((kind, fields, unclear)) = self.classify(&comparison, e, a) else {
+            let judged = self.classify(&comparison, e, a);
+            // When each side changed, as far as its table tells: of a key that agrees before and after only what came and went,
+            // unless the other side was as far.
+            let (stood, none) = (self.standing[c].get(key), Vec::new());
+            let touched = |side: usize| times[side].get(key).unwrap_or(&none);
+            let late = |side: usize, other: i64| touched(side).iter().skip(1).any(|time| *time > other);
+            let expected_times = match model.by_record(comparison.expected) {
+                true => touched(0).clone(),
+                false => Vec::from_iter((!alike(self.before[c].0.get(key), e)).then_some(expected_time)),
+            };
+            let twice = touched(1).len() > 1 || model.by_record(comparison.expected) && touched(0).len() > 1;
+            let sure = judged.is_some() || stood.is_some() || late(1, expected_time) || model.by_record(comparison.expected) && late(0, actual_time);
+            let told = |known: &mut BTreeSet<i64>, times: &[i64], again: Option<i64>| {
+                let newest: BTreeSet<i64> = known.iter().map(|before| times.iter().fold(*before, |a, b| a.max(*b))).collect();
+                match (sure, twice) {
+                    (true, _) => *known = newest,
+                    (false, true) => known.extend(newest),
+                    (false, false) => {}
+                }
+                known.extend(again);
+            };
+            let newest = |side: usize| again.as_ref().and_then(|all| all[side].get(key)?.iter().max().copied());
+            let mut reached = self.reached[c].get(key).cloned().unwrap_or_else(|| [i64::MIN].into());
+            told(&mut reached, touched(1), newest(1));
+            self.reached[c].insert(key.clone(), reached.clone());
+            let mut asked = self.asked[c].remove(key).unwrap_or_else(|| [i64::MIN].into());
+            let asked_before = asked.clone();
+            if judged.is_none() {
+                if let Some(before) = stood {
+                    asked = [before.base].into();
+                }
+                told(&mut asked, &expected_times, newest(0));
+                let as_far = |time: i64| if time > actual_time { time } else { i64::MIN };
+                self.asked[c].insert(key.clone(), asked.into_iter().map(as_far).collect());
+            }
+            let Some((kind, fields, unclear)) = judged else {
                 ensure!(self, found.is_none(), "{name}: the sides agree, but there is {found:?}");
                 continue;
             };
@@ -443,14 +500,15 @@ impl Run {
             let object = show::difference_object(&plan, &plan.comparisons[declared], found);
             ensure!(self, object["kind"] == kind, "{name}: it is {kind}, not {}\n  expected {e:?}\n  actual {a:?}", object["kind"]);
             ensure!(self, object["fields"] == Json::Object(fields.clone()), "{name}: fields should be {fields:?}, not {}", object["fields"]);
-            // Its base: when the expected side last changed while it differed. What came and went within the tick, or came
-            // through a collection without changing this row, may or may not count for one that has just opened.
+            // Its base: when the expected side last changed, as far as that is known. What records brought that came and went within
+            // the tick may or may not count for one that has just opened; through a collection nobody sees it.
             let changed = |side: usize, table: Table, now: Option<&Side>, of_side: i64| {
                 let before = if side == 0 { &self.before[c].0 } else { &self.before[c].1 };
                 let net = !alike(before.get(key), now);
-                let mut found: Vec<Option<i64>> = match model.by_record(table) {
-                    true => times[side].get(key).map(|t| Some(*t)).into_iter().collect(),
-                    false => vec![Some(of_side)],
+                let mut found: Vec<Option<i64>> = match (model.by_record(table), net) {
+                    (true, _) => times[side].get(key).map(|times| times.iter().max().copied()).into_iter().collect(),
+                    (false, true) => vec![Some(of_side)],
+                    (false, false) => Vec::new(),
                 };
                 if !net {
                     found.push(None);
@@ -465,6 +523,7 @@ impl Run {
                 None => es
                     .iter()
                     .flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a)))
+                    .flat_map(|t| asked_before.iter().map(move |asked| t.max(*asked)))
                     .map(told)
                     .map(|t| Standing { base: t, since: t, confirmed: false })
                     .collect(),
@@ -485,25 +544,36 @@ impl Run {
                 && same(&self.before[c].0, e)
                 && same(&self.before[c].1, a);
             let doubtful = matches!(comparison.expected, Table::Target(t) if world.doubtful[t]);
-            let state = if unclear || expected_time < found.base {
-                "undetermined"
-            } else if actual_time < found.base + comparison.grace_ms {
-                "in_flight"
-            } else if doubtful && !stays {
-                "undetermined"
-            } else {
-                "confirmed"
+            // An expected change that explains what the actual side did may still come until the expected side is as far.
+            let state_at = |reached: i64| {
+                if unclear || expected_time < found.base.max(reached) {
+                    "undetermined"
+                } else if actual_time < found.base + comparison.grace_ms {
+                    "in_flight"
+                } else if doubtful && !stays {
+                    "undetermined"
+                } else {
+                    "confirmed"
+                }
             };
+            let (right, wrong): (BTreeSet<i64>, BTreeSet<i64>) = reached.into_iter().partition(|time| object["state"] == state_at(*time));
             ensure!(
                 self,
-                object["state"] == state,
-                "{name}: it is {state}, not {}: base {}, sides at {} and {}",
+                !right.is_empty(),
+                "{name}: it is {:?}, not {}: base {}, newest actual change {:?}, sides at {} and {}",
+                wrong.iter().map(|time| state_at(*time)).collect::<Vec<_>>(),
                 object["state"],
                 found.base - START_MS,
+                wrong.iter().map(|time| time.saturating_sub(START_MS)).collect::<Vec<_>>(),
                 expected_time - START_MS,
                 actual_time - START_MS
             );
+            let state = state_at(*right.first().expect("one is right"));
+            self.reached[c].insert(key.clone(), right);
             standing.insert(key.clone(), Standing { base: found.base, since: found.since.source_time, confirmed: state == "confirmed" });
+        }
+        for asked in self.asked[c].values_mut() {
+            *asked = asked.iter().map(|time| if *time > actual_time { *time } else { i64::MIN }).collect();
         }
         self.standing[c] = standing;
         self.before[c] = (expected, actual);
