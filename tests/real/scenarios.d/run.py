@@ -5,7 +5,7 @@ import checks as all_checks
 import faults as all_faults
 import verify
 from broker import Broker, Wire
-from program import Fault, Program
+from program import PROCESSES, Fault, Program
 
 HERE, STATE, TIEOUT = os.environ["HERE"], os.environ["STATE"], os.environ["TIEOUT"]
 SEEDS, BESIDE = int(os.environ.get("SEEDS", "20")), int(os.environ.get("BESIDE", "3"))
@@ -322,7 +322,7 @@ def main():
                 print(f"  - {fault[:1500]}")
             if run.program:
                 print("  tieout's last words:\n" + "".join(f"    {line}\n" for line in run.program.last_words().splitlines()))
-            print(f"  again: SEED={run.seed} ONLY={scenario.name} tests/real/scenarios\n", flush=True)
+            print(f"  again: {f'PROCESSES={PROCESSES} ' if PROCESSES > 1 else ''}SEED={run.seed} ONLY={scenario.name} tests/real/scenarios\n", flush=True)
         if len(failed) >= 5:
             print("enough faults")
             break
