@@ -1,8 +1,6 @@
 """Scenarios: what happens to the program, its disk, its broker and its inputs while these grow."""
 import json, os, time
 
-from program import PROCESSES
-
 # Of the broker's properties and the deployment's, see run.py.
 TRANSACTION_SECONDS, SESSION_SECONDS = 3, 9
 
@@ -83,7 +81,7 @@ class Workers(Scenario):
 
     def fault(self, run, time):
         run.program.kill() if run.rng.random() < 0.5 else run.program.stop()
-        run.start(workers=self.workers(run, time + 1), processes=run.rng.choice([1, 2, 3]) if PROCESSES > 1 else None)
+        run.start(workers=self.workers(run, time + 1), processes=run.rng.choice([1, 2, 3]) if run.processes > 1 else None)
 
 
 class Asleep(Scenario):

@@ -4,7 +4,6 @@ import json, os, random, resource, signal, subprocess, sys, time, urllib.error, 
 sys.path.append(os.environ["HERE"])
 from processes import TRY_AGAIN, Process, cluster_file, ports
 
-PROCESSES = int(os.environ.get("PROCESSES", "1"))
 # Failpoints that are reached where logs are read; all others are the leader's.
 READERS = ("log-file",)
 
@@ -19,10 +18,9 @@ class Program:
     A cluster's processes are each tended by a supervisor of their own. What befalls the program befalls one of them, and which one
     is random; the others end with 75 then, and are started again."""
 
-    def __init__(self, binary, config, env, log):
-        self.binary, self.config, self.env, self.log = binary, config, dict(os.environ, **env), open(log, "a", buffering=1)
-        self.rng, self.children, self.addresses, self.how = random.Random(config), [], {}, {}
-        self.asleep = None
+    def __init__(self, binary, config, env, log, processes=1):
+        self.binary, self.config, self.env, self.log, self.processes = binary, config, dict(os.environ, **env), open(log, "a", buffering=1), processes
+        self.rng, self.children, self.addresses, self.how, self.asleep = random.Random(config), [], {}, {}, None
         self.counts = {}  # what happened to it, by name
         self.said = []  # of all its lives
 
@@ -34,7 +32,7 @@ class Program:
     def start(self, workers=None, failpoint=None, fresh=False, processes=None):
         """`failpoint`: NAME:CHANCE, where it ends itself in this life."""
         assert not self.children
-        of = processes or PROCESSES
+        of = processes or self.processes
         self.how = {"workers": workers, "failpoint": failpoint, "fresh": fresh, "processes": of}
         if of not in self.addresses:
             self.addresses[of] = [f"127.0.0.1:{port}" for port in ports(of)]

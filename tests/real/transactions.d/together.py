@@ -283,6 +283,10 @@ def main():
             wrong("what was read before is read again", life)
         time.sleep(3)
         asked(life)
+    if data_dir != os.environ["TIEOUT_STATE"]:
+        # What comes after this knows one folder only.
+        shutil.rmtree(os.environ["TIEOUT_STATE"])
+        data_dir = shutil.move(data_dir, os.environ["TIEOUT_STATE"])
     audit = subprocess.run([os.environ["TIEOUT"], "audit", "counts", "--format", "csv", "--config", os.environ["CONFIG"]], capture_output=True, text=True,
                            env=dict(os.environ, TIEOUT_STATE=data_dir), check=True).stdout
     read = collections.Counter()
