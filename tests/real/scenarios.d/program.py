@@ -20,7 +20,7 @@ class Program:
 
     def __init__(self, binary, config, env, log, processes=1):
         self.binary, self.config, self.env, self.log, self.processes = binary, config, dict(os.environ, **env), open(log, "a", buffering=1), processes
-        self.rng, self.children, self.addresses, self.how, self.asleep = random.Random(config), [], {}, {}, None
+        self.rng, self.children, self.addresses, self.how, self.asleep, self.fails = random.Random(config), [], {}, {}, None, 0
         self.counts = {}  # what happened to it, by name
         self.said = []  # of all its lives
 
@@ -37,10 +37,11 @@ class Program:
         if of not in self.addresses:
             self.addresses[of] = [f"127.0.0.1:{port}" for port in ports(of)]
         self.file = cluster_file(f"{os.path.dirname(self.config)}/cluster-{of}.cluster", self.addresses[of])
-        fails = self.rng.randrange(of) if (failpoint or "").split(":")[0] in READERS else 0
-        self.children = [self.launch(index, failpoint if index == fails else None) for index in range(of)]
+        self.fails = self.rng.randrange(of) if (failpoint or "").split(":")[0] in READERS else 0
+        self.children = [self.launch(index) for index in range(of)]
 
-    def launch(self, index, failpoint=None):
+    def launch(self, index):
+        failpoint = self.how["failpoint"] if index == self.fails else None
         command = [self.binary, "run", "--config", self.config, "--listen", "127.0.0.1:0"]
         command += ["--workers", str(self.how["workers"])] if self.how["workers"] else []
         command += ["--fresh"] if self.how["fresh"] else []
@@ -66,7 +67,7 @@ class Program:
             else:
                 raise Fault(f"process {index} ended by itself with {status}")
             # What was to be made anew was either begun anew, or is begun again.
-            self.children[index] = self.launch(index, self.how["failpoint"] if index == 0 else None)
+            self.children[index] = self.launch(index)
 
     def kill(self):
         """kill -9, wherever it is: of one, or now and then of all at once."""

@@ -1,5 +1,5 @@
 """What happens around inputs that are topics: growth, retention, other brokers, other topics of the same name. Started by
-tests/real/transactions after its check. Of a cluster only how it grows: the rest is the same, and nothing of it is spread."""
+tests/real/transactions after its check."""
 import json, os, signal, subprocess, sys, time
 
 here, state, own = sys.argv[1], os.environ["STATE"], os.environ["TIEOUT_STATE"]
@@ -29,7 +29,8 @@ class Cluster:
         self.processes[-1].signal(what)
 
     def wait(self, seconds=60):
-        return max((process.wait(seconds) for process in self.processes), key=lambda status: status != 0)
+        # The leader's counts, unless another one has something to say.
+        return next((status for status in [process.wait(seconds) for process in self.processes] if status != 0), 0)
 
     def kill(self):
         self.processes[-1].kill()
@@ -134,8 +135,6 @@ must("each new row is written, and once", sorted(fresh) == list(range(100_000, 1
 told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
 lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
 must("the group knows the new partitions", lags == ["0"] * 5, told)
-if PROCESSES > 1:
-    sys.exit(faults > 0)
 
 stops("another cluster", start("other", KAFKA_BOOTSTRAP=SECOND, KAFKA_SECOND=BUS), "other", "CLUSTER_CHANGED")
 stops("one cluster twice", start("twice", KAFKA_SECOND=BUS, TIEOUT_STATE=f"{state}/twice"), "twice", "CLUSTER_TWICE")
