@@ -47,8 +47,10 @@ impl Clock<'_> {
     pub fn gates(mut self, plan: &Plan, standing: &[Incomplete]) -> Self {
         for group in 0..plan.transactions.len() {
             let mut gate = Gate::new(plan, group);
-            gate.resume(standing);
             let sources: Vec<SourceId> = gate.sources().collect();
+            // Who does not read them would never learn that they are whole by now.
+            let standing = if sources.iter().any(|source| plan.share(*source).has(0)) { standing } else { &[] };
+            gate.resume(standing);
             sources.iter().for_each(|source| self.lanes[*source].gate = Some(group));
             let incomplete = standing.iter().filter(|one| one.group == group).cloned().collect();
             self.gated.push(Gated { gate, sources, ready: None, time: i64::MIN, empty_since: None, incomplete, backlog: None, passed: false });

@@ -49,8 +49,9 @@ impl Clock<'_> {
         self.replay_bound = i64::try_from(plan.replay_bound.as_millis()).unwrap_or(i64::MAX);
         if self.replay_bound > 0 {
             for (id, (lane, source)) in self.lanes.iter_mut().zip(&plan.sources).enumerate() {
-                let saved = saved.get(id).map_or(&[][..], Vec::as_slice);
-                (lane.resent, lane.name) = (Resent::new(source, lane.gate.is_some(), saved), source.name.clone());
+                // Of what others read they know the newest.
+                let own: Vec<Upstream> = saved.get(id).into_iter().flatten().filter(|one| lane.share.has(one.partition)).cloned().collect();
+                (lane.resent, lane.name) = (Resent::new(source, lane.gate.is_some(), &own), source.name.clone());
             }
         }
         self

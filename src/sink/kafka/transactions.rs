@@ -38,8 +38,9 @@ const STEP: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long is waited before the next attempt.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a producer that was fenced waits for the record of the one that may have fenced it.
-const FENCED_PAUSE: Duration = Duration::from_secs(2);
+/// How long a producer that was fenced waits for the record of the one that may have fenced it. That one reads the progress
+/// records and a checkpoint before it writes one; if it takes longer, the older one takes its place back.
+const FENCED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The name under which a deployment writes.
 pub fn id(deployment: &str) -> String {
@@ -162,7 +163,8 @@ impl Transactions {
 
     fn judge(&self, producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Trouble {
         use RDKafkaErrorCode::*;
-        let code = error.rdkafka_error_code();
+        // Once something is fatal, all that fails later says only that.
+        let code = producer.client().fatal_error().map(|(code, _)| code).or_else(|| error.rdkafka_error_code());
         if code.is_some_and(client::refused) && !producer.context().client.renews() {
             return Trouble::Stop(self.cluster.refused(producer, &self.progress, error));
         }

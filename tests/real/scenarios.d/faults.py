@@ -71,7 +71,7 @@ class KillAt(Scenario):
 
 
 class Workers(Scenario):
-    """Another number of workers, after a stop or a kill."""
+    """Another number of workers, after a stop or a kill; of a cluster, of processes, too."""
 
     name = "workers"
     NUMBERS = [1, 2, 4, 1, 3, 2]
@@ -81,11 +81,11 @@ class Workers(Scenario):
 
     def fault(self, run, time):
         run.program.kill() if run.rng.random() < 0.5 else run.program.stop()
-        run.start(workers=self.workers(run, time + 1))
+        run.start(workers=self.workers(run, time + 1), processes=run.rng.choice([1, 2, 3]) if run.processes > 1 else None)
 
 
 class Asleep(Scenario):
-    """It hangs without dying, for longer than a transaction may take, and goes on."""
+    """It hangs without dying, for longer than a transaction may take, and goes on; of a cluster, the others end meanwhile."""
 
     name = "asleep"
 

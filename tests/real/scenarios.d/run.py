@@ -9,6 +9,7 @@ from program import Fault, Program
 
 HERE, STATE, TIEOUT = os.environ["HERE"], os.environ["STATE"], os.environ["TIEOUT"]
 SEEDS, BESIDE = int(os.environ.get("SEEDS", "20")), int(os.environ.get("BESIDE", "3"))
+PROCESSES = [int(n) for n in os.environ.get("PROCESSES", "1").split()]
 BEGUN = time.time()
 
 CONFIG = """# One run of tests/real/scenarios: seed {seed}, scenario {scenario}.
@@ -101,6 +102,7 @@ class Run:
     def __init__(self, seed, scenario, checks, wire, together, time=""):
         self.seed, self.scenario, self.wire, self.together = seed, scenario, wire, together
         self.rng = random.Random(f"{seed} {scenario.name}")
+        self.processes = PROCESSES[seed % len(PROCESSES)]
         self.checks = [check(seed) for check in checks if check.name not in scenario.without]
         self.name = f"s{seed}-{scenario.name}{time}"
         self.prefix, self.folder = f"{self.name}.", f"{STATE}/{self.name}"
@@ -205,7 +207,7 @@ class Run:
         self.broker.create(topics)
         for check in self.checks:
             check.open(self.broker, self.prefix, f"{self.folder}/data")
-        self.program = Program(TIEOUT, f"{self.folder}/config.yaml", {"TIEOUT_STATE": f"{self.folder}/state"}, f"{self.folder}/tieout.log")
+        self.program = Program(TIEOUT, f"{self.folder}/config.yaml", {"TIEOUT_STATE": f"{self.folder}/state"}, f"{self.folder}/tieout.log", self.processes)
         self.heard, self.beaten = 0, 0
 
     def steps(self):
@@ -314,15 +316,15 @@ def main():
             compared, records = compared + run.compared, records + run.records
         bad = [run for run in runs if run.faults]
         happened = ", ".join(f"{name} {times}" for name, times in what.items())
-        say(f"{n:3}/{len(plan)}  {scenario.name:24} seeds {' '.join(f'{seed:2}' for seed in some)}  {time.time() - begun:5.1f} s  {'FAULT' if bad else 'ok'}  ({happened})")
+        say(f"{n:3}/{len(plan)}  {scenario.name:24} seeds {' '.join(f'{run.seed:2}' + f' of {run.processes}' * (run.processes > 1) for run in runs)}  {time.time() - begun:5.1f} s  {'FAULT' if bad else 'ok'}  ({happened})")
         for run in bad:
             failed.append(run)
-            print(f"FAULT seed {run.seed}, scenario {scenario.name}: {len(run.faults)} faults")
+            print(f"FAULT seed {run.seed}, scenario {scenario.name}, {run.processes} processes: {len(run.faults)} faults")
             for fault in run.faults[:12]:
                 print(f"  - {fault[:1500]}")
             if run.program:
                 print("  tieout's last words:\n" + "".join(f"    {line}\n" for line in run.program.last_words().splitlines()))
-            print(f"  again: SEED={run.seed} ONLY={scenario.name} tests/real/scenarios\n", flush=True)
+            print(f"  again: {f'PROCESSES={run.processes} ' if run.processes > 1 else ''}SEED={run.seed} ONLY={scenario.name} tests/real/scenarios\n", flush=True)
         if len(failed) >= 5:
             print("enough faults")
             break

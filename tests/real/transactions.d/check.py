@@ -146,7 +146,10 @@ if os.environ["SOURCE"] == "file":
 else:
     check("bus", ["wanted"])
     check("second", ["paid"])
-kills = sum(n for name, n in told["kills"].items() if name not in ("stopped", "broker"))
+for name, n in told.get("read", {}).items():
+    if n != sum(map(len, logs[name].values())):
+        fault(f"{name}: {n} messages were read over all lives, and {sum(map(len, logs[name].values()))} are there")
+kills = told.get("total") or sum(n for name, n in told["kills"].items() if name not in ("stopped", "broker"))
 print(f"kills: {kills} ({', '.join(f'{name} {n}' for name, n in told['kills'].items())})")
 n_inputs = sum(len(log) for of in logs.values() for log in of.values())
 print(

@@ -1,93 +1,14 @@
 """Feeds tieout, kills it again and again, and at last lets it finish. Started by tests/real/transactions."""
-import collections, json, os, random, signal, subprocess, sys, threading, time
+import json, os, random, signal, subprocess, sys, time
+
+from feed import Feed
 
 here = sys.argv[1]
 kills, broker_every, seed = (int(os.environ.get(n, d)) for n, d in (("KILLS", "20"), ("BROKER", "5"), ("SEED", "1")))
-state, data = os.environ["STATE"], os.environ["TIEOUT_DATA"]
-rng, feed_rng = random.Random(seed), random.Random(seed + 1)
+state = os.environ["STATE"]
+rng = random.Random(seed)
 POINTS = ["before-produce", "before-commit", "produced", "after-commit", "checkpoint-write", "checkpoint-rename"]
-KEYS = 25_000
-SOURCE = os.environ["SOURCE"]
-BROKERS = [state] if SOURCE == "file" else [state, f"{state}/second"]
-
-
-class File:
-    """An input that is a file."""
-
-    def __init__(self, name):
-        os.makedirs(data, exist_ok=True)
-        self.file, self.flush = open(f"{data}/{name}.ndjson", "a"), lambda: self.file.flush()
-
-    def put(self, key, row):
-        self.file.write('{"key": %s, "value": %s}\n' % (key, row))
-
-    def end(self):
-        self.file.close()
-        return [self.file.name, os.path.getsize(self.file.name)]
-
-
-class Topic:
-    """An input that is a topic, through Kafka's own producer; what it did not deliver is not in the topic, and not expected."""
-
-    def __init__(self, name):
-        broker = os.environ["KAFKA_BOOTSTRAP" if name == "plan" else "KAFKA_SECOND"]
-        command = f"{here}/stand kafka org.apache.kafka.tools.ConsoleProducer --bootstrap-server {broker} --topic in.{name} --timeout 5 "
-        command += "--message-send-max-retries 1000000 --max-block-ms 600000 --reader-property parse.key=true --reader-property null.marker=null "
-        command += "--command-property delivery.timeout.ms=600000 --command-property linger.ms=5"
-        self.child = subprocess.Popen(command.split(), stdin=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL, stderr=open(f"{state}/in.{name}.log", "w"))
-        self.flush = self.child.stdin.flush
-
-    def put(self, key, row):
-        self.child.stdin.write(f"{key}\t{row}\n")
-
-    def end(self):
-        self.child.stdin.close()
-        assert self.child.wait(120) == 0
-        return None
-
-
-inputs = {name: (File if SOURCE == "file" else Topic)(name) for name in ("plan", "payment")}
-newest = {name: collections.deque(maxlen=3000) for name in inputs}
-
-
-def put(name, key, row):
-    record = (json.dumps({"id": key}), json.dumps(row))
-    newest[name].append(record)
-    inputs[name].put(*record)
-
-
-def some(n):
-    for _ in range(n):
-        key = feed_rng.randrange(KEYS + 500)
-        amount, word = feed_rng.randrange(1000), feed_rng.choice(["open", "open", "closed", "draft"])
-        row = None if feed_rng.random() < 0.1 else {"id": key, "amount": amount, "state": word}
-        put("plan", key, row)
-        if feed_rng.random() < 0.9:
-            put("payment", key, row and {"id": key, "amount": amount * 2, "state": word})
-    # Now and then a range comes again, as from a connector that was killed.
-    if feed_rng.random() < 0.02:
-        for name in inputs:
-            first = feed_rng.randrange(len(newest[name]))
-            for record in list(newest[name])[first : first + feed_rng.randrange(1, 300)]:
-                inputs[name].put(*record)
-    for of in inputs.values():
-        of.flush()
-
-
-# A backlog whose first tick is written in several parts.
-for key in range(KEYS):
-    put("plan", key, {"id": key, "amount": key, "state": "open"})
-    put("payment", key, {"id": key, "amount": key * 2, "state": "open"})
-some(100)
-done = threading.Event()
-
-
-def feed():
-    while not done.wait(feed_rng.uniform(0.0, 0.1)):
-        # Now and then more than fits into one transaction.
-        some(15_000 if feed_rng.random() < 0.003 else feed_rng.randrange(1, 30))
-
-
+BROKERS = [state] if os.environ["SOURCE"] == "file" else [state, f"{state}/second"]
 log = open(f"{state}/tieout.log", "a")
 
 
@@ -105,8 +26,7 @@ def start(failpoint=None):
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, preexec_fn=hears)
 
 
-feeder = threading.Thread(target=feed)
-feeder.start()
+feed = Feed()
 count = {"at random": 0, "broker": 0, "stopped": 0}
 try:
     n = 0
@@ -146,10 +66,8 @@ try:
         n += 1
         print(f"\r{n} kills", end="", file=sys.stderr, flush=True)
 finally:
-    done.set()
-    feeder.join()
+    ends = feed.end()
 print(file=sys.stderr)
-ends = {name: of.end() for name, of in inputs.items()}
 child = start()
 deadline = time.time() + 90
 time.sleep(5)

@@ -3,6 +3,10 @@ tests/real/transactions after its check."""
 import json, os, signal, subprocess, sys, time
 
 here, state, own = sys.argv[1], os.environ["STATE"], os.environ["TIEOUT_STATE"]
+sys.path.append(here)
+from processes import Process, cluster_file, ports
+
+PROCESSES = int(os.environ.get("PROCESSES", "1"))
 BUS, SECOND = os.environ["KAFKA_BOOTSTRAP"], os.environ["KAFKA_SECOND"]
 faults = 0
 
@@ -11,7 +15,30 @@ def hears():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+class Cluster:
+    """Several processes as if they were one; the first has the address that all ask."""
+
+    def __init__(self, log, env):
+        self.file = cluster_file(f"{state}/{log}.cluster", [f"127.0.0.1:{port}" for port in ports(PROCESSES)])
+        command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"], "--cluster", self.file, "--process"]
+        to = open(f"{state}/{log}.log", "w")
+        elsewhere = lambda index: ["--listen", "127.0.0.1:0"] if index else []
+        self.processes = [Process([*command, str(index), *elsewhere(index)], {**os.environ, **env}, to, f"{index} ") for index in range(PROCESSES)]
+
+    def send_signal(self, what):
+        self.processes[-1].signal(what)
+
+    def wait(self, seconds=60):
+        # The leader's counts, unless another one has something to say.
+        return next((status for status in [process.wait(seconds) for process in self.processes] if status != 0), 0)
+
+    def kill(self):
+        self.processes[-1].kill()
+
+
 def start(log, **env):
+    if PROCESSES > 1:
+        return Cluster(log, env)
     command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"]]
     to = open(f"{state}/{log}.log", "w")
     return subprocess.Popen(command, env={**os.environ, **env}, stdout=to, stderr=to, preexec_fn=hears)
@@ -108,6 +135,8 @@ must("each new row is written, and once", sorted(fresh) == list(range(100_000, 1
 told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
 lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
 must("the group knows the new partitions", lags == ["0"] * 5, told)
+if os.environ.get("STOPS") == "grow":
+    sys.exit(faults > 0)
 
 stops("another cluster", start("other", KAFKA_BOOTSTRAP=SECOND, KAFKA_SECOND=BUS), "other", "CLUSTER_CHANGED")
 stops("one cluster twice", start("twice", KAFKA_SECOND=BUS, TIEOUT_STATE=f"{state}/twice"), "twice", "CLUSTER_TWICE")

@@ -1,0 +1,187 @@
+"""One process, and clusters over networks of all kinds: what they export must be alike; a cut must be noticed, and gone on from.
+Started by tests/real/network."""
+import collections, csv, json, os, random, signal, subprocess, sys, time
+
+here = sys.argv[1]
+sys.path.append(here)
+from processes import SILENCE, TRY_AGAIN, Process, cluster_file, until
+from wire import Wire
+
+state, tieout = os.environ["STATE"], os.environ["TIEOUT"]
+seed = int(os.environ.get("SEED", "1"))
+rng = random.Random(seed)
+SALES, SHOPS = 15_000, 400
+# Beside what a silence may last: the pulse that came last, and the turn of whoever listens.
+NOTICED = SILENCE + 1.5
+config, data = f"{here}/network.d/config.yaml", f"{state}/data"
+log = open(f"{state}/tieout.log", "a")
+BEGUN, faults = time.time(), 0
+
+
+def say(text):
+    print(f"{time.time() - BEGUN:6.1f} s  {text}", flush=True)
+
+
+def must(what, holds, said=""):
+    global faults
+    faults += not holds
+    say(what if holds else f"FAULT {what}: {said}")
+
+
+def grow(n):
+    """Sales, shops and what is booked: mostly alike, and not always in order."""
+    os.makedirs(data, exist_ok=True)
+    with open(f"{data}/sale.ndjson", "a") as sale, open(f"{data}/shop.ndjson", "a") as shop, open(f"{data}/booked.ndjson", "a") as booked:
+        put = lambda file, key, value: file.write(json.dumps({"key": {"id": key}, "value": value}) + "\n")
+        for _ in range(max(1, n // 40)):
+            at = rng.randrange(SHOPS)
+            put(shop, at, {"id": at, "region": f"r{at % 17}"})
+        for _ in range(n):
+            at, amount = rng.randrange(SALES), f"{rng.randrange(100000) / 100:.2f}"
+            shop_of, state_of = at * 7 % SHOPS, rng.choice(["open", "paid", "draft"])
+            put(sale, at, None if rng.random() < 0.05 else {"id": at, "shop": shop_of, "amount": amount, "state": state_of})
+            if rng.random() < 0.95:
+                put(booked, at, None if state_of == "draft" else {"id": at, "amount": amount, "region": f"r{shop_of % 17}"})
+
+
+def command(*args):
+    return [tieout, "run", "--config", config, *args]
+
+
+def environment(name):
+    return dict(os.environ, TIEOUT_DATA=data, TIEOUT_STATE=f"{state}/{name}")
+
+
+def exported(folder):
+    """Everything of an export that is the same for the same inputs."""
+    found = {}
+    for target in ("wanted", "by_region"):
+        found[target] = collections.Counter(json.dumps(json.loads(line), sort_keys=True) for line in open(f"{folder}/targets/{target}.ndjson"))
+    rows = csv.DictReader(open(f"{folder}/differences/sales_booked.csv"))
+    found["differences"] = collections.Counter((row["key"], row["kind"], row["field"]) for row in rows)
+    found["totals"] = open(f"{folder}/totals/sales_booked.csv").read()
+    return found
+
+
+def one_process():
+    folder = f"{state}/one"
+    subprocess.run(command("--once", "--export", folder), env=environment("one.state"), stdout=log, stderr=log, check=True)
+    return exported(folder)
+
+
+class Cluster:
+    def __init__(self, wire, of, name, *args):
+        file = cluster_file(f"{state}/{name}.yaml", [f"{address}:7400" for address in wire.addresses[:of]])
+        whole = lambda n: wire.within(n, command("--cluster", file, "--process", str(n), *args))
+        self.wire = wire
+        self.processes = [Process(whole(n), environment(f"{name}.state"), log, f"{name}.{n} ") for n in range(of)]
+
+    def ends(self, seconds):
+        until(lambda: all(p.status() is not None for p in self.processes), seconds)
+        return [p.status() for p in self.processes]
+
+    def said(self):
+        return "".join(f"--- {p.name}\n{''.join(p.said[-5:])}" for p in self.processes)
+
+    def get(self, n, path):
+        address = self.processes[n].address
+        done = subprocess.run(self.wire.within(n, ["curl", "-s", "--max-time", "20", f"http://{address}{path}"]), capture_output=True, text=True)
+        return done.stdout
+
+    def ready(self, seconds=40):
+        ready = lambda n: self.processes[n].address and '"ready":true' in self.get(n, "/readyz").replace(" ", "")
+        return until(lambda: all(ready(n) for n in range(len(self.processes))), seconds, 0.1)
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+
+
+def same(wire, truth, of, name, **how):
+    """A cluster reads everything once over such a network."""
+    wire.be(**how)
+    began = time.time()
+    carried, lost = wire.carried, wire.lost
+    cluster = Cluster(wire, of, name, "--once", "--export", f"{state}/{name}")
+    status = cluster.ends(60)
+    took, carried, lost = time.time() - began, wire.carried - carried, wire.lost - lost
+    if status != [0] * of:
+        must(f"{of} processes, {name}", False, f"they ended with {status}\n{cluster.said()}")
+        cluster.kill()
+        return
+    found = exported(f"{state}/{name}")
+    differ = [what for what in truth if truth[what] != found[what]]
+    must(f"{of} processes, {name}: as one process says, after {took:.1f} s, {carried} packets and {lost} lost", not differ, f"{differ} differ")
+
+
+def cut(wire, of, what, sever, mend, names):
+    """A link is cut while they run: all end and name who is gone; they go on from the checkpoint, and miss nothing."""
+    wire.be(delay=0.005, loss=0.002)
+    name = what.replace(" ", "-")
+    cluster = Cluster(wire, of, name, "--listen", "127.0.0.1:0")
+    if not cluster.ready():
+        must(f"{what}: they come together", False, cluster.said())
+        return cluster.kill()
+    grow(200)
+    if of == 2:
+        # What comes back soon is no loss.
+        wire.cut(0)
+        time.sleep(SILENCE / 4)
+        wire.mend(0)
+        time.sleep(SILENCE + 0.2)
+        must(f"{what}: all run on after a moment without it", cluster.ends(0) == [None] * of, cluster.said())
+    else:
+        time.sleep(1.2)
+    began = time.time()
+    sever()
+    status = cluster.ends(NOTICED + 5)
+    took = time.time() - began
+    must(f"{what}: all {of} end with 75 after {took:.1f} s, with a silence of {SILENCE:g} s", status == [TRY_AGAIN] * of and took < NOTICED, f"{status}, {took:.1f} s\n{cluster.said()}")
+    named = [any(process.has_said(f"process {of_}") for of_ in names(n)) for n, process in enumerate(cluster.processes)]
+    must(f"{what}: each says whom it lost", all(named), f"{named}\n{cluster.said()}")
+    cluster.kill()
+    mend()
+    grow(200)
+    truth = one_process()
+    cluster = Cluster(wire, of, name, "--listen", "127.0.0.1:0")
+    if not cluster.ready():
+        must(f"{what}: they come together again", False, cluster.said())
+        return cluster.kill()
+    must(f"{what}: they go on from the checkpoint", cluster.processes[0].has_said("goes on from a checkpoint"), cluster.said())
+    asked = rng.randrange(of)
+    wanted = sum(truth["differences"].values())
+    differences = lambda: [d for d in json.loads(cluster.get(asked, "/api/v1/comparisons/sales_booked/differences?limit=10000") or '{"differences": []}')["differences"]]
+    keys = {key for key, _, _ in truth["differences"]}
+    same_keys = lambda: {d["key"] for d in differences()} == keys
+    must(f"{what}: process {asked} says what one process says, {wanted} fields of {len(keys)} differences", until(same_keys, 20, 0.3),
+         f"{len({d['key'] for d in differences()} ^ keys)} keys differ")
+    cluster.processes[asked].signal(signal.SIGINT)
+    status = cluster.ends(30)
+    must(f"{what}: process {asked} is asked to stop, and all end", status == [0] * of, f"{status}\n{cluster.said()}")
+    cluster.kill()
+
+
+def main():
+    grow(2 * SALES)
+    truth = one_process()
+    say(f"one process: {sum(truth['wanted'].values())} rows, {sum(truth['differences'].values())} fields that differ")
+    wire = Wire(4, seed)
+    try:
+        same(wire, truth, 2, "fast")
+        same(wire, truth, 2, "far-away", delay=0.04, jitter=0.01)
+        same(wire, truth, 2, "lossy", delay=0.005, jitter=0.002, loss=0.02)
+        same(wire, truth, 2, "narrow", delay=0.002, rate=1_000_000)
+        same(wire, truth, 4, "far-away-and-lossy", delay=0.01, jitter=0.005, loss=0.01)
+        one = rng.randrange(2)
+        cut(wire, 2, "a link goes down", lambda: wire.cut(one), lambda: wire.mend(one), lambda n: [1 - n])
+        other = rng.randrange(4)
+        cut(wire, 4, "one of four is cut off", lambda: wire.cut(other), lambda: wire.mend(other), lambda n: [o for o in range(4) if o != n] if n == other else [other])
+        cut(wire, 3, "two of three do not reach each other", lambda: wire.swallow(1, 2), lambda: wire.cuts.clear(), lambda n: [1, 2])
+    finally:
+        wire.close()
+    if faults:
+        print(f"{faults} faults")
+    sys.exit(faults > 0)
+
+
+main()
