@@ -11,7 +11,8 @@
 //! | --- | --- |
 //! | `difference` | a difference: kind, state, since, the fields that differ |
 //! | `comparison` | the state machine of one comparison |
-//! | `ahead` | keys that changed at times that the expected side has not reached |
+//! | `side` | one side of it: how far it is known |
+//! | `ahead` | keys that a side changed at times that the other has not reached |
 //! | `doubt` | rejects that may have touched any key of a comparison |
 //! | `source` | how far each source is read and known |
 //! | `connector` | what one table of a connector says of the others, and what heartbeats count for |
@@ -42,14 +43,16 @@ mod export;
 mod run;
 mod save;
 pub mod show;
+mod side;
 mod source;
 mod whole;
 
-pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, SideStatus, Stale};
+pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, Stale};
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
 pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines, write_csv};
 pub use run::{SharedLedger, run};
 pub use save::LedgerSave;
+pub use side::SideStatus;
 pub use source::SourceState;
 
 /// How many changes of differences, and ticks that have some, are kept for subscribers who come back or are slow.

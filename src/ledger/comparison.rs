@@ -33,9 +33,10 @@ use crate::{
         ahead::Ahead,
         difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
+        side::{SideClock, SideStatus},
         source::SourceState,
     },
-    plan::{Comparison, Plan, SourceId, TableRef},
+    plan::{Comparison, Plan, TableRef},
     row::source_time_text,
 };
 
@@ -162,19 +163,6 @@ pub struct ComparisonStatus {
     pub incomplete: u64,
 }
 
-/// How far one side of a comparison is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SideStatus {
-    /// The side is closed up to this source time, in milliseconds; `i64::MIN`: an input was not read at all yet.
-    pub time: i64,
-    /// The input that is furthest behind.
-    pub held_by: Option<SourceId>,
-    /// Rows of the side's table.
-    pub rows: u64,
-    /// The wall clock (ms) when `time` last moved.
-    pub moved_ms: i64,
-}
-
 /// What happened to a difference in a tick; at least one of the two is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -233,34 +221,6 @@ struct Entry {
     phase: Phase,
     /// The newest source time of a change of the key on either side; at least the difference's base.
     reached: i64,
-}
-
-/// One side's sources and time.
-#[derive(Debug)]
-struct SideClock {
-    table: TableRef,
-    sources: Vec<SourceId>,
-    status: SideStatus,
-    /// The newest time of its sources: no change of the side is newer.
-    newest: i64,
-}
-
-impl SideClock {
-    fn new(plan: &Plan, table: TableRef) -> SideClock {
-        let status = SideStatus { time: i64::MIN, held_by: None, rows: 0, moved_ms: i64::MIN };
-        SideClock { table, sources: plan.sources_of(table), status, newest: i64::MIN }
-    }
-
-    fn advance(&mut self, now: &Now) {
-        let slowest = self.sources.iter().map(|s| (now.sources[*s].closed_to(now.tick), *s)).min();
-        self.newest = self.sources.iter().map(|s| now.sources[*s].closed_to(now.tick)).max().unwrap_or(i64::MIN);
-        // A mapping that reads no source (a constant) is closed always.
-        let (time, held_by) = slowest.map_or((now.tick as i64, None), |(time, source)| (time, Some(source)));
-        if time != self.status.time || self.status.moved_ms == i64::MIN {
-            self.status.moved_ms = now.wall_ms;
-        }
-        self.status = SideStatus { time, held_by, rows: now.rows.get(&self.table).copied().unwrap_or(0), ..self.status };
-    }
 }
 
 /// A comparison's differences and their states.
