@@ -274,11 +274,14 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     drop(to_ledger);
     let stopped = clock.run();
     watchdog.stop();
-    let mut complete = false;
+    let (mut complete, mut early) = (false, false);
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(plan, source, &error)),
-        Stopped::Early { .. } => Ok(()),
+        Stopped::Early { .. } => {
+            early = true;
+            Ok(())
+        }
         Stopped::Memory => Err(Failure::memory(plan)),
         Stopped::Worker if plan.process.of > 1 => return Err(Failure::tieout("a worker panicked (see the lines above); please report it")),
         Stopped::Worker => return Err(Failure::worker(workers.stop())),
@@ -287,6 +290,10 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
         && let Err(error) = taker.finish(complete.then_some((&workers, &ledger)))
     {
         telemetry::CheckpointFailed { error: &error }.emit();
+    }
+    if early && plan.process.of > 1 {
+        // Others may be waiting for a log, and these for them: what had been written before is made again by the next start.
+        return server.map_or(Ok(()), Server::stop).map(|()| Outcome::default());
     }
     let read_seconds = started.elapsed().as_secs_f64();
     let mut outcome = Outcome::default();

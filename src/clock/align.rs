@@ -10,9 +10,9 @@ use std::{
 use super::{ALIGN_WAIT, Clock};
 
 /// Bytes that a clock may be ahead of the others: enough to decode while their word is on its way.
-const AHEAD_BYTES: u64 = 2 << 20;
+const AHEAD_BYTES: u64 = 768 << 10;
 /// After so many bytes others are told how far this clock is.
-pub(super) const TELL_BYTES: u64 = 256 << 10;
+pub(super) const TELL_BYTES: u64 = 128 << 10;
 
 /// How far this process is ahead of the others.
 #[derive(Debug)]

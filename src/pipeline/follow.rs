@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     Failure, Live, Options, Outcome, Server, memory,
@@ -23,7 +23,7 @@ use super::{
     spawn, unlimited,
 };
 use crate::{
-    clock::{Begin, Clock, Order, Stopped},
+    clock::{Ask, Begin, Clock, Order, Stopped},
     cluster::Mesh,
     engine::{Command, ExportBlock, Report, RowAnswer, SavePart, workers::Workers},
     http::forward::{Forward, Own},
@@ -33,7 +33,7 @@ use crate::{
     plan::Plan,
 };
 
-/// Orders that wait for the clock; more wait where they come from.
+/// Orders that wait for the clock while it is given what a checkpoint has; more wait where they come from.
 const ORDERS_MAX: usize = 64;
 /// How often the leader is shown how far logs are read.
 const SHOW: Duration = Duration::from_millis(250);
@@ -89,8 +89,17 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     let workers = Workers::start_among(Arc::clone(plan), to_reports, plan.process.index, links).map_err(|why| failed(Failure::tieout(&why)))?;
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
     let reporter = say.reports(reports);
-    let (to_orders, orders) = bounded(ORDERS_MAX);
-    let hearer = Hearer { mesh: Arc::clone(&mesh), say: say.clone(), forward, orders: to_orders, workers: plan.all_workers(), process: plan.process.index };
+    let (to_orders, orders) = unbounded();
+    let (to_asks, asks) = unbounded();
+    let hearer = Hearer {
+        asks: to_asks,
+        mesh: Arc::clone(&mesh),
+        say: say.clone(),
+        forward,
+        orders: to_orders,
+        workers: plan.all_workers(),
+        process: plan.process.index,
+    };
     let is_over = hearer.start();
     let stop = Arc::new(AtomicBool::new(false));
     let pending = workers.pending_count();
@@ -102,7 +111,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     let stopped = {
         let (sealed, _nobody) = unbounded();
         let Begin { at, last, incomplete, upstream, restores, .. } = &begin;
-        let clock = Clock::new(logs, &workers, sealed, never(), plan.tick, until).spread(plan).gates(plan, incomplete).holds(plan, upstream);
+        let clock = Clock::new(logs, &workers, sealed, asks, plan.tick, until).spread(plan).gates(plan, incomplete).holds(plan, upstream);
         let positions = if *restores { at.clone() } else { Vec::new() };
         let clock = clock.resume(*last, &positions, Vec::new(), Vec::new());
         let (of_state, of_part, shows) = (say.clone(), say.clone(), Arc::clone(&ready_to_serve));
@@ -126,8 +135,8 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         }
         Stopped::Memory => return Err(failed(Failure::memory(plan))),
         Stopped::Worker => return Err(failed(Failure::tieout("a worker panicked (see the lines above)"))),
-        // The hearer has left, since the run is over.
-        Stopped::Early { .. } => return over(Some(is_over.try_recv().ok().flatten().unwrap_or_else(|| "it left".into()))),
+        // The run is over, whatever was to be made again before.
+        Stopped::Early { .. } => return over(is_over.recv_timeout(FAREWELL).unwrap_or_else(|_| Some("it left".into()))),
     }
     let left = workers.stop();
     stop.store(true, Ordering::Relaxed);
@@ -199,6 +208,8 @@ struct Hearer {
     say: Say,
     forward: Arc<Forward>,
     orders: Sender<Order>,
+    /// A clock that makes ticks again hears no orders, but this.
+    asks: Sender<Ask>,
     workers: usize,
     process: usize,
 }
@@ -210,7 +221,10 @@ impl Hearer {
         spawn("leader", move || {
             while let Ok((from, bytes)) = self.mesh.notes().recv() {
                 match note::read(&bytes) {
-                    Ok(Down::Over(why)) => return drop(to_over.send(why)),
+                    Ok(Down::Over(why)) => {
+                        let _ = (to_over.send(why), self.asks.send(Ask::Stop));
+                        return;
+                    }
                     Ok(down) => self.take(down),
                     Err(why) => self.mesh.distrust(from, &why),
                 }
@@ -227,7 +241,12 @@ impl Hearer {
             Down::Save { id, all } => Command::Save { all, to: self.answers(move |part: SavePart| Up::Save { id, part }) },
             Down::Cut => Command::Cut,
             Down::Blind { tables } => Command::Blind { tables: tables.into() },
-            Down::Restore { entries, give, numbers } => Command::Restore { entries: Arc::new(entries), give: give.into(), numbers: numbers.map(Arc::new) },
+            Down::Restore { entries, give, numbers } => {
+                while self.orders.len() > ORDERS_MAX {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Command::Restore { entries: Arc::new(entries), give: give.into(), numbers: numbers.map(Arc::new) }
+            }
             Down::Empty { sides } => Command::Empty { sides: sides.into() },
             Down::Restored => Command::Restored,
             Down::Quiet => Command::Quiet,
