@@ -101,6 +101,9 @@ pub(super) struct Connectors {
     all: Vec<Connector>,
     /// By source, whose it is.
     of: Vec<usize>,
+    /// By source, whether it takes the time that others of its connection show as a heartbeat of its own: MariaDB's connector has
+    /// none while nothing is written. Not where heartbeats are left out.
+    takes: Vec<bool>,
     /// Between ticks further apart than this nobody was there, in milliseconds.
     apart_ms: i64,
 }
@@ -153,7 +156,8 @@ impl Connectors {
             })
         });
         let of = of.collect();
-        Connectors { all, of, apart_ms: APART_MS.max(3 * plan.tick.as_millis() as i64) }
+        let takes = plan.sources.iter().map(|source| !matches!(source.log, LogSpec::Topic { heartbeat: Heartbeat::None, .. })).collect();
+        Connectors { all, of, takes, apart_ms: APART_MS.max(3 * plan.tick.as_millis() as i64) }
     }
 
     /// Goes on from what a checkpoint has.
@@ -189,7 +193,8 @@ impl Connectors {
     }
 
     /// Sets how far each source is known, once all of a tick is counted. What is read to its end as of some moment is known as
-    /// far as its connector was known then: what others have shown since may have come after that.
+    /// far as its connector was known then: what others have shown since may have come after that. What other connectors of its
+    /// connection show counts as a heartbeat would.
     pub fn advance(&mut self, sources: &mut [SourceState], sealed: &[SealedSource], wall_ms: i64) {
         let (of, connections) = (&self.of, self.all.iter().map(|one| one.connection).collect::<Vec<_>>());
         let asked = |source: usize| sealed.get(source).and_then(|of| of.asked_ms).unwrap_or(i64::MAX);
@@ -211,8 +216,10 @@ impl Connectors {
             }
         }
         for (id, source) in sources.iter_mut().enumerate() {
-            let known = self.all[self.of[id]].times.iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
-            source.known_to = source.known_to.max(source.time).max(known.filter(|_| source.caught_up));
+            let own = &self.all[self.of[id]];
+            let at = |one: &Connector| one.times.iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
+            let beside = at(&self.all[own.connection]).filter(|_| self.takes[id]).and_then(|time| own.pace.counts(time));
+            source.known_to = source.known_to.max(source.time).max(at(own).max(beside).filter(|_| source.caught_up));
         }
     }
 }

@@ -90,7 +90,7 @@ fn cluster() -> (Plan, Connectors) {
 }
 
 #[test]
-fn one_connector_says_nothing_of_another() {
+fn what_another_connector_shows_counts_as_a_heartbeat_would() {
     let (plan, mut connectors) = cluster();
     let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
     let sealed = vec![SealedSource::default(); sources.len()];
@@ -99,9 +99,20 @@ fn one_connector_says_nothing_of_another() {
         connectors.advance(&mut sources, &sealed, wall);
         sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>()
     };
-    assert_eq!(known(&[(0, 100)], 1000), [100, 100, 0, 0, 0, 100]);
-    assert_eq!(known(&[(3, 70)], 2000), [100, 100, 70, 70, 0, 100]);
-    assert_eq!(known(&[(4, 300), (5, 200)], 3000), [100, 100, 70, 70, 300, 300]);
+    // Of one of which no event has come nothing is known; who leaves heartbeats out takes nothing from others.
+    assert_eq!(known(&[(0, 100)], 1000), [100, 100, 100, 100, 100, 100]);
+    assert_eq!(known(&[(3, 170)], 2000), [170, 100, 170, 170, 170, 170]);
+
+    // One whose newest event was a minute late is a minute late.
+    let (_, mut connectors) = cluster();
+    let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
+    let mut seen = vec![(None, None); sources.len()];
+    seen[2].0 = Some(Handled { at: 100_000, committed: 40_000 });
+    connectors.beat(&mut sources, &seen, 0);
+    sources[2].time = Some(40_000);
+    sources[0].time = Some(108_000);
+    connectors.advance(&mut sources, &sealed, 1000);
+    assert_eq!(sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>(), [108_000, 108_000, 50_000, 50_000, 108_000, 108_000]);
 }
 
 #[test]
