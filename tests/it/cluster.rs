@@ -388,7 +388,7 @@ fn a_cluster_is_tried_out() {
 
 #[test]
 fn what_does_not_fit_is_told_by_exit_codes() {
-    let file = file(2, "tls").replace("start_max: 30s", "start_max: 2s");
+    let file = file(2, "tls").replace("start_max: 30s", "start_max: 6s");
     let (dir, other) = (folder(&file), folder(&file));
     // Nobody else is there.
     let (status, said) = tried(dir.path(), 1, SECRET, "1s").end(Duration::from_secs(20));
