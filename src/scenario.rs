@@ -187,8 +187,11 @@ impl Scenario {
         self.ledger.apply(Sealed { tick: self.tick, wall_ms: self.now_ms, sources, hydrated: true, incomplete, ..Sealed::default() }, reports)
     }
 
-    /// Begins to take a checkpoint: everything, or what changed since the last one.
+    /// Begins to take a checkpoint: everything, or what changed since the last one; nothing while one is being taken.
     pub fn begin_checkpoint(&mut self, all: bool) {
+        if self.kept.parts.is_some() {
+            return;
+        }
         let (to, parts) = unbounded();
         let all = all || self.kept.entries.is_empty();
         if all {

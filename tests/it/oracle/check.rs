@@ -473,6 +473,10 @@ impl Run {
                     (false, true) => known.extend(newest),
                     (false, false) => {}
                 }
+                if self.turns {
+                    // What stood and is not given back is forgotten.
+                    known.insert(i64::MIN);
+                }
                 known.extend(again);
             };
             let newest = |side: usize| again.as_ref().and_then(|all| all[side].get(key)?.iter().max().copied());
@@ -523,8 +527,8 @@ impl Run {
                 None => es
                     .iter()
                     .flat_map(|e| as_.iter().filter_map(|a| (*e).max(*a)))
-                    .flat_map(|t| asked_before.iter().map(move |asked| t.max(*asked)))
                     .map(told)
+                    .flat_map(|t| asked_before.iter().map(move |asked| t.max(*asked)))
                     .map(|t| Standing { base: t, since: t, confirmed: false })
                     .collect(),
                 Some(before) if !expected_net => vec![before.clone()],
