@@ -438,7 +438,7 @@ impl Run {
         let (expected_time, actual_time) = (self.time_of(comparison.expected), self.time_of(actual_table));
         let (plan, declared) = self.declared(c);
         let found = self.differences(c)?;
-        let keys: BTreeSet<String> = expected
+        let mut keys: BTreeSet<String> = expected
             .keys()
             .chain(actual.keys())
             .chain(found.keys())
@@ -449,6 +449,7 @@ impl Run {
             .collect();
         // Read again by another dataflow, a side may know of older changes than those that made a difference.
         let again = self.turns.then(|| self.changes_since(0).0.swap_remove(c));
+        keys.extend(again.iter().flatten().flat_map(|side| side.keys().cloned()));
         let mut standing = BTreeMap::new();
         for key in &keys {
             let (e, a) = (expected.get(key), actual.get(key));
@@ -544,9 +545,12 @@ impl Run {
             );
             // What was confirmed and is the same stays so; nothing else is while a reject may have touched any key.
             let same = |before: &Held, now: Option<&Side>| before.get(key) == now;
-            let stays = self.standing[c].get(key).is_some_and(|before| before.confirmed && before.base == found.base)
-                && same(&self.before[c].0, e)
-                && same(&self.before[c].1, a);
+            // Nobody remembers what the rows were before the dataflow changed.
+            let stays = match self.standing[c].get(key) {
+                Some(before) if before.confirmed && self.turns => true,
+                Some(before) => before.confirmed && before.base == found.base && same(&self.before[c].0, e) && same(&self.before[c].1, a),
+                None => false,
+            };
             let doubtful = matches!(comparison.expected, Table::Target(t) if world.doubtful[t]);
             // An expected change that explains what the actual side did may still come until the expected side is as far.
             let state_at = |reached: i64| {
