@@ -319,7 +319,7 @@ impl Gathering<'_> {
     /// Notes, and says once, that a process does not fit.
     fn differs(&mut self, peer: usize, why: String) {
         let Some(slot) = self.slots.get_mut(peer) else { return tracing::error!("process {peer} of the cluster does not fit: {why}") };
-        let last = Some(NotReached { why, differs: true });
+        let last = Some(NotReached::differs(why));
         if slot.last != last {
             tracing::error!("process {peer} of the cluster does not fit: {}", last.as_ref().map_or("", |last| &last.why));
             slot.last = last;
@@ -351,7 +351,9 @@ impl Gathering<'_> {
                         (slot.control, slot.data, self.run) = (Some(control), Some(data), None);
                     }
                 }
-                Err(NotReached { why, differs: true }) => self.differs(peer, why),
+                Err(NotReached { why, differs: true, .. }) => self.differs(peer, why),
+                // One that has ended meanwhile is still best told by what it said before.
+                Err(NotReached { silent: true, .. }) if slot.last.is_some() => {}
                 Err(not_reached) => slot.last = Some(not_reached),
             }
         }
@@ -384,7 +386,7 @@ impl Gathering<'_> {
             };
             if gone || frame.is_err() {
                 slot.clear();
-                slot.last = Some(NotReached { why: "it was there, and left".into(), differs: false });
+                slot.last = Some(NotReached::heard("it was there, and left"));
             }
         }
     }

@@ -25,6 +25,20 @@ pub struct NotReached {
     pub why: String,
     /// It answers, and does not fit: trying again changes nothing by itself.
     pub differs: bool,
+    /// Nobody answers at all, which tells less than anything that was heard before.
+    pub silent: bool,
+}
+
+impl NotReached {
+    /// It was there, or is; `why` it is of no use.
+    pub fn heard(why: impl Into<String>) -> NotReached {
+        NotReached { why: why.into(), differs: false, silent: false }
+    }
+
+    /// It was heard, and does not fit.
+    pub fn differs(why: String) -> NotReached {
+        NotReached { why, differs: true, silent: false }
+    }
 }
 
 impl From<Error> for NotReached {
@@ -37,7 +51,7 @@ impl From<Error> for NotReached {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => "it does not answer in time".into(),
             _ => error.to_string(),
         };
-        NotReached { why, differs: false }
+        NotReached { why, differs: false, silent: error.kind() == ErrorKind::ConnectionRefused }
     }
 }
 
@@ -49,7 +63,7 @@ pub fn call(cluster: &Cluster, card: &Card, to: usize) -> std::result::Result<Ca
     let (control, said) = connect(cluster, card, to, Use::Control)?;
     let (data, again) = connect(cluster, card, to, Use::Data)?;
     if said.boot != again.boot {
-        return Err(NotReached { why: "it was started again between two connections".into(), differs: false });
+        return Err(NotReached::heard("it was started again between two connections"));
     }
     Ok(Called { card: said, control, data })
 }
@@ -59,7 +73,7 @@ fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result
     let mut stream = open(&cluster.processes[to], until)?;
     let card = Card { wants, to: u16::try_from(to).expect("processes are few"), ..card.clone() };
     let greeting: [u8; hello::GREETING] = read(&mut stream, hello::GREETING, until)?.try_into().expect("as many as were asked for");
-    let stranger = || NotReached { why: "what answers there is no tieout of this version".into(), differs: false };
+    let stranger = || NotReached::heard("what answers there is no tieout of this version");
     let nonce = hello::read_greeting(&greeting).ok_or_else(stranger)?;
     let hello = hello::hello(&card, &nonce, &cluster.secret);
     stream.write_all(&hello)?;
@@ -68,10 +82,10 @@ fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result
     let answer = read(&mut stream, len, until)?;
     let (verdict, other) = hello::read_answer(&answer, &nonce, &hello[2..], &cluster.secret).map_err(|refused| match refused {
         Refused::Malformed => stranger(),
-        Refused::Unproven => NotReached { why: "it does not know the cluster's secret; all processes need the same".into(), differs: false },
+        Refused::Unproven => NotReached::heard("it does not know the cluster's secret; all processes need the same"),
     })?;
     if let Some(why) = card.differs(&other) {
-        return Err(NotReached { why, differs: true });
+        return Err(NotReached::differs(why));
     }
     match verdict {
         Verdict::Welcome => {
@@ -81,8 +95,8 @@ fn connect(cluster: &Cluster, card: &Card, to: usize, wants: Use) -> std::result
             wire.shake()?;
             Ok((wire, other))
         }
-        Verdict::Differs => Err(NotReached { why: "it says that this process does not fit; its log says why".into(), differs: true }),
-        Verdict::UnderWay => Err(NotReached { why: "it runs with others, and will stop once it notices that they are gone".into(), differs: false }),
+        Verdict::Differs => Err(NotReached::differs("it says that this process does not fit; its log says why".into())),
+        Verdict::UnderWay => Err(NotReached::heard("it runs with others, and will stop once it notices that they are gone")),
     }
 }
 

@@ -393,8 +393,9 @@ fn what_does_not_fit_is_told_by_exit_codes() {
     // Nobody else is there.
     let (status, said) = tried(dir.path(), 1, SECRET, "1s").end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("PEER_MISSING") && said.contains("process 0"), "{status}: {said}");
-    // Another secret: who knows it says so, who does not learns no more than that.
-    let (zero, one) = (tried(dir.path(), 0, SECRET, "1s"), tried(dir.path(), 1, "not what the others know", "1s"));
+    // Another secret: who knows it says so, who does not learns no more than that, and tells it also when nobody answers any more.
+    fs::write(other.path().join("cluster.yaml"), file.replace("start_max: 6s", "start_max: 3s")).expect("a file");
+    let (zero, one) = (tried(other.path(), 0, SECRET, "1s"), tried(dir.path(), 1, "not what the others know", "1s"));
     let (status, said) = zero.end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("HELLO_UNPROVEN"), "{status}: {said}");
     let (status, said) = one.end(Duration::from_secs(20));
