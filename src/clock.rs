@@ -462,11 +462,9 @@ impl<'a> Clock<'a> {
             self.ahead.hand_out(lane.time, bytes);
         }
         if let Payload::Heartbeat(time) = chunk.payload {
+            // It goes with the seal: of several processes all must have come so far.
             lane.heartbeat = lane.heartbeat.max(Some(time));
-            if self.spread {
-                // It counts once those who read the other partitions have come so far, too.
-                return;
-            }
+            return;
         }
         if lane.position(chunk.partition).is_none() {
             lane.starts.push((chunk.partition, replay::first(&chunk)));

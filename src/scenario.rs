@@ -35,6 +35,8 @@ pub struct Scenario {
     reports: Receiver<Report>,
     ledger: Ledger,
     seqs: Vec<u64>,
+    /// By source, the newest heartbeat since the last seal.
+    beats: Vec<Option<i64>>,
     offsets: Vec<i64>,
     /// Source time and wall clock in one, in milliseconds.
     now_ms: i64,
@@ -87,6 +89,7 @@ impl Scenario {
             processes,
             reports,
             seqs: vec![0; sources],
+            beats: vec![None; sources],
             offsets: vec![0; sources],
             now_ms: START_MS,
             tick: 0,
@@ -149,6 +152,10 @@ impl Scenario {
 
     fn hand_out(&mut self, chunk: Chunk, incomplete: Option<Arc<str>>) {
         let source = chunk.source;
+        if let Payload::Heartbeat(time) = chunk.payload {
+            self.beats[source] = self.beats[source].max(Some(time));
+            return;
+        }
         self.workers.chunk(chunk, self.seqs[source], incomplete);
         self.seqs[source] += 1;
     }
@@ -171,6 +178,7 @@ impl Scenario {
         self.tick += 1;
         self.release();
         let incomplete = self.incomplete.concat();
+        let beats = std::mem::replace(&mut self.beats, vec![None; self.plan.sources.len()]);
         let held = |source: usize| self.gates.iter().any(|gate| gate.held_of(source) > 0);
         let sources = (0..self.plan.sources.len())
             .map(|s| SealedSource {
@@ -179,6 +187,7 @@ impl Scenario {
                 trouble: self.stands[s].as_ref().map(|(_, why)| why.clone()),
                 refused: self.stands[s].is_some(),
                 schema: self.guards[s].as_ref().map(|guard| Arc::clone(guard.evolution())),
+                heartbeat: beats[s],
                 ..SealedSource::default()
             })
             .collect();

@@ -149,11 +149,6 @@ impl Clock<'_> {
     pub(super) fn take_over(&mut self, sealed: &mut Sealed) {
         for (lane, of) in self.lanes.iter_mut().zip(&mut sealed.sources) {
             lane.positions = lane.own(&of.positions);
-            if let Some(time) = of.heartbeat.filter(|_| !self.spread) {
-                // It stands where the partition does, so that positions stay as listed.
-                self.workers.chunk(lane.beat(time), lane.seq, None);
-                lane.seq += 1;
-            }
             of.identity.clone_from(&lane.view.identity);
             of.upstream = lane.resent.as_ref().map(Resent::saved).unwrap_or_default();
             of.schema = lane.log.status.schema();

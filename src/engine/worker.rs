@@ -362,7 +362,8 @@ impl Loop {
                     decode(message, batch);
                 }
             }
-            Payload::Heartbeat(time) => batch.beat = Some(*time),
+            // Goes with the seal.
+            Payload::Heartbeat(_) => {}
         }
         for record in batch.records.iter().filter(|_| only.is_none()) {
             source.source_time = source.source_time.max(record.source_time);
