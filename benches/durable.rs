@@ -5,6 +5,8 @@
 //! of this machine's) a target is written to a topic, too: exactly once, against once and for all by `run --once`.
 
 mod generate;
+#[path = "harness.rs"]
+mod harness;
 
 use std::{
     fs,
@@ -15,12 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const ADDRESS: &str = "127.0.0.1:7997";
+use harness::{median, number};
 
-fn argument(name: &str, default: u64) -> u64 {
-    let mut arguments = std::env::args().skip_while(|a| *a != format!("--{name}")).skip(1);
-    arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
+const ADDRESS: &str = "127.0.0.1:7997";
 
 fn get(path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(ADDRESS).ok()?;
@@ -103,17 +102,12 @@ fn bytes_of(folder: &Path) -> u64 {
     fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
-}
-
 fn main() {
     // `cargo test --benches` only looks whether it starts.
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let (rows, runs) = (argument("rows", 1_000_000), argument("runs", 3).max(1));
+    let (rows, runs) = (number("rows", 1_000_000), number("runs", 3).max(1));
     let workload = generate::workload(generate::Size { rows, ..generate::Size::default() });
     let (events, keys) = ((workload.deals + workload.orders) as f64, workload.keys as f64);
     let dir = tempfile::tempdir().expect("a folder");
@@ -149,7 +143,7 @@ fn main() {
     drop(run);
     let on_disk = bytes_of(&dir.path().join("state/checkpoints")) as f64;
     let restarts: Vec<f64> = (0..runs).map(|_| Run::start(dir.path(), &workload.dir, "1d").1).collect();
-    let port = argument("brokers", 0);
+    let port = number("brokers", 0);
     for exactly in [false, true].into_iter().filter(|_| port > 0) {
         let seconds = median((0..runs).map(|n| written(dir.path(), &workload.dir, port, exactly, 2 * n + u64::from(exactly))).collect());
         let how = if exactly { "exactly once" } else { "by `run --once`, exports included" };

@@ -4,6 +4,8 @@
 //! `cargo bench --bench processes [-- --rows 1000000 --runs 5]`. The built program, all processes on this machine.
 
 mod generate;
+#[path = "harness.rs"]
+mod harness;
 
 use std::{
     fs,
@@ -12,15 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn argument(name: &str, default: u64) -> u64 {
-    let mut arguments = std::env::args().skip_while(|a| *a != format!("--{name}")).skip(1);
-    arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
-}
+use harness::{median, number};
 
 fn program(dir: &Path, data: &Path, workers: &str) -> Command {
     let config = dir.join("config.yaml");
@@ -75,7 +69,7 @@ fn ready(dir: &Path, data: &Path, processes: u64) -> f64 {
 }
 
 fn main() {
-    let (rows, runs) = (argument("rows", 1_000_000), argument("runs", 5));
+    let (rows, runs) = (number("rows", 1_000_000), number("runs", 5));
     let workload = generate::workload(generate::Size { rows, changes: 1_000_000, seed: 7, fault: 0.001, lag: 1000 });
     let dir = tempfile::tempdir().expect("a folder");
     let mut ways = [("1 process, 2 workers", "2", vec![], Vec::new()), ("2 processes, 1 worker", "1", vec!["--processes", "2"], Vec::new())];

@@ -15,7 +15,7 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Again, Chunk, Command, Marked, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
+    engine::{Again, Chunk, Command, Marked, Part, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
     plan::{Plan, Share, TableRef},
@@ -42,15 +42,15 @@ const CATCH_UP_SEAL: Duration = Duration::from_secs(1);
 const ALIGN_WAIT: Duration = Duration::from_secs(5);
 /// When nothing comes, ticks are sealed at this interval, so that `as_of` moves on.
 const IDLE_SEAL: Duration = Duration::from_millis(100);
-/// Chunks under way per worker; more wait in their readers' channels.
-const CHUNKS_PER_WORKER: u64 = 4;
+/// Chunks under way per worker, some milliseconds of work; more wait in their readers' channels.
+const CHUNKS_PER_WORKER: u64 = 16;
 
 /// Bytes that may be handed out in ticks that are not closed, of one process of several: what waits between them has no other
 /// limit, and the slowest one sets the pace.
 const OPEN_BYTES_MAX: u64 = 256 << 20;
 
-/// How long the clock waits for a credit: about what a worker takes for a chunk.
-const CREDIT_WAIT: Duration = Duration::from_micros(150);
+/// How long the clock waits for a credit: about what a worker takes for two chunks.
+const CREDIT_WAIT: Duration = Duration::from_micros(500);
 
 /// What others ask of the clock.
 pub enum Ask {
@@ -239,8 +239,9 @@ pub struct Clock<'a> {
     /// How long the end of a range that is sent again is waited for, in milliseconds.
     replay_bound: i64,
     began: Instant,
-    /// Several processes run the plan: which one this is, and what the others last said.
+    /// Several processes run the plan.
     spread: bool,
+    /// What the others last said, if this one leads.
     others: Vec<State>,
     ahead: Ahead,
     /// Bytes handed out since others were told how far this clock is.
@@ -491,12 +492,9 @@ impl<'a> Clock<'a> {
     fn seal(&mut self, cut: bool) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
-        let sources = self.sealed_sources();
-        let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
-        let marked = std::mem::take(&mut self.marked);
+        let Part { sources, incomplete, marked, .. } = self.bind(0, tick);
         let ended = self.hydrated && self.until == Until::End;
         let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, ended, cut, incomplete, marked, ..Sealed::default() });
-        self.measure_gates();
         self.workers.all(&Command::Seal { tick, hold: cut, shown: self.hydrated });
         self.end_tick(tick);
         for other in &mut self.others {
@@ -529,6 +527,14 @@ impl<'a> Clock<'a> {
         self.bytes > 0 || self.others.iter().any(|other| other.open)
     }
 
+    /// What this process's share of a tick covers.
+    fn bind(&mut self, process: usize, tick: Tick) -> Part {
+        let sources = self.sealed_sources();
+        let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
+        self.measure_gates();
+        Part { process, tick, sources, incomplete, marked: std::mem::take(&mut self.marked) }
+    }
+
     /// What a seal says of each source.
     fn sealed_sources(&mut self) -> Vec<SealedSource> {
         let held: Vec<_> = (0..self.lanes.len()).map(|source| (self.held_of(source), self.replaying(source))).collect();
@@ -557,13 +563,19 @@ impl<'a> Clock<'a> {
     fn wait(&self) {
         let interval = if self.is_open() { self.tick } else { self.tick.max(IDLE_SEAL) };
         let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
+        let mut select = self.select_logs();
+        select.recv(&self.asks);
+        let _ = select.ready_timeout(left);
+    }
+
+    /// The logs that have something to give. A lane with a head needs nothing; its channel is ready all the time that it waits
+    /// for the others.
+    fn select_logs(&self) -> Select<'_> {
         let mut select = Select::new();
-        // A lane with a head needs nothing; its channel is ready all the time that it waits for the others.
         let wants = |lane: &&Lane| lane.gate.is_none_or(|at| self.gated[at].gate.takes(lane.log.source));
         for lane in self.lanes.iter().filter(|lane| !lane.ended && lane.head.is_none()).filter(wants) {
             select.recv(&lane.log.chunks);
         }
-        select.recv(&self.asks);
-        let _ = select.ready_timeout(left);
+        select
     }
 }

@@ -477,7 +477,7 @@ impl Server {
         // Before anybody is told that it runs, so that whoever asks it to stop is heard.
         let mut signals = {
             let _within = runtime.enter();
-            Signals::new().map_err(refused)?
+            crate::signals::Signals::new().map_err(refused)?
         };
         let thread = spawn("http", move || {
             runtime.block_on(async move {
@@ -517,39 +517,6 @@ impl Server {
             Ok(Err(error)) => Err(Failure::new(format!("HTTP on {} ended early: {error}", self.address), Blame::Surroundings)),
             Err(_) => Err(Failure::new("the HTTP server panicked (see the lines above)", Blame::Tieout)),
         }
-    }
-}
-
-/// Tells when the process is asked to stop: by ctrl-c, or politely by whoever started it.
-struct Signals {
-    #[cfg(unix)]
-    both: [tokio::signal::unix::Signal; 2],
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        let [interrupt, terminate] = &mut self.both;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
     }
 }
 

@@ -10,17 +10,11 @@ use std::{
 };
 
 use serde_json::{Value as Json, json};
-use ureq::{
-    Agent, Body,
-    http::Response,
-    tls::{RootCerts, TlsConfig, TlsProvider},
-};
+use ureq::{Agent, Body, http::Response};
 
 use crate::{
-    format::{
-        avro::{Known, Schemas, schema::Schema, schema_id},
-        encode,
-    },
+    format::avro::{Known, Schemas, schema::Schema, schema_id},
+    http_client::{self, escaped},
     plan::Registry,
 };
 
@@ -68,16 +62,9 @@ pub struct Client {
 
 impl Client {
     pub fn new(connection: &str, registry: &Registry) -> Client {
-        // Certificates of authorities are those of the system, or of SSL_CERT_FILE.
-        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-        // No proxy: what the configuration does not say does not happen.
-        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).tls_config(tls).build();
-        let authorization = registry.user.as_ref().map(|(user, password)| {
-            let mut header = b"Basic ".to_vec();
-            encode::push_base64(&mut header, &[user.as_bytes(), b":", password.bytes()].concat());
-            String::from_utf8_lossy(&header).into_owned()
-        });
-        Client { connection: connection.into(), url: registry.url.clone(), authorization, agent: config.new_agent() }
+        let agent = http_client::agent(|config| config.timeout_global(Some(PATIENCE)));
+        let authorization = registry.user.as_ref().map(|(user, password)| http_client::basic(user.as_bytes(), password.bytes()));
+        Client { connection: connection.into(), url: registry.url.clone(), authorization, agent }
     }
 
     /// The schema of an id, with those that it refers to; `None` if there is none.
@@ -114,7 +101,7 @@ impl Client {
                 return Ok(Err(format!("it refers to more than {REFERENCES_MAX} others")));
             }
             into.seen.push(name);
-            let path = format!("/subjects/{}/versions/{version}", in_path(subject));
+            let path = format!("/subjects/{}/versions/{version}", escaped(subject));
             let Some(other) = self.get(&path, 40401)? else {
                 return Ok(Err(format!("it refers to version {version} of `{subject}`, which the registry does not have")));
             };
@@ -132,7 +119,7 @@ impl Client {
     /// `SCHEMA_INCOMPATIBLE`; the registry does not answer, or not as one.
     pub fn register(&self, subject: &str, schema: &Json) -> Result<u32, Failure> {
         let body = json!({ "schema": schema.to_string() }).to_string();
-        let mut request = self.agent.post(format!("{}/subjects/{}/versions", self.url, in_path(subject))).header("content-type", MIME).header("accept", MIME);
+        let mut request = self.agent.post(format!("{}/subjects/{}/versions", self.url, escaped(subject))).header("content-type", MIME).header("accept", MIME);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
@@ -222,12 +209,6 @@ fn said(answer: &Json) -> String {
     let text = answer["message"].as_str().or_else(|| answer.as_str()).map_or_else(|| answer.to_string(), str::to_string);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() > 300 { line.chars().take(297).chain("...".chars()).collect() } else { line }
-}
-
-/// A name as one part of a path.
-fn in_path(name: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Sees to it that the schemas of messages are known before the messages are handed on.

@@ -267,10 +267,7 @@ impl Scenario {
         for (table, entries) in &self.kept.entries {
             self.workers.restore(entries, &changes.give(*table), changes.renumbered().as_ref());
         }
-        for again in changes.again(&save).iter().filter(|again| !again.emptied.is_empty()) {
-            self.workers.all(&Command::Empty { sides: Arc::clone(&again.emptied) });
-        }
-        self.workers.restored(save.tick);
+        self.workers.restored(save.tick, &changes.again(&save));
         let reports = (0..self.workers.count()).map(|_| self.reports.recv().expect("a worker reports each tick")).collect();
         self.ledger.apply(save.sealed(), reports);
         if !changes.is_none() {

@@ -201,7 +201,7 @@ pub fn page(ledger: &Ledger, now_ms: i64) -> String {
     let metrics = metrics();
     let _page = metrics.page.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     metrics.set(ledger, now_ms);
-    TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+    own_page()
 }
 
 /// What this process has counted by itself; of one that has no ledger that is all.

@@ -1,19 +1,16 @@
 //! From a checkpoint back into workers and ledger.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use crossbeam_channel::Sender;
 
 use super::{Changes, CheckpointError, Manifest, entries};
 use crate::{
-    engine::{Again, Command, Sealed, Upstream, workers::Workers},
+    engine::{Again, Sealed, Upstream, workers::Workers},
     ledger::{Ledger, LedgerSave},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
 };
-
-/// Blocks of entries under way per worker.
-const BLOCKS_PER_WORKER: u64 = 4;
 
 /// A checkpoint that is to be gone on from.
 #[derive(Debug)]
@@ -99,20 +96,14 @@ impl Restore {
         self.changes.make_blind(workers);
         for file in &self.manifest.entries {
             entries::read(&path.join(&file.name), entries::Kind::Table, |number, bytes| {
-                while workers.pending() >= BLOCKS_PER_WORKER * workers.count() as u64 && workers.is_alive() {
-                    std::thread::sleep(Duration::from_micros(100));
-                }
                 let give = self.changes.give(number);
                 if !give.is_empty() {
                     workers.restore(bytes, give, numbers.clone());
                 }
             })?;
         }
-        for again in self.again().iter().filter(|again| !again.emptied.is_empty()) {
-            workers.all(&Command::Empty { sides: Arc::clone(&again.emptied) });
-        }
         let _ = sealed.send(self.save.sealed());
-        workers.restored(self.save.tick);
+        workers.restored(self.save.tick, &self.again());
         Ok(())
     }
 }

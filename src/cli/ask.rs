@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use serde_json::Value as Json;
 
-use super::{Fail, http, progress::bytes, table::table};
+use super::{Fail, progress::bytes, table::table};
+use crate::http_client;
 
 #[derive(Clone, Debug, Args)]
 struct Where {
@@ -87,7 +88,14 @@ pub struct Rows {
 
 /// The body of an answer that says yes; what went wrong otherwise, in the server's words.
 fn asked(at: &Where, path: &str) -> Result<Vec<u8>, Fail> {
-    let answer = http::get(&at.url, path)?;
+    let example = "for example http://127.0.0.1:7171";
+    if !at.url.strip_prefix("http://").is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.trim_end_matches('/').contains('/')) {
+        return Err(Fail::Usage(format!("`--url {}` is no address; {example}", at.url)));
+    }
+    let answer = http_client::get(&at.url, path).map_err(|error| match error {
+        ureq::Error::BadUri(_) => Fail::Usage(format!("`--url {}` is no address; {example}", at.url)),
+        error => Fail::Retry(format!("no tieout answers at {}: {error}; start one with `tieout run`, or name its address with `--url`", at.url)),
+    })?;
     if answer.status < 300 {
         return Ok(answer.body);
     }
@@ -152,10 +160,10 @@ fn text(value: Option<&Json>) -> String {
 
 pub fn differences(args: &Differences, out: &mut impl Write) -> Result<(), Fail> {
     let Some(comparison) = &args.comparison else { return comparisons(args, out) };
-    let mut path = format!("/api/v1/comparisons/{}/differences?", http::escaped(comparison));
+    let mut path = format!("/api/v1/comparisons/{}/differences?", http_client::escaped(comparison));
     for (name, value) in args.filters() {
         if let Some(value) = value {
-            path.push_str(&format!("{name}={}&", http::escaped(&value)));
+            path.push_str(&format!("{name}={}&", http_client::escaped(&value)));
         }
     }
     let format = match args.format {
@@ -253,7 +261,7 @@ pub fn processes(args: &Processes, out: &mut impl Write) -> Result<(), Fail> {
 }
 
 pub fn rows(args: &Rows, out: &mut impl Write) -> Result<(), Fail> {
-    let path = format!("/api/v1/targets/{}/rows/{}", http::escaped(&args.target), http::escaped(&args.key));
+    let path = format!("/api/v1/targets/{}/rows/{}", http_client::escaped(&args.target), http_client::escaped(&args.key));
     let answer = parsed(&asked(&args.at, &path)?)?;
     Ok(writeln!(out, "{answer:#}")?)
 }

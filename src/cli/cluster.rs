@@ -42,7 +42,7 @@ pub fn cluster(args: &Cluster, out: &mut impl Write) -> Result<(), Fail> {
     let cluster = config::load_cluster(&args.cluster, args.process)?;
     let (said, lost) = bounded(1);
     let mesh = connect(&cluster, &plan, move |lost| drop(said.send(lost)))?;
-    let run: String = mesh.run()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let run = crate::row::hex(&mesh.run()[..8]);
     writeln!(out, "process {} of cluster `{}`: all {} are there and agree; run {run}", cluster.index, cluster.name, cluster.processes.len())?;
     out.flush()?;
     match lost.recv_timeout(args.stay) {

@@ -12,7 +12,6 @@
 //! | `ask` | `differences`, `rows`, `processes`: questions to a running tieout |
 //! | `schema`, `reference`, `completions` | texts made from the code |
 //! | `help` | the overview of commands |
-//! | `http` | the client that `ask` uses |
 //! | `supervise` | `run` in several processes of this machine, and again |
 //! | `progress`, `dry` | what `run` shows on a terminal, and instead of writing |
 
@@ -41,7 +40,6 @@ mod dry;
 mod explain;
 mod graph;
 mod help;
-mod http;
 mod progress;
 mod reference;
 mod run;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Fail, RETRY};
-use crate::cluster::hello;
+use crate::{cluster::hello, row::hex, signals::Signals};
 
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -58,12 +58,12 @@ pub fn run(supervised: &Supervised) -> Result<(), Fail> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(internal)?;
-        let mut pause = PAUSE;
+        let (mut pause, mut asked) = (PAUSE, false);
         loop {
             let began = Instant::now();
             let mut running = Running::start(supervised).map_err(internal)?;
-            let ends = running.until_ended(&mut signals).await.map_err(internal)?;
-            let (code, asked) = (verdict(&ends), signals.asked);
+            let ends = running.until_ended(&mut signals, &mut asked).await.map_err(internal)?;
+            let code = verdict(&ends);
             if code == 0 {
                 return Ok(());
             }
@@ -76,7 +76,7 @@ pub fn run(supervised: &Supervised) -> Result<(), Fail> {
             tracing::warn!("all are started again in {pause:?}");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = signals.heard() => return Ok(()),
+                () = signals.next() => return Ok(()),
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
@@ -107,7 +107,7 @@ impl Running {
             return Ok(running);
         };
         let file = cluster_file(&supervised.name, processes)?;
-        let secret: String = hello::random::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex(&hello::random::<32>());
         running.file = Some(file.clone());
         for process in 0..processes {
             let mut listen = supervised.listen;
@@ -121,8 +121,8 @@ impl Running {
         Ok(running)
     }
 
-    /// Waits until all have ended; asks them to, when somebody asks this one, and kills who does not.
-    async fn until_ended(&mut self, signals: &mut Signals) -> std::io::Result<Vec<ExitStatus>> {
+    /// Waits until all have ended; asks them to, when somebody asks this one (then it was `asked`), and kills who does not.
+    async fn until_ended(&mut self, signals: &mut Signals, asked: &mut bool) -> std::io::Result<Vec<ExitStatus>> {
         let (mut first, mut killed) = (None, false);
         loop {
             for (child, end) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
@@ -143,7 +143,10 @@ impl Running {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 // One hears it, and tells the others.
-                () = signals.heard() => self.ask_to_stop(),
+                () = signals.next() => {
+                    *asked = true;
+                    self.ask_to_stop();
+                }
             }
         }
     }
@@ -203,7 +206,7 @@ fn cluster_file(name: &str, processes: usize) -> std::io::Result<PathBuf> {
     // All at once, so that none comes twice.
     let ports = (0..processes).map(|_| any()).collect::<Result<Vec<_>, _>>()?;
     let addresses = ports.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    let id: String = hello::random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex(&hello::random::<8>());
     let path = std::env::temp_dir().join(format!("tieout-cluster-{id}.yaml"));
     write_new(&path, &cluster_text(name, &addresses))?;
     Ok(path)
@@ -216,40 +219,6 @@ fn cluster_text(name: &str, addresses: &[SocketAddr]) -> String {
 
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
-}
-
-/// What this process is asked.
-struct Signals {
-    asked: bool,
-    #[cfg(unix)]
-    both: [tokio::signal::unix::Signal; 2],
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { asked: false, both: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals { asked: false })
-    }
-
-    async fn heard(&mut self) {
-        #[cfg(unix)]
-        {
-            let [interrupt, terminate] = &mut self.both;
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-        self.asked = true;
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{ALIGN_WAIT, Clock};
 /// Bytes that a clock may be ahead of the others: enough to decode while their word is on its way.
 const AHEAD_BYTES: u64 = 768 << 10;
 /// After so many bytes others are told how far this clock is.
-pub(super) const TELL_BYTES: u64 = 128 << 10;
+pub(super) const TELL_BYTES: u64 = 256 << 10;
 
 /// How far this process is ahead of the others.
 #[derive(Debug)]
@@ -78,10 +78,6 @@ impl Clock<'_> {
             return;
         }
         let own = self.oldest();
-        if self.others.len() == 1 {
-            self.workers.align(1, own);
-            return;
-        }
         for at in 0..self.others.len() {
             let rest = self.others.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other.oldest);
             self.workers.align(at + 1, rest.min().unwrap_or(i64::MAX).min(own));

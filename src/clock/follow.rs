@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, IDLE_SEAL, Lane, Stopped, align};
+use super::{Ask, Clock, IDLE_SEAL, Stopped, align};
 use crate::{
     engine::{Again, Command, Incomplete, Part, Sealed, Tick, Upstream},
     log::At,
@@ -80,79 +80,44 @@ impl Clock<'_> {
     /// Runs as one that does not lead, until it is told to stop or something is wrong. `say` gets what it is, `part` what it seals,
     /// and whether differences are shown as of that.
     pub fn follow(mut self, process: usize, begin: Begin, orders: &Receiver<Order>, mut say: impl FnMut(State), mut part: impl FnMut(Part, bool)) -> Stopped {
-        let mut restoring = begin.restores;
-        let mut listed = VecDeque::from(begin.again);
-        let mut rebuild = begin.rebuild;
-        self.shown = listed.iter().any(|sealed| sealed.hydrated);
-        let (mut said, mut none, mut quiet) = (State::default(), VecDeque::new(), false);
-        if !restoring && let Err(stopped) = self.read_again(&mut rebuild, &mut none) {
-            return stopped;
-        }
+        let mut way = Way { process, restoring: begin.restores, rebuild: begin.rebuild, listed: begin.again.into(), ..Way::default() };
+        self.shown = way.listed.iter().any(|sealed| sealed.hydrated);
+        let stopped = match self.read_again(&mut way) {
+            Ok(()) => self.obey_and_read(&mut way, orders, &mut say, &mut part),
+            stopped => stopped,
+        };
+        stopped.expect_err("only a reason to stop ends it")
+    }
+
+    fn obey_and_read(
+        &mut self,
+        way: &mut Way,
+        orders: &Receiver<Order>,
+        say: &mut impl FnMut(State),
+        part: &mut impl FnMut(Part, bool),
+    ) -> Result<(), Stopped> {
+        let mut said = State::default();
         loop {
             loop {
-                let command = match orders.try_recv() {
-                    Ok(Order::Tell(command)) => command,
-                    Ok(Order::Oldest(oldest)) => {
-                        self.ahead.others(oldest);
-                        continue;
+                match orders.try_recv() {
+                    Ok(Order::Oldest(oldest)) => self.ahead.others(oldest),
+                    Ok(Order::Tell(command)) => {
+                        if self.obey(command, way, part)? {
+                            (said.open, said.bytes) = (false, 0);
+                        }
                     }
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Stopped::Early { last: self.last },
-                };
-                match command {
-                    Command::Restore { entries, give, numbers } => {
-                        while self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 && self.workers.is_alive() {
-                            std::thread::sleep(CREDIT_WAIT);
-                        }
-                        self.workers.restore(std::sync::Arc::unwrap_or_clone(entries), give, numbers);
-                    }
-                    Command::Restored => {
-                        self.workers.all(&Command::Restored);
-                        restoring = false;
-                        if let Err(stopped) = self.read_again(&mut rebuild, &mut none) {
-                            return stopped;
-                        }
-                    }
-                    Command::Quiet => quiet = true,
-                    Command::Stop => return Stopped::Done { last: self.last },
-                    Command::Seal { tick, .. } if restoring => {
-                        self.workers.all(&command);
-                        self.last = tick;
-                    }
-                    Command::Seal { tick, hold, shown } => {
-                        let again = listed.front().is_some_and(|sealed| sealed.tick == tick);
-                        if let Some(mut sealed) = listed.pop_front().filter(|_| again) {
-                            if let Err(stopped) = self.feed_up_to(&sealed, &[], &mut none) {
-                                return stopped;
-                            }
-                            self.take_over(&mut sealed);
-                            part(Part { process, tick, sources: sealed.sources, ..Part::default() }, false);
-                            self.workers.all(&command);
-                            if listed.is_empty() {
-                                self.go_on();
-                            }
-                        } else {
-                            listed.clear();
-                            self.hydrated |= shown;
-                            let sources = self.sealed_sources();
-                            let incomplete = self.gated.iter().flat_map(|gated| gated.incomplete.iter().cloned()).collect();
-                            let marked = std::mem::take(&mut self.marked);
-                            part(Part { process, tick, sources, incomplete, marked }, shown);
-                            self.measure_gates();
-                            self.workers.all(&Command::Seal { tick, hold, shown });
-                        }
-                        self.end_tick(tick);
-                        (said.open, said.bytes) = (false, 0);
-                    }
-                    command => self.workers.all(&command),
+                    Err(TryRecvError::Disconnected) => return Err(Stopped::Early { last: self.last }),
                 }
             }
             if let Some(stopped) = self.broken() {
-                return stopped;
+                return Err(stopped);
             }
-            if quiet || restoring || !listed.is_empty() {
+            if way.quiet || way.restoring || !way.listed.is_empty() {
                 // What the leader has to say comes first.
-                self.wait_for(orders, false);
+                let mut select = Select::new();
+                select.recv(orders);
+                let _ = select.ready_timeout(IDLE_SEAL);
                 continue;
             }
             for lane in self.lanes.iter_mut().filter(|lane| lane.gate.is_none()) {
@@ -160,10 +125,7 @@ impl Clock<'_> {
             }
             self.let_go();
             self.feed_gates();
-            let moved = match self.hand_out_next() {
-                Ok(moved) => moved,
-                Err(stopped) => return stopped,
-            };
+            let moved = self.hand_out_next()?;
             let now = State { over: self.is_over(), at_end: self.is_at_end(), open: self.bytes > 0, bytes: self.bytes, oldest: self.oldest() };
             let news = (now.over, now.at_end, now.open) != (said.over, said.at_end, said.open);
             if news || self.untold >= align::TELL_BYTES || (!moved && now.oldest != said.oldest) {
@@ -171,29 +133,76 @@ impl Clock<'_> {
                 say(now);
             }
             if !moved {
-                self.wait_for(orders, true);
+                let mut select = self.select_logs();
+                select.recv(orders);
+                let _ = select.ready_timeout(IDLE_SEAL);
             }
         }
     }
 
-    fn read_again(&mut self, rebuild: &mut Vec<Again>, asks: &mut VecDeque<super::Ask>) -> Result<(), Stopped> {
-        let rebuild = std::mem::take(rebuild);
-        if rebuild.is_empty() {
+    /// Does what it is told; whether a tick of its own is over by that.
+    fn obey(&mut self, command: Command, way: &mut Way, part: &mut impl FnMut(Part, bool)) -> Result<bool, Stopped> {
+        match command {
+            Command::Restore { entries, give, numbers } => self.workers.restore(std::sync::Arc::unwrap_or_clone(entries), give, numbers),
+            Command::Restored => {
+                self.workers.all(&Command::Restored);
+                way.restoring = false;
+                self.read_again(way)?;
+            }
+            Command::Quiet => way.quiet = true,
+            Command::Stop => return Err(Stopped::Done { last: self.last }),
+            Command::Seal { tick, .. } if way.restoring => {
+                self.workers.all(&command);
+                self.last = tick;
+            }
+            Command::Seal { tick, shown, .. } => {
+                let listed = way.listed.pop_front().filter(|sealed| sealed.tick == tick);
+                if let Some(mut sealed) = listed {
+                    self.feed_up_to(&sealed, &[], &mut way.asks)?;
+                    self.take_over(&mut sealed);
+                    part(Part { process: way.process, tick, sources: sealed.sources, ..Part::default() }, false);
+                    self.workers.all(&command);
+                    if way.listed.is_empty() {
+                        self.go_on();
+                    }
+                } else {
+                    way.listed.clear();
+                    self.hydrated |= shown;
+                    part(self.bind(way.process, tick), shown);
+                    self.workers.all(&command);
+                }
+                self.end_tick(tick);
+                return Ok(true);
+            }
+            command => self.workers.all(&command),
+        }
+        Ok(false)
+    }
+
+    /// Reads again what a changed dataflow needs, once the checkpoint is given back.
+    fn read_again(&mut self, way: &mut Way) -> Result<(), Stopped> {
+        if way.restoring || way.rebuild.is_empty() {
             return Ok(());
         }
-        self.rebuild(&rebuild, asks)?;
+        let rebuild = std::mem::take(&mut way.rebuild);
+        self.rebuild(&rebuild, &mut way.asks)?;
         self.go_on();
         Ok(())
     }
+}
 
-    /// Waits until the leader has something, or one of the `logs`.
-    fn wait_for(&self, orders: &Receiver<Order>, logs: bool) {
-        let mut select = Select::new();
-        let wants = |lane: &&Lane| lane.gate.is_none_or(|at| self.gated[at].gate.takes(lane.log.source));
-        for lane in self.lanes.iter().filter(|lane| logs && !lane.ended && lane.head.is_none()).filter(wants) {
-            select.recv(&lane.log.chunks);
-        }
-        select.recv(orders);
-        let _ = select.ready_timeout(IDLE_SEAL);
-    }
+/// How far one that follows is on its way to what is new.
+#[derive(Default)]
+struct Way {
+    process: usize,
+    /// A checkpoint is being given back.
+    restoring: bool,
+    /// What is read again after that.
+    rebuild: Vec<Again>,
+    /// Ticks to be made again after that.
+    listed: VecDeque<Sealed>,
+    /// Nothing more is read.
+    quiet: bool,
+    /// Nobody asks one that follows.
+    asks: VecDeque<Ask>,
 }

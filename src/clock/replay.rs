@@ -85,6 +85,8 @@ impl Clock<'_> {
     /// Hands out what lies below the positions of a tick; what is in `rebuild` only for the sides that need it.
     pub(super) fn feed_up_to(&mut self, sealed: &Sealed, rebuild: &[Again], asks: &mut VecDeque<Ask>) -> Result<(), Stopped> {
         let mut stands_since = Instant::now();
+        let upto = |(source, lane): (usize, &Lane)| sealed.sources.get(source).map_or_else(Vec::new, |of| lane.own(&of.positions));
+        let upto: Vec<_> = self.lanes.iter().enumerate().map(upto).collect();
         loop {
             if let Some(stopped) = self.broken() {
                 return Err(stopped);
@@ -101,10 +103,8 @@ impl Clock<'_> {
                 continue;
             }
             let (mut there, mut moved) = (true, false);
-            for source in 0..self.lanes.len() {
-                let lane = &mut self.lanes[source];
-                let positions = sealed.sources.get(source).map_or_else(Vec::new, |of| lane.own(&of.positions));
-                match lane.step(&positions) {
+            for (source, positions) in upto.iter().enumerate() {
+                match self.lanes[source].step(positions) {
                     Step::There => {}
                     Step::Waits => there = false,
                     Step::Chunk(chunk) => {
@@ -124,11 +124,8 @@ impl Clock<'_> {
                 continue;
             }
             if stands_since.elapsed() > SHRUNK_AFTER {
-                let shrunk = sealed.sources.iter().enumerate().find_map(|(source, of)| {
-                    let lane = self.lanes.get(source)?;
-                    Some((source, lane.shrunk(&lane.own(&of.positions))?))
-                });
-                if let Some((source, error)) = shrunk {
+                let shrunk = self.lanes.iter().zip(&upto).enumerate();
+                if let Some((source, error)) = shrunk.map(|(source, (lane, upto))| (source, lane.shrunk(upto))).find_map(|(s, e)| Some((s, e?))) {
                     return Err(Stopped::Log { source, error });
                 }
             }

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::Thread,
+    time::Duration,
 };
 
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -22,10 +23,15 @@ use timely::{
 };
 
 use super::{
-    Chunk, Command, Give, Renumbered, Report, SideOf, Tick, render,
+    Again, Chunk, Command, Give, Renumbered, Report, SideOf, Tick, render,
     worker::{Loop, Place},
 };
 use crate::plan::Plan;
+
+/// Blocks of entries under way per worker.
+const BLOCKS_PER_WORKER: u64 = 4;
+/// How long whoever hands out waits for a worker that has much to do.
+const BLOCK_WAIT: Duration = Duration::from_micros(100);
 
 /// The workers of the other processes, as the process that leads reaches them.
 pub trait Others: Send + Sync {
@@ -161,15 +167,22 @@ impl Workers {
         self.send(at, Command::Chunk { chunk: Arc::new(chunk), seq, incomplete, only });
     }
 
-    /// Hands entries of a checkpoint to all workers; they count as pending until each has taken its own. `numbers`: what
-    /// sources and targets are numbered now, if not as in the checkpoint.
+    /// Hands entries of a checkpoint to all workers, and waits while they have much to do; entries count as pending until each
+    /// has taken its own. `numbers`: what sources and targets are numbered now, if not as in the checkpoint.
     pub fn restore(&self, entries: Vec<u8>, give: Arc<[Give]>, numbers: Option<Arc<Renumbered>>) {
+        while self.pending() >= BLOCKS_PER_WORKER * self.senders.len() as u64 && self.is_alive() {
+            std::thread::sleep(BLOCK_WAIT);
+        }
         self.pending.fetch_add(self.senders.len() as u64, Ordering::AcqRel);
         self.all(&Command::Restore { entries: Arc::new(entries), give, numbers });
     }
 
-    /// All that a checkpoint has was handed out, at this tick: it is sealed, and what it has is what the checkpoint has.
-    pub fn restored(&self, tick: Tick) {
+    /// All that a checkpoint has was handed out, at this tick: it is sealed, and what it has is what the checkpoint has, but for
+    /// sides that are read `again`.
+    pub fn restored(&self, tick: Tick, again: &[Again]) {
+        for again in again.iter().filter(|again| !again.emptied.is_empty()) {
+            self.all(&Command::Empty { sides: Arc::clone(&again.emptied) });
+        }
         self.all(&Command::Seal { tick, hold: true, shown: false });
         self.all(&Command::Restored);
     }

@@ -18,7 +18,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
-    Failure, Live, Options, Outcome, Server, memory,
+    Failure, Live, Options, Outcome, Server,
     note::{self, Down, Shown, Up},
     spawn, unlimited,
 };
@@ -29,7 +29,7 @@ use crate::{
     http::forward::{Forward, Own},
     ledger::{Ledger, SharedLedger},
     log::{self, LogHandle, LogStatus, Until},
-    memory::Governor,
+    memory::{self, Governor},
     plan::Plan,
 };
 
@@ -194,7 +194,7 @@ impl Say {
         spawn("shown", move || {
             while !stop.load(Ordering::Relaxed) {
                 let logs = logs.iter().map(|log| (log.view(), log.waits_for_the_engine(), log.ended())).collect();
-                let shown = Shown { logs, memory_bytes: memory().1, pending: pending.load(Ordering::Relaxed), http: http.clone() };
+                let shown = Shown { logs, memory_bytes: memory::held(), pending: pending.load(Ordering::Relaxed), http: http.clone() };
                 say.up(&Up::Shown(Box::new(shown)));
                 std::thread::park_timeout(SHOW);
             }

@@ -4,13 +4,15 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use crossbeam_channel::Sender;
 
-use super::note::{self, Down, Shown, Up};
+use super::{
+    note::{self, Down, Shown, Up},
+    spawn,
+};
 use crate::{
     clock::{Ask, Begin},
     cluster::Mesh,
@@ -74,9 +76,9 @@ impl Leader {
     }
 
     /// Starts to hear what the others say; ends when all of them have said everything.
-    pub fn hear(self: &Arc<Self>, ears: Ears) -> JoinHandle<()> {
+    pub fn hear(self: &Arc<Self>, ears: Ears) {
         let leader = Arc::clone(self);
-        let body = move || {
+        spawn("followers", move || {
             let mut left = leader.processes - 1;
             while left > 0 {
                 let Ok((from, bytes)) = leader.mesh.notes().recv() else { return };
@@ -86,8 +88,7 @@ impl Leader {
                     Err(why) => leader.mesh.distrust(from, &why),
                 }
             }
-        };
-        std::thread::Builder::new().name("followers".into()).spawn(body).expect("the operating system starts a thread")
+        });
     }
 
     fn take(&self, ears: &Ears, from: usize, up: Up) {

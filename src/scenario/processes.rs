@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     checkpoint::Changes,
-    engine::{Chunk, Command, Give, Renumbered, Report, SideOf, Tick, workers::Workers},
+    engine::{Again, Chunk, Command, Give, Renumbered, Report, SideOf, Tick, workers::Workers},
     plan::{Plan, SourceId},
 };
 
@@ -70,8 +70,8 @@ impl Processes {
         self.0.iter().for_each(|workers| workers.restore(entries.to_vec(), Arc::clone(give), numbers.map(Arc::clone)));
     }
 
-    pub fn restored(&self, tick: Tick) {
-        self.0.iter().for_each(|workers| workers.restored(tick));
+    pub fn restored(&self, tick: Tick, again: &[Again]) {
+        self.0.iter().for_each(|workers| workers.restored(tick, again));
     }
 
     pub fn make_blind(&self, changes: &Changes) {

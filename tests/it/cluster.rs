@@ -310,36 +310,31 @@ fn processes_leave_together() {
     }
 }
 
+/// The second of three gets a signal; the others end, and say what it is to them by this code.
+fn ends_the_others(encryption: &str, signal: &str, code: &str) -> Started {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut all = three(dir.path(), encryption, None);
+    let lost = all.remove(1);
+    lost.signal(signal);
+    for process in all {
+        // Twice `silence_max` at most.
+        let (status, said) = process.end(Duration::from_secs(5));
+        assert_eq!(status.code(), Some(75), "{encryption}: {said}");
+        assert!(said.contains(&format!("{code}: process 1")) || said.contains("it lost process 1"), "{encryption}: {said}");
+        assert!(!said.contains("panicked"), "{encryption}: {said}");
+    }
+    lost
+}
+
 #[test]
 fn a_process_that_is_killed_ends_the_others_with_a_name() {
-    for encryption in BOTH {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut all = three(dir.path(), encryption, None);
-        let killed = all.remove(1);
-        killed.signal("-KILL");
-        for process in all {
-            let (status, said) = process.end(Duration::from_secs(5));
-            assert_eq!(status.code(), Some(75), "{encryption}: {said}");
-            assert!(said.contains("PEER_LOST: process 1") || said.contains("it lost process 1"), "{encryption}: {said}");
-            assert!(!said.contains("panicked"), "{encryption}: {said}");
-        }
-    }
+    BOTH.into_iter().for_each(|encryption| drop(ends_the_others(encryption, "-KILL", "PEER_LOST")));
 }
 
 #[test]
 fn a_process_that_hangs_ends_the_others_with_a_name() {
     for encryption in BOTH {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut all = three(dir.path(), encryption, None);
-        let hung = all.remove(1);
-        hung.signal("-STOP");
-        for process in all {
-            // `silence_max`, and as much again.
-            let (status, said) = process.end(Duration::from_secs(5));
-            assert_eq!(status.code(), Some(75), "{encryption}: {said}");
-            assert!(said.contains("PEER_SILENT: process 1") || said.contains("it lost process 1"), "{encryption}: {said}");
-            assert!(!said.contains("panicked"), "{encryption}: {said}");
-        }
+        let hung = ends_the_others(encryption, "-STOP", "PEER_SILENT");
         hung.signal("-CONT");
         let (status, said) = hung.end(Duration::from_secs(5));
         assert!(status.code() == Some(75) && !said.contains("panicked"), "{encryption}, {status}: {said}");

@@ -78,7 +78,11 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("openssl::", &["src/cluster/hello.rs", "src/cluster/wire.rs"], "proofs are made in one place, and connections encrypted in one"),
     ("socket2::", &["src/cluster/link.rs"], "sockets between processes are set up in one place"),
     ("differential_dataflow::", &["src/engine/"], "only the engine knows what it is made of"),
-    ("ureq::", &["src/registry.rs", "src/log/kafka/token.rs"], "only the registry, and who gives tokens, are asked over HTTP, by threads that may wait"),
+    (
+        "ureq::",
+        &["src/http_client.rs", "src/registry.rs", "src/log/kafka/token.rs", "src/cli/ask.rs"],
+        "only the registry, who gives tokens and a tieout that runs are asked over HTTP, by threads that may wait",
+    ),
     ("axum::", &["src/http/"], "only HTTP names the web server"),
     ("clap::", &["src/cli/", "src/reference.rs"], "only the command line parses arguments"),
     ("saphyr_parser", &["src/config/"], "YAML is read in one place"),

@@ -12,14 +12,11 @@ use std::{
 
 use rdkafka::{bindings as c, client::OAuthToken, types::RDKafka};
 use serde_json::Value as Json;
-use ureq::{
-    Agent,
-    tls::{RootCerts, TlsConfig, TlsProvider},
-};
+use ureq::Agent;
 
 use super::client::Denied;
 use crate::{
-    format::encode,
+    http_client::{self, escaped},
     log::wall_ms,
     plan::{Properties, cluster::Secret},
 };
@@ -68,10 +65,8 @@ impl Login {
         let id = take(&["client.credentials.client.id", "client.id"]).unwrap_or_default();
         let secret = Secret::new(take(&["client.credentials.client.secret", "client.secret"]).unwrap_or_default());
         let (scope, url) = (take(&["scope"]), take(&["token.endpoint.url"]).unwrap_or_default());
-        // As the registry is asked: authorities of the system, or of SSL_CERT_FILE, and no proxy.
-        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).tls_config(tls).build();
-        Some(Login { url, id, secret, scope, agent: config.new_agent(), known: Mutex::default() })
+        let agent = http_client::agent(|config| config.timeout_global(Some(PATIENCE)));
+        Some(Login { url, id, secret, scope, agent, known: Mutex::default() })
     }
 
     /// A token that holds for a while.
@@ -89,13 +84,13 @@ impl Login {
 
     fn ask(&self) -> Result<Known, Denied> {
         let unreachable = |why: String| Denied { code: "TOKEN_UNREACHABLE", reason: format!("{} does not answer: {why}", self.url), retry: true };
-        let mut header = b"Basic ".to_vec();
-        encode::push_base64(&mut header, format!("{}:{}", form(&self.id), form(std::str::from_utf8(self.secret.bytes()).unwrap_or_default())).as_bytes());
-        let scope = self.scope.as_ref().map_or(String::new(), |scope| format!("&scope={}", form(scope)));
+        // Both are escaped as in a form first (RFC 6749, 2.3.1).
+        let secret = escaped(std::str::from_utf8(self.secret.bytes()).unwrap_or_default());
+        let scope = self.scope.as_ref().map_or(String::new(), |scope| format!("&scope={}", escaped(scope)));
         let request = self
             .agent
             .post(&self.url)
-            .header("authorization", String::from_utf8_lossy(&header).as_ref())
+            .header("authorization", http_client::basic(escaped(&self.id).as_bytes(), secret.as_bytes()))
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json");
         let mut answer = request.send(format!("grant_type=client_credentials{scope}")).map_err(|e| unreachable(e.to_string()))?;
@@ -139,12 +134,6 @@ impl Login {
         // librdkafka's sentence may quote the token.
         Err(odd(format!("librdkafka answers {code:?}")))
     }
-}
-
-/// A text as forms write it.
-fn form(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 #[cfg(test)]
