@@ -218,7 +218,7 @@ impl Ledger {
             source.seal(sealed, wall_ms);
             seen.1 = seen.1.max(sealed.heartbeat);
         }
-        self.connectors.beat(&mut self.sources, &seen, wall_ms - self.wall_ms);
+        self.connectors.beat(&mut self.sources, &seen, wall_ms, wall_ms - self.wall_ms);
         self.connectors.advance(&mut self.sources, &sealed.sources, wall_ms);
         for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut) {
             if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {

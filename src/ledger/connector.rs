@@ -17,6 +17,9 @@
 //! - Who sent no heartbeat for much longer than usual was away: it is taken to be as late as it was away, until an event says
 //!   something else.
 //! - Of a connector of which no event has come nothing is known: its heartbeats count as they are.
+//! - Who says nothing at all is down, or has nothing to say, which nobody can tell from outside. For a while it is taken to be
+//!   down; then what other connectors of its connection show counts as a heartbeat of its own would. Where a topic of heartbeats
+//!   is named it is down as long as that is silent.
 //!
 //! All of it follows from what ticks have, so ticks that are made again say the same.
 
@@ -43,6 +46,8 @@ const TIMES_KEPT_MS: i64 = 30_000;
 const APART_MS: i64 = 1_000;
 /// So much of what every event was late is the way, and the difference of two clocks; more than that is a connector that lags.
 const LEAST_MS: i64 = 1_000;
+/// Who has said nothing for so long has nothing to say.
+const SILENT_MS: i64 = 60_000;
 /// A connector that sends nothing is taken to catch up by one second in so many.
 const CATCHES_UP: i64 = 4;
 
@@ -57,6 +62,9 @@ pub struct Pace {
     beat: Option<(i64, i64)>,
     /// The usual time from one heartbeat to the next; 0: not known yet.
     usual: i64,
+    /// The wall clock of the newest tick at which it had said something, or nobody could know whether it had; 0: no tick yet.
+    #[serde(default)]
+    heard_ms: i64,
 }
 
 impl Pace {
@@ -101,8 +109,9 @@ pub(super) struct Connectors {
     all: Vec<Connector>,
     /// By source, whose it is.
     of: Vec<usize>,
-    /// By source, whether it takes the time that others of its connection show as a heartbeat of its own: MariaDB's connector has
-    /// none while nothing is written. Not where heartbeats are left out.
+    /// By source, whether it takes the time that others of its connection show as a heartbeat of its own, if its connector is
+    /// silent: MariaDB's has none while nothing is written. Not where heartbeats are left out, nor where a source of the connector
+    /// names their topic.
     takes: Vec<bool>,
     /// Between ticks further apart than this nobody was there, in milliseconds.
     apart_ms: i64,
@@ -155,8 +164,13 @@ impl Connectors {
                 all.len() - 1
             })
         });
-        let of = of.collect();
-        let takes = plan.sources.iter().map(|source| !matches!(source.log, LogSpec::Topic { heartbeat: Heartbeat::None, .. })).collect();
+        let of: Vec<usize> = of.collect();
+        let beats = |source: &Source| match &source.log {
+            LogSpec::Topic { heartbeat, .. } => heartbeat.clone(),
+            _ => Heartbeat::Auto,
+        };
+        let named = |connector: usize| of.iter().zip(&plan.sources).any(|(of, source)| *of == connector && matches!(beats(source), Heartbeat::Topic(_)));
+        let takes = plan.sources.iter().zip(&of).map(|(source, of)| beats(source) != Heartbeat::None && !named(*of)).collect();
         Connectors { all, of, takes, apart_ms: APART_MS.max(3 * plan.tick.as_millis() as i64) }
     }
 
@@ -176,10 +190,13 @@ impl Connectors {
     }
 
     /// Counts the heartbeats of a tick. By source: the event that was handled last, and the newest heartbeat. `since_ms`: how
-    /// long ago the tick before was sealed.
-    pub fn beat(&mut self, sources: &mut [SourceState], seen: &[(Option<Handled>, Option<i64>)], since_ms: i64) {
+    /// long before `wall_ms` the tick before was sealed.
+    pub fn beat(&mut self, sources: &mut [SourceState], seen: &[(Option<Handled>, Option<i64>)], wall_ms: i64, since_ms: i64) {
         if since_ms > self.apart_ms {
-            self.all.iter_mut().for_each(|one| one.pace.beat = None);
+            self.all.iter_mut().for_each(|one| (one.pace.beat, one.pace.heard_ms) = (None, wall_ms));
+        }
+        for (of, _) in self.of.iter().zip(seen).filter(|(_, (event, beat))| event.is_some() || beat.is_some()) {
+            self.all[*of].pace.heard_ms = wall_ms;
         }
         for (of, event) in self.of.iter().zip(seen).filter_map(|(of, (event, _))| Some((*of, (*event)?))) {
             self.all[of].pace.event(event);
@@ -193,8 +210,8 @@ impl Connectors {
     }
 
     /// Sets how far each source is known, once all of a tick is counted. What is read to its end as of some moment is known as
-    /// far as its connector was known then: what others have shown since may have come after that. What other connectors of its
-    /// connection show counts as a heartbeat would.
+    /// far as its connector was known then: what others have shown since may have come after that. Of a silent connector, what others of
+    /// its connection show counts as a heartbeat would.
     pub fn advance(&mut self, sources: &mut [SourceState], sealed: &[SealedSource], wall_ms: i64) {
         let (of, connections) = (&self.of, self.all.iter().map(|one| one.connection).collect::<Vec<_>>());
         let asked = |source: usize| sealed.get(source).and_then(|of| of.asked_ms).unwrap_or(i64::MAX);
@@ -218,7 +235,9 @@ impl Connectors {
         for (id, source) in sources.iter_mut().enumerate() {
             let own = &self.all[self.of[id]];
             let at = |one: &Connector| one.times.iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
-            let beside = at(&self.all[own.connection]).filter(|_| self.takes[id]).and_then(|time| own.pace.counts(time));
+            // A log that is read to its end once, and not followed, has all that there is to know.
+            let silent = asked(id) == i64::MAX || wall_ms - own.pace.heard_ms >= SILENT_MS;
+            let beside = at(&self.all[own.connection]).filter(|_| self.takes[id] && silent).and_then(|time| own.pace.counts(time));
             source.known_to = source.known_to.max(source.time).max(at(own).max(beside).filter(|_| source.caught_up));
         }
     }

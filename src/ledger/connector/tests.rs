@@ -99,20 +99,73 @@ fn what_another_connector_shows_counts_as_a_heartbeat_would() {
         connectors.advance(&mut sources, &sealed, wall);
         sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>()
     };
-    // Of one of which no event has come nothing is known; who leaves heartbeats out takes nothing from others.
-    assert_eq!(known(&[(0, 100)], 1000), [100, 100, 100, 100, 100, 100]);
+    // Of one of which no event has come nothing is known; who leaves heartbeats out, or names them, takes nothing from others.
+    assert_eq!(known(&[(0, 100)], 1000), [100, 100, 0, 0, 100, 100]);
     assert_eq!(known(&[(3, 170)], 2000), [170, 100, 170, 170, 170, 170]);
 
     // One whose newest event was a minute late is a minute late.
-    let (_, mut connectors) = cluster();
+    let (plan, mut connectors) = unnamed();
     let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
     let mut seen = vec![(None, None); sources.len()];
     seen[2].0 = Some(Handled { at: 100_000, committed: 40_000 });
-    connectors.beat(&mut sources, &seen, 0);
+    connectors.beat(&mut sources, &seen, 1000, 0);
     sources[2].time = Some(40_000);
     sources[0].time = Some(108_000);
     connectors.advance(&mut sources, &sealed, 1000);
-    assert_eq!(sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>(), [108_000, 108_000, 50_000, 50_000, 108_000, 108_000]);
+    assert_eq!(sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>(), [108_000, 108_000, 50_000, 0, 108_000, 108_000]);
+}
+
+/// The same, and nobody names heartbeats.
+fn unnamed() -> (Plan, Connectors) {
+    let (mut plan, _) = cluster();
+    let LogSpec::Topic { heartbeat, .. } = &mut plan.sources[3].log else { panic!("a topic") };
+    *heartbeat = Heartbeat::None;
+    let connectors = Connectors::new(&plan);
+    (plan, connectors)
+}
+
+/// A log that is followed, and was just asked.
+fn asked(sources: usize, wall_ms: i64) -> Vec<SealedSource> {
+    vec![SealedSource { asked_ms: Some(wall_ms), ..SealedSource::default() }; sources]
+}
+
+#[test]
+fn who_may_be_down_takes_nothing_from_others() {
+    let (plan, mut connectors) = unnamed();
+    let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
+    // Both connectors are there, then the second one says nothing any more. Times are seconds.
+    let mut known = |at: i64, says: &[usize]| {
+        let wall = at * 1000;
+        let mut seen = vec![(None, None); sources.len()];
+        for source in says {
+            seen[*source].0 = Some(Handled { at: wall, committed: wall });
+            sources[*source].time = Some(wall);
+        }
+        connectors.beat(&mut sources, &seen, wall, 100);
+        let sealed = asked(sources.len(), wall + 1);
+        connectors.advance(&mut sources, &sealed, wall);
+        (sources[0].known_to.unwrap_or(0) / 1000, sources[2].known_to.unwrap_or(0) / 1000)
+    };
+    assert_eq!(known(1000, &[0, 2]), (1000, 1000));
+    assert_eq!(known(1010, &[0]), (1010, 1000));
+    assert_eq!(known(1059, &[0]), (1059, 1000), "it may be down");
+    assert_eq!(known(1060, &[0]), (1060, 1060), "it has nothing to say");
+    assert_eq!(known(1061, &[0, 2]), (1061, 1061));
+    assert_eq!(known(1120, &[0]), (1120, 1061));
+}
+
+#[test]
+fn where_heartbeats_are_named_silence_is_never_idleness() {
+    let (plan, mut connectors) = cluster();
+    let mut sources = vec![SourceState { caught_up: true, ..SourceState::default() }; plan.sources.len()];
+    for at in [1_000_000, 9_000_000] {
+        let mut seen = vec![(None, None); sources.len()];
+        seen[0].0 = Some(Handled { at, committed: at });
+        sources[0].time = Some(at);
+        connectors.beat(&mut sources, &seen, at, 100);
+        connectors.advance(&mut sources, &asked(plan.sources.len(), at + 1), at);
+    }
+    assert_eq!(sources.iter().map(|source| source.known_to.unwrap_or(0)).collect::<Vec<_>>()[..3], [9_000_000, 9_000_000, 0]);
 }
 
 #[test]
@@ -121,10 +174,10 @@ fn what_a_connector_was_late_counts_for_all_its_sources() {
     let mut sources = vec![SourceState::default(); plan.sources.len()];
     let mut seen = vec![(None, None); sources.len()];
     seen[0].0 = Some(Handled { at: 100_000, committed: 60_000 });
-    connectors.beat(&mut sources, &seen, 0);
+    connectors.beat(&mut sources, &seen, 1000, 0);
     seen[0].0 = None;
     (0..4).for_each(|source| seen[source].1 = Some(104_000));
-    connectors.beat(&mut sources, &seen, 0);
+    connectors.beat(&mut sources, &seen, 1000, 0);
     let times: Vec<_> = sources.iter().map(|source| source.time.unwrap_or(0)).collect();
     assert_eq!(times, [65_000, 65_000, 104_000, 104_000, 0, 0]);
     // It is known after a restart, too.
@@ -134,7 +187,7 @@ fn what_a_connector_was_late_counts_for_all_its_sources() {
     after.resume(&times, &paces);
     let mut sources = vec![SourceState::default(); plan.sources.len()];
     (0..4).for_each(|source| seen[source].1 = Some(108_000));
-    after.beat(&mut sources, &seen, 0);
+    after.beat(&mut sources, &seen, 1000, 0);
     assert_eq!(sources[1].time, Some(70_000));
 }
 
@@ -145,7 +198,7 @@ fn while_nobody_was_there_nobody_was_away() {
     let mut at = |beat: i64, since_ms| {
         let mut seen = vec![(None, None); sources.len()];
         seen[0].1 = Some(beat);
-        connectors.beat(&mut sources, &seen, since_ms);
+        connectors.beat(&mut sources, &seen, 1000, since_ms);
         sources[0].time.unwrap()
     };
     assert_eq!([at(10_000, 100), at(20_000, 100)], [10_000, 20_000]);
