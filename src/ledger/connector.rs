@@ -15,7 +15,7 @@
 //! - While nothing comes it catches up: a second in four. Who delivers nothing of what is followed reads on at least at 1.25
 //!   times the speed at which the log is written.
 //! - Who sent no heartbeat for much longer than usual was away: it is taken to be as late as it was away, until an event says
-//!   something else.
+//!   something else. What is usual is not known before the second heartbeat: until then a second is long.
 //! - Of a connector of which no event has come nothing is known: its heartbeats count as they are.
 //! - Who says nothing at all is down, or has nothing to say, which nobody can tell from outside. For a while it is taken to be
 //!   down; then what other connectors of its connection show counts as a heartbeat of its own would. Where a topic of heartbeats
@@ -83,19 +83,26 @@ impl Pace {
         (since >= 0).then(|| (event.committed + since + since / CATCHES_UP).min(beat - self.least.unwrap_or(0)))
     }
 
-    /// A heartbeat comes. The same may come by each of its sources.
-    fn beat(&mut self, beat: i64) {
-        if let Some((last, known)) = self.beat {
-            if beat <= last {
-                return;
-            }
-            let heard = self.event.filter(|event| event.at > last).map_or((last, known), |event| (event.at, known.max(event.committed)));
-            let away = beat - heard.0 > 2 * self.usual + 1000;
-            if away && self.usual > 0 {
-                self.event = Some(Handled { at: beat, committed: heard.1 });
-            }
+    /// A heartbeat comes, after so much time in which nothing was heard though somebody was there. The same may come by each of
+    /// its sources.
+    fn beat(&mut self, beat: i64, silent: i64) {
+        // When it was last heard, and how far it was known then.
+        let (heard, known) = match (self.beat, self.event) {
+            (Some((last, _)), _) if beat <= last => return,
+            (Some((last, known)), Some(event)) if event.at > last => (event.at, known.max(event.committed)),
+            (Some(last), _) => last,
+            // The first one, as far as anybody knows.
+            (None, Some(event)) if event.at >= beat - silent => (event.at, event.committed),
+            (None, Some(event)) => (beat - silent, self.counts(beat - silent).unwrap_or(event.committed)),
+            (None, None) => (beat, beat),
+        };
+        let away = beat - heard > 2 * self.usual + 1000;
+        if away && (self.usual > 0 || self.event.is_some()) {
+            self.event = Some(Handled { at: beat, committed: known });
+        }
+        if let Some((last, _)) = self.beat {
             // Rarer heartbeats become the usual ones after a few.
-            self.usual = if self.usual == 0 { beat - last } else { (beat - last).clamp(self.usual / 8 * 7, 2 * self.usual + 1000) };
+            self.usual = if self.usual == 0 { beat - last } else { (beat - last).clamp(self.usual / 2, 2 * self.usual + 1000) };
         }
         let known = self.counts(beat).or(self.event.map(|event| event.committed)).unwrap_or(beat);
         self.beat = Some((beat, self.beat.map_or(known, |(_, before)| before.max(known))));
@@ -195,14 +202,15 @@ impl Connectors {
         if since_ms > self.apart_ms {
             self.all.iter_mut().for_each(|one| (one.pace.beat, one.pace.heard_ms) = (None, wall_ms));
         }
-        for (of, _) in self.of.iter().zip(seen).filter(|(_, (event, beat))| event.is_some() || beat.is_some()) {
-            self.all[*of].pace.heard_ms = wall_ms;
-        }
         for (of, event) in self.of.iter().zip(seen).filter_map(|(of, (event, _))| Some((*of, (*event)?))) {
             self.all[of].pace.event(event);
         }
         for (of, beat) in self.of.iter().zip(seen).filter_map(|(of, (_, beat))| Some((*of, (*beat)?))) {
-            self.all[of].pace.beat(beat);
+            let pace = &mut self.all[of].pace;
+            pace.beat(beat, wall_ms - pace.heard_ms);
+        }
+        for (of, _) in self.of.iter().zip(seen).filter(|(_, (event, beat))| event.is_some() || beat.is_some()) {
+            self.all[*of].pace.heard_ms = wall_ms;
         }
         for ((source, of), (_, beat)) in sources.iter_mut().zip(&self.of).zip(seen) {
             source.time = source.time.max(beat.and_then(|beat| self.all[*of].pace.counts(beat)));

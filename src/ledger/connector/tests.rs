@@ -9,14 +9,16 @@ use crate::ledger::fixture;
 /// N (`-`: not at all).
 #[track_caller]
 fn check(script: &str) {
-    let mut pace = Pace::default();
+    let (mut pace, mut heard) = (Pace::default(), None);
     let ms = |text: &str| (text.parse::<f64>().unwrap() * 1000.0).round() as i64;
     for word in script.split_whitespace() {
         if let Some((at, committed)) = word.split_once('/') {
             pace.event(Handled { at: ms(at), committed: ms(committed) });
+            heard = heard.max(Some(ms(at)));
         } else {
             let (at, counts) = word.split_once('=').unwrap();
-            pace.beat(ms(at));
+            pace.beat(ms(at), heard.map_or(0, |heard| ms(at) - heard));
+            heard = heard.max(Some(ms(at)));
             let expected = (counts != "-").then(|| ms(counts));
             assert_eq!(pace.counts(ms(at)), expected, "{word} in {script}: {pace:?}");
         }
@@ -26,9 +28,9 @@ fn check(script: &str) {
 #[test]
 fn a_heartbeat_counts_for_as_much_less_as_the_newest_event_was_late() {
     check("10=10 20=20");
-    check("10/10 20=20 30=30");
+    check("0=0 9=9 10/10 20=20 30=30");
     // Its clock is behind the database's.
-    check("10/12 20=20");
+    check("0=0 9=9 10/12 20=20");
     // It lags by 40 s, and what it sends says so.
     check("100/60 100=60 101/60.5 101=60.5 101.2=60.75");
     // An event that was handled after the heartbeat tells more than that.
@@ -37,21 +39,24 @@ fn a_heartbeat_counts_for_as_much_less_as_the_newest_event_was_late() {
 
 #[test]
 fn who_sends_nothing_catches_up_by_a_second_in_four() {
-    check("100/100 200/160 204=165 240=210 300=285 360=360 400=400");
+    check("80=80 90=90 100/100 200/160 204=165 240=210 300=285 360=360 400=400");
     // No further than the way from the database to here, and its clock, allow.
-    check("100/99 200/160 1000=999");
+    check("80=80 90=90 100/99 200/160 210=172.5 240=210 300=285 400=399");
 }
 
 #[test]
 fn who_was_away_is_as_late_as_it_was_away() {
     // Heartbeats every ten seconds, and one after ten minutes.
-    check("10/10 20=20 30=30 40=40 640=40 650=52.5 660/100 660=100 670=112.5");
+    check("0=0 9=9 10/10 20=20 30=30 40=40 640=40 650=52.5 660/100 660=100 670=112.5");
     // Before it stopped it had sent an event.
-    check("10/10 20=20 30=30 35/34 640=34");
+    check("0=0 9=9 10/10 20=20 30=30 35/34 640=34");
     // As long as events come it is there.
-    check("10/10 20=20 30=30 60/60 90/90 100=100");
+    check("0=0 9=9 10/10 20=20 30=30 60/60 90/90 100=100");
     // Nothing is known of its events: but that it was away.
     check("20=20 30=30 640=30 660=55 680=80");
+    // It went away before its heartbeats had begun, or when there had been one: nothing tells how usual that is.
+    check("10/10 41=10 42=11.25 43=12.5");
+    check("10/10 10.5=10.5 41=10.5 42=11.75");
 }
 
 #[test]
@@ -59,7 +64,7 @@ fn rarer_heartbeats_become_the_usual_ones() {
     let mut pace = Pace::default();
     let mut late = Vec::new();
     for beat in [1, 2].into_iter().chain((1..40).map(|n| 2 + 60 * n)) {
-        pace.beat(beat * 1000);
+        pace.beat(beat * 1000, 0);
         late.push(beat - pace.counts(beat * 1000).unwrap() / 1000);
     }
     assert_eq!(late.last(), Some(&0), "{late:?}");
@@ -174,6 +179,10 @@ fn what_a_connector_was_late_counts_for_all_its_sources() {
     let mut sources = vec![SourceState::default(); plan.sources.len()];
     let mut seen = vec![(None, None); sources.len()];
     seen[0].0 = Some(Handled { at: 100_000, committed: 60_000 });
+    for beat in [92_000, 96_000] {
+        let beats = vec![(None, Some(beat)); seen.len()];
+        connectors.beat(&mut sources.clone(), &beats, 1000, 0);
+    }
     connectors.beat(&mut sources, &seen, 1000, 0);
     seen[0].0 = None;
     (0..4).for_each(|source| seen[source].1 = Some(104_000));
@@ -216,8 +225,9 @@ proptest! {
         stretches in prop::collection::vec((60_000..200_000i64, 50..4000i64, 0..3u8), 1..20),
         every in 100..2000i64,
     ) {
-        let (mut pace, mut clock, mut read, mut beats) = (Pace::default(), 1_000_000i64, 1_000_000i64, 1_000_000i64);
-        for (lasts, speed, does) in [(60_000, 1000, 0)].into_iter().chain(stretches) {
+        let (mut pace, mut clock, mut read, mut beats, mut heard) = (Pace::default(), 1_000_000i64, 1_000_000i64, 1_000_000i64, 1_000_000i64);
+        // One event at the least is heard before it goes away.
+        for (lasts, speed, does) in [(50, 1000, 0)].into_iter().chain(stretches) {
             let until = clock + lasts;
             while clock < until {
                 clock += 50;
@@ -229,11 +239,12 @@ proptest! {
                 let new = (read + speed * 50 / 1000).min(clock);
                 if does == 0 && new > read {
                     pace.event(Handled { at: clock, committed: new });
+                    heard = clock;
                 }
                 read = new;
                 if clock - beats >= every {
-                    beats = clock;
-                    pace.beat(clock);
+                    pace.beat(clock, clock - heard);
+                    (beats, heard) = (clock, clock);
                     let counts = pace.counts(clock).unwrap();
                     prop_assert!(counts <= read + 3, "{} is said, {} was read at {}", counts, read, clock);
                 }
@@ -241,17 +252,18 @@ proptest! {
         }
     }
 
-    /// Once a connector has caught up its heartbeats count in full, four times later than it was late at the latest.
+    /// Once a connector has caught up its heartbeats count in full, four times later than it was late, and its first two heartbeats
+    /// apart, at the latest.
     #[test]
     fn who_has_caught_up_is_believed(late in 0..10_000_000i64, least in 0..1000i64, every in 100..10_000i64) {
         let mut pace = Pace::default();
         pace.event(Handled { at: 0, committed: -least });
         pace.event(Handled { at: late, committed: -least });
-        let until = late + 4 * late + 2 * every;
+        let until = late + 4 * (late + 2 * every) + 3 * every;
         let mut beat = late;
         while beat < until {
             beat += every;
-            pace.beat(beat);
+            pace.beat(beat, every);
         }
         prop_assert_eq!(pace.counts(beat), Some(beat - least));
     }
