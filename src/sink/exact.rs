@@ -43,6 +43,8 @@ const LIST_MAX: usize = 1_000;
 const LIST_AFTER: Duration = Duration::from_secs(1);
 /// How often progress records are removed that no checkpoint needs.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
+/// How long a run that begins waits for brokers that do not take its first record.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a run that ends waits for brokers that do not answer.
 const PATIENCE_AT_END: Duration = Duration::from_secs(10);
 
@@ -111,23 +113,43 @@ pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
 }
 
 impl Exact {
-    /// Fences the run before, and reads how far it came.
+    /// Fences the run before, reads how far it came, and says that this one writes now: whoever wrote before, and is only late,
+    /// finds it. At once, since a checkpoint may take long to read, and one that was fenced looks for who it was only for some
+    /// seconds.
     ///
     /// # Errors
-    /// `PROGRESS_GAP`, `PROGRESS_LOST`, and those of [`Transactions::open`].
+    /// `PROGRESS_GAP`, `PROGRESS_LOST`, those of [`Transactions::open`], and what hinders writing.
     pub fn open(plan: &Plan, connection: ConnectionId) -> Result<Exact, SinkError> {
         let declared = &plan.connections[connection];
         let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
         let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());
-        let (to, scanned) = Transactions::open(cluster, &plan.name, topics, &run)?;
+        let (mut to, scanned) = Transactions::open(cluster, &plan.name, topics, &run)?;
         if scanned.records.is_empty() && scanned.cut {
             return Err(lost(plan, connection, "it was emptied"));
         }
         let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
+        if let Some(chain) = &chain {
+            let began = Instant::now();
+            to.write(&[], &claim(chain.last, chain.parts, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
+        }
         let cluster = to.cluster_id();
         Ok(Exact { connection, chain, to: Box::new(to), run, cluster })
+    }
+}
+
+/// What a run says before it writes anything: that it goes on behind this, or begins there.
+fn claim(written: Tick, parts: Option<u64>, run: &str, plan: &str) -> Progress {
+    Progress {
+        tick: written,
+        part: parts.map_or(0, |n| n.saturating_sub(1)),
+        more: parts.is_some(),
+        before: written,
+        written_by: env!("CARGO_PKG_VERSION").into(),
+        run: run.into(),
+        plan: plan.into(),
+        ..Progress::default()
     }
 }
 
@@ -227,7 +249,10 @@ impl ExactWriter {
 
     /// Writes what comes until nothing more will.
     pub fn run(&mut self, ticks: &Receiver<Arc<TickOutput>>) -> Result<(), SinkError> {
-        self.claim()?;
+        if self.from.begins {
+            let progress = Progress { begins: true, ..claim(self.from.written, None, &self.run, &self.of) };
+            self.write(&[], &progress)?;
+        }
         loop {
             let next =
                 if self.notes.is_empty() { ticks.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { ticks.recv_deadline(self.since + LIST_AFTER) };
@@ -249,16 +274,8 @@ impl ExactWriter {
         }
     }
 
-    /// Says that this run writes now: whoever wrote before, and is only late, finds it.
-    fn claim(&mut self) -> Result<(), SinkError> {
-        let From { written, parts, begins } = self.from;
-        let progress = self.progress(written, parts.map_or(0, |n| n.saturating_sub(1)), parts.is_some(), begins);
-        self.write(&[], &progress)
-    }
-
-    fn progress(&mut self, tick: Tick, part: u64, more: bool, begins: bool) -> Progress {
-        let written_by = env!("CARGO_PKG_VERSION").into();
-        Progress { tick, part, more, before: self.before, begins, written_by, run: self.run.clone(), plan: self.of.clone(), ticks: self.notes.take() }
+    fn progress(&mut self, tick: Tick, part: u64, more: bool) -> Progress {
+        Progress { tick, part, more, before: self.before, ticks: self.notes.take(), ..claim(tick, None, &self.run, &self.of) }
     }
 
     /// Takes a tick into the transaction to come; one that is too large is written.
@@ -298,7 +315,7 @@ impl ExactWriter {
             parts.push(&[]);
         }
         for (n, part) in parts.iter().enumerate() {
-            let progress = self.progress(tick, first + n as u64, n + 1 < parts.len(), false);
+            let progress = self.progress(tick, first + n as u64, n + 1 < parts.len());
             self.write(part, &progress)?;
         }
         Ok(())
@@ -306,7 +323,7 @@ impl ExactWriter {
 
     fn commit(&mut self) -> Result<(), SinkError> {
         let Some(tick) = self.notes.last() else { return Ok(()) };
-        let progress = self.progress(tick, 0, false, false);
+        let progress = self.progress(tick, 0, false);
         let records = std::mem::take(&mut self.records);
         self.write(&records, &progress)?;
         let needed = self.status.needed.load(Ordering::Relaxed);
