@@ -30,9 +30,9 @@ pub fn check(report: &mut Report, at: At, object: &'static Object) {
     check_object(report, at, at.place(), object);
 }
 
-/// The secrets that are not named by a `${…}`.
+/// The secrets that are not named by a `${…}` alone.
 fn find_secrets<'t>(at: At<'t>, shape: &Shape, found: &mut Vec<At<'t>>) {
-    let stands = |value: At| value.scalar().is_none_or(|scalar| !scalar.filled) && !value.is_null();
+    let stands = |value: At| value.scalar().is_none_or(|scalar| scalar.spelled) && !value.is_null();
     match shape {
         Shape::Object(object) => {
             for (key, value) in at.entries() {

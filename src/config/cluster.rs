@@ -171,6 +171,8 @@ mod tests {
             ("", "", Some(2), "there is no process 2"),
             ("", "", None, "which of the processes this is"),
             ("${env:SECRET}", "in-the-file-itself", Some(0), "stands in the file itself"),
+            ("${env:SECRET}", "${env:SECRET:-in-the-file-itself}", Some(0), "stands in the file itself"),
+            ("${env:SECRET}", "in-the-file-itself-${env:SECRET}", Some(0), "stands in the file itself"),
             ("${env:SECRET}", "${env:SHORT}", Some(0), "shorter than 16 bytes"),
             ("b:2", "a:1", Some(0), "there twice"),
             ("b:2", "b", Some(0), "no address of a process"),

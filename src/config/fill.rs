@@ -34,35 +34,37 @@ fn fill(report: &mut Report, file: usize, node: &mut Node, around: &Surroundings
         Data::List(items) => items.iter_mut().for_each(|item| fill(report, file, item, around, keep_unset)),
         Data::Map(entries) => entries.iter_mut().for_each(|(_, value)| fill(report, file, value, around, keep_unset)),
         Data::Scalar(scalar) if scalar.text.contains("${") => {
-            let filled = fill_text(report, At { file, node }, around, keep_unset);
+            let (filled, spelled) = fill_text(report, At { file, node }, around, keep_unset);
             if let Data::Scalar(scalar) = &mut node.data {
                 scalar.text = filled;
-                scalar.filled = true;
+                (scalar.filled, scalar.spelled) = (true, spelled);
             }
         }
         Data::Scalar(_) => {}
     }
 }
 
-fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: bool) -> String {
+/// The text, and whether some of it stands in the file itself.
+fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: bool) -> (String, bool) {
     let scalar = at.scalar().expect("called for scalars");
     let text = scalar.text.as_str();
     let source = report.files[at.file].clone();
     let place = |from: usize, to: usize| Place { file: at.file, at: scalar.trace(&source.text, &at.node.at, &(from..to)) };
-    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    let (mut out, mut done, mut spelled) = (String::with_capacity(text.len()), 0, false);
     while let Some(open) = text[done..].find("${").map(|n| n + done) {
         if text[..open].ends_with('$') && open > done {
             out += &text[done..open - 1];
             out += "${";
-            done = open + 2;
+            (done, spelled) = (open + 2, true);
             continue;
         }
         out += &text[done..open];
+        spelled |= done < open;
         let Some(close) = text[open..].find('}').map(|n| n + open) else {
             report
                 .error(Code::BadInterpolation, &place(open, text.len()), "a `${` that is not closed")
                 .hint("close it with `}`; a literal `${` is written `$${`");
-            return text.to_string();
+            return (text.to_string(), true);
         };
         let inside = &text[open + 2..close];
         let here = place(open, close + 1);
@@ -71,11 +73,12 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
                 let (name, default) = rest.split_once(":-").map_or((rest, None), |(name, default)| (name, Some(default)));
                 let set = (around.env)(name);
                 let empty = set.as_deref() == Some("");
+                spelled |= default.is_some_and(|default| !default.is_empty());
                 let value = set.filter(|_| !empty).or(default.map(str::to_string));
                 if value.is_none() && !keep_unset {
                     let message = format!("the environment variable `{name}` is {}", if empty { "empty" } else { "not set" });
                     let or_empty = if empty { format!("; `${{env:{name}:-}}` takes the empty text") } else { String::new() };
-                    let hint = format!("set it (`export {name}=…`), or give a default: `${{env:{name}:-…}}`{or_empty}");
+                    let hint = format!("set it (`export {name}=…`), or give a default, unless it is a secret: `${{env:{name}:-…}}`{or_empty}");
                     report.error(Code::UnsetVariable, &here, message).hint(hint);
                 }
                 value
@@ -100,5 +103,6 @@ fn fill_text(report: &mut Report, at: At, around: &Surroundings, keep_unset: boo
         out += value.as_deref().unwrap_or(&text[open..=close]);
         done = close + 1;
     }
-    out + &text[done..]
+    spelled |= done < text.len();
+    (out + &text[done..], spelled)
 }

@@ -39,6 +39,8 @@ pub struct Scalar {
     style: ScalarStyle,
     /// Text was put in for a `${…}`, so that places in `text` are not places in the file.
     pub filled: bool,
+    /// Some of its text stands in the file itself, be it as a default.
+    pub spelled: bool,
     /// The suffix of a local tag (`raw` for `!raw`).
     pub tag: Option<String>,
 }
@@ -327,7 +329,10 @@ pub fn parse(report: &mut Report, file: usize) -> Option<Node> {
             }
             Event::Scalar(content, style, anchor, tag) => {
                 let tag = tag.map(Cow::into_owned).map(|t| t.suffix);
-                (Node { at: trimmed(text, at, style), data: Data::Scalar(Scalar { text: content.into_owned(), style, filled: false, tag }) }, anchor)
+                (
+                    Node { at: trimmed(text, at, style), data: Data::Scalar(Scalar { text: content.into_owned(), style, filled: false, spelled: true, tag }) },
+                    anchor,
+                )
             }
             Event::Alias(id) => {
                 let Some((node, size, depth)) = anchors.get(&id) else {
