@@ -47,6 +47,8 @@ pub struct Changes {
     blind: Vec<usize>,
     /// What is written anew: all that stands, not what changed.
     targets_anew: Vec<TargetId>,
+    /// Of these nobody knows which rows are gone.
+    targets_stale: Vec<TargetId>,
     comparisons_anew: Vec<ComparisonId>,
 }
 
@@ -206,7 +208,12 @@ impl Changes {
         let of_records = alone && matches!(layout.tables[table].sides[side], Feed::Records { .. });
         let home = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]);
         match home.filter(|home| of_records && was.tables.get(home.table).is_some_and(|old| old.key == new.key)) {
-            None => self.target_anew(target),
+            None => {
+                if self.targets.contains(&Some(target)) {
+                    self.targets_stale.push(target);
+                }
+                self.target_anew(target);
+            }
             Some(home) => {
                 let mut row = Vec::new();
                 let fields = layout.tables[table].values.len();
@@ -244,7 +251,10 @@ impl Changes {
         let sources = list(self.again.keys().map(|source| plan.sources[*source].name.as_str()).collect());
         let targets = self.targets_anew.iter().map(|target| plan.targets[*target].name.as_str());
         let anew = list(targets.chain(self.comparisons_anew.iter().map(|id| plan.comparisons[*id].name.as_str())).collect());
-        format!("{}; sources that are read again for this: {sources}; tables and comparisons whose outputs are written anew: {anew}", self.what.join("; "))
+        let stale: Vec<&str> = self.targets_stale.iter().map(|target| plan.targets[*target].name.as_str()).collect();
+        let stale = if stale.is_empty() { String::new() } else { format!("; rows that only what was before gave stay in the outputs of: {}", list(stale)) };
+        let what = self.what.join("; ");
+        format!("{what}; sources that are read again for this: {sources}; tables and comparisons whose outputs are written anew: {anew}{stale}")
     }
 
     /// The number that a source had.
