@@ -45,6 +45,9 @@ mod lead;
 mod note;
 mod start;
 
+/// Signals that come together ask once.
+const ONE_QUESTION: Duration = Duration::from_secs(1);
+
 /// What a run does beside keeping tables and differences.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -130,7 +133,10 @@ impl Failure {
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Failure {
-        Failure::new(error.to_string(), if error.code == "STATE_IN_USE" { Blame::Surroundings } else { Blame::Configuration })
+        Failure::new(
+            error.to_string(),
+            if ["STATE_IN_USE", "CHECKPOINT_UNWRITABLE"].contains(&error.code) { Blame::Surroundings } else { Blame::Configuration },
+        )
     }
 }
 
@@ -348,21 +354,14 @@ fn exactly_once(plan: &Plan, options: &Options) -> bool {
     options.until == Until::Forever && options.write == Write::Yes && !simulated
 }
 
-/// The folder of checkpoints, if the run keeps some. A run goes on without where none can be written, and says so; but
-/// never beside another one that uses the same folder.
+/// The folder of checkpoints, if the run keeps some. Where nothing can be written, or another one writes, a run does not start: it
+/// would go on from nothing.
 fn state(plan: &Plan, options: &Options) -> Result<Option<Folder>, Failure> {
     let simulated = plan.connections.iter().any(|c| matches!(c.kind, ConnectionKind::Demo { .. }));
     if options.until == Until::End || options.write != Write::Yes || simulated {
         return Ok(None);
     }
-    match Folder::open(&plan.data_dir) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(error) if error.code == "STATE_IN_USE" => Err(error.into()),
-        Err(error) => {
-            tracing::error!("{error}");
-            Ok(None)
-        }
-    }
+    Ok(Some(Folder::open(&plan.data_dir)?))
 }
 
 fn unlimited(plan: &Plan, error: &std::io::Error) -> Failure {
@@ -484,6 +483,13 @@ impl Server {
                 tokio::spawn(async move {
                     signals.next().await;
                     stop();
+                    // A terminal asks its whole group, and a supervisor in it passes that on: that is one question.
+                    let _ = tokio::time::timeout(ONE_QUESTION, async {
+                        loop {
+                            signals.next().await;
+                        }
+                    })
+                    .await;
                     // Whoever asks twice does not want to wait for the last tick.
                     signals.next().await;
                     std::process::exit(130);

@@ -24,7 +24,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("BROKER_UNTRUSTED", false, "nobody whom the connection's `tls` trusts vouches for the broker's certificate, or it is of another name"),
     ("CHECKPOINT_DAMAGED", false, "a checkpoint is not what was written; one before it is used"),
     ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
-    ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written; the run goes on, and the ones before stand"),
+    ("CHECKPOINT_UNWRITABLE", true, "a checkpoint can't be written: a run goes on, and the ones before stand; a start, which could go on from none, ends"),
     ("CLIENT_FAILED", true, "librdkafka gave up"),
     ("CLUSTER_ADDRESS", true, "a process of a cluster can't listen for the others where it should"),
     ("CLUSTER_CHANGED", false, "a connection's brokers are those of another cluster than the one that was read"),

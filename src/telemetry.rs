@@ -201,15 +201,28 @@ pub fn page(ledger: &Ledger, now_ms: i64) -> String {
     let metrics = metrics();
     let _page = metrics.page.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     metrics.set(ledger, now_ms);
-    own_page()
+    text(&metrics.registry.gather())
 }
 
-/// What this process has counted by itself; of one that has no ledger that is all.
+/// The same of a process without a ledger: what it has counted by itself, and its memory. What it does not know is absent.
 pub fn own_page() -> String {
-    TextEncoder::new().encode_to_string(&metrics().registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+    metrics().set_memory();
+    let value = |m: &prometheus::proto::Metric| m.get_gauge().get_value() + m.get_counter().get_value() + m.get_histogram().get_sample_count() as f64;
+    let known = metrics().registry.gather().into_iter().filter(|family| family.get_metric().iter().any(|metric| value(metric) != 0.0));
+    text(&known.collect::<Vec<_>>())
+}
+
+fn text(families: &[prometheus::proto::MetricFamily]) -> String {
+    TextEncoder::new().encode_to_string(families).unwrap_or_else(|e| format!("# {e}\n"))
 }
 
 impl Metrics {
+    fn set_memory(&self) {
+        let none: [&str; 0] = [];
+        self.memory_bytes.with_label_values(&none).set(memory::held() as i64);
+        self.file_bytes.with_label_values(&none).set(memory::file_bytes() as i64);
+    }
+
     fn set(&self, ledger: &Ledger, now_ms: i64) {
         let plan = ledger.plan();
         let none: [&str; 0] = [];
@@ -275,8 +288,7 @@ impl Metrics {
         }
         self.hydrated.with_label_values(&none).set(i64::from(ledger.hydrated()));
         self.closed_tick.with_label_values(&none).set(ledger.wall_ms() as f64 / 1000.0);
-        self.memory_bytes.with_label_values(&none).set(memory::held() as i64);
-        self.file_bytes.with_label_values(&none).set(memory::file_bytes() as i64);
+        self.set_memory();
         self.state_bytes.with_label_values(&none).set(ledger.state_bytes() as i64);
         total(&self.difference_changes, &none, ledger.difference_changes());
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -17,8 +17,10 @@ use crate::{cluster::hello, row::hex, signals::Signals};
 
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the others may take to end once one has, before they are killed: one that hangs does not end by itself.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the others may take to end once one has, before they are killed: one that hangs does not end by itself. After a failure they
+/// have nothing left to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(4);
 /// Between two starts: the first time, at most, and how long a run must last to begin with the first again.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -133,7 +135,8 @@ impl Running {
                 return Ok(ends);
             }
             let since = if ends.is_empty() { None } else { Some(*first.get_or_insert_with(Instant::now)) };
-            if !killed && since.is_some_and(|since: Instant| since.elapsed() > PATIENCE) {
+            let patience = if verdict(&ends) == 0 { PATIENCE } else { PATIENCE_AFTER_FAILURE };
+            if !killed && since.is_some_and(|since: Instant| since.elapsed() > patience) {
                 killed = true;
                 for (child, _) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
                     tracing::warn!(pid = child.id(), "does not end though others have: it is killed");

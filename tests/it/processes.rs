@@ -14,6 +14,10 @@ const DIFFERENCES: &str = "/api/v1/comparisons/orders_in_erp/differences?limit=1
 
 /// The contract's orders over these files, in so many processes.
 fn start(processes: usize, data: &Path, state: &Path, log: &str) -> Running {
+    Running::start(command(processes, data, state, log).arg("--restart"))
+}
+
+fn command(processes: usize, data: &Path, state: &Path, log: &str) -> Command {
     let config = state.join("config.yaml");
     fs::create_dir_all(state).expect("a folder");
     let dir = data.display();
@@ -23,8 +27,9 @@ fn start(processes: usize, data: &Path, state: &Path, log: &str) -> Running {
     );
     fs::write(&config, text).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
-    command.args(["run", "--restart", "--listen", "127.0.0.1:0", "--log", log, "--processes", &processes.to_string()]);
-    Running::start(command.arg("--config").arg(config).arg("--dataflows").arg(root().join("tests/contract/orders/dataflows")))
+    command.args(["run", "--listen", "127.0.0.1:0", "--log", log, "--processes", &processes.to_string()]);
+    command.arg("--config").arg(config).arg("--dataflows").arg(root().join("tests/contract/orders/dataflows"));
+    command
 }
 
 /// What stands, without the ticks at which it was seen.
@@ -74,7 +79,9 @@ fn any_process_answers_for_the_whole_and_a_lost_one_is_started_again_with_the_ot
         let (key, row) = (1..100).map(|n| format!("SO-{n}")).map(|key| (key.clone(), rows(&key))).find(|(_, row)| row["state"] == "row").expect("an order");
         assert_eq!(row["row"]["order_id"], key);
         assert_eq!(other.text("/api/v1/comparisons/none").expect("it answers").0, 404);
-        assert!(other.text("/metrics").expect("it answers").1.contains("tieout_"));
+        let (_, metrics) = other.text("/metrics").expect("it answers");
+        assert!(metrics.contains("\ntieout_memory_bytes ") && !metrics.contains("\ntieout_memory_bytes 0"), "{metrics}");
+        assert!(!metrics.contains("tieout_hydrated 0"), "what a process does not know it does not say: {metrics}");
     }
 
     // Once there is a checkpoint, any of them is killed; nothing that was read is read again.
@@ -94,7 +101,18 @@ fn any_process_answers_for_the_whole_and_a_lost_one_is_started_again_with_the_ot
     writeln!(file, "{order}").expect("it can be written");
     running.until(DIFFERENCES, |answer| answer["differences"].as_array().is_some_and(|all| all.iter().any(|d| d["key"] == "SO-never")));
     let last = standing(&running.get(DIFFERENCES));
+    // A terminal asks all of them at once, and the supervisor passes it on.
+    for child in running.children() {
+        Command::new("kill").args(["-INT", &child.to_string()]).status().expect("kill is there");
+    }
     running.stop();
+
+    // Where nothing can be kept it does not begin anew beside what there was.
+    let blocked = dir.path().join("blocked");
+    fs::create_dir_all(&blocked).expect("a folder");
+    fs::write(blocked.join("state"), "no folder").expect("a file");
+    let ended = command(1, &data, &blocked, "info").output().expect("the program starts");
+    assert!(ended.status.code() == Some(75) && String::from_utf8_lossy(&ended.stderr).contains("CHECKPOINT_UNWRITABLE"), "{ended:?}");
 
     // One that is killed takes its processes with it.
     let orphans = {
