@@ -1,14 +1,15 @@
 //! `tieout run --processes N` and `--restart`: the same program as processes of its own, started together, and together again.
 //!
-//! One that is lost ends the others (exit code 75), as those of a cluster do; a supervisor is what starts them again. This is the
-//! one for a machine without another; `deploy/` has those of systemd and Kubernetes.
+//! One that is lost ends the others (exit code 75), as those of a cluster do; a supervisor is what starts them again, and what ends
+//! one that hangs. Each gets one end of a connection as its standard input: it sends a byte each second, and ends with the
+//! connection.
 
 use std::{
     ffi::OsString,
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// have nothing left to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(4);
+/// A process says each second that it lives; who has not for so long hangs, and is killed.
+const PULSE: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_secs(10);
 /// Between two starts: the first time, at most, and how long a run must last to begin with the first again.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -39,7 +43,21 @@ pub fn end_with_supervisor() {
         tracing::error!("the supervisor is gone: this process ends");
         std::process::exit(i32::from(RETRY));
     };
-    std::thread::Builder::new().name("supervisor".into()).spawn(wait).expect("the operating system starts a thread");
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(body);
+    let spawned = spawn("supervisor", Box::new(wait)).and_then(|_| spawn("alive", Box::new(say_alive)));
+    spawned.expect("the operating system starts a thread");
+}
+
+/// Tells the supervisor that this process lives, as long as it does.
+fn say_alive() {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let Ok(mut way) = std::io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from) else { return };
+        while way.write_all(b".").is_ok() {
+            std::thread::sleep(PULSE);
+        }
+    }
 }
 
 /// What is started.
@@ -94,7 +112,7 @@ fn verdict(ends: &[ExitStatus]) -> u8 {
 
 /// Processes that were started together.
 struct Running {
-    children: Vec<(Child, Option<ExitStatus>)>,
+    children: Vec<Charge>,
     /// The cluster file that was made for them.
     file: Option<PathBuf>,
 }
@@ -105,7 +123,7 @@ impl Running {
         let program = std::env::current_exe()?;
         let arguments = own_arguments(supervised.processes.is_some());
         let Some(processes) = supervised.processes else {
-            running.children.push((supervised_command(&program).args(arguments).spawn()?, None));
+            running.children.push(Charge::start(Command::new(program).args(arguments))?);
             return Ok(running);
         };
         let file = cluster_file(&supervised.name, processes)?;
@@ -116,9 +134,9 @@ impl Running {
             if listen.port() != 0 {
                 listen.set_port(listen.port().wrapping_add(u16::try_from(process).unwrap_or(0)));
             }
-            let mut command = supervised_command(&program);
+            let mut command = Command::new(&program);
             command.args(&arguments).arg("--cluster").arg(&file).args(["--process", &process.to_string(), "--listen", &listen.to_string()]);
-            running.children.push((command.env(SECRET, &secret).spawn()?, None));
+            running.children.push(Charge::start(command.env(SECRET, &secret))?);
         }
         Ok(running)
     }
@@ -127,10 +145,10 @@ impl Running {
     async fn until_ended(&mut self, signals: &mut Signals, asked: &mut bool) -> std::io::Result<Vec<ExitStatus>> {
         let (mut first, mut killed) = (None, false);
         loop {
-            for (child, end) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
-                *end = child.try_wait()?;
+            for one in self.children.iter_mut().filter(|one| one.end.is_none()) {
+                one.look()?;
             }
-            let ends: Vec<ExitStatus> = self.children.iter().filter_map(|(_, end)| *end).collect();
+            let ends: Vec<ExitStatus> = self.children.iter().filter_map(|one| one.end).collect();
             if ends.len() == self.children.len() {
                 return Ok(ends);
             }
@@ -138,9 +156,9 @@ impl Running {
             let patience = if verdict(&ends) == 0 { PATIENCE } else { PATIENCE_AFTER_FAILURE };
             if !killed && since.is_some_and(|since: Instant| since.elapsed() > patience) {
                 killed = true;
-                for (child, _) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
-                    tracing::warn!(pid = child.id(), "does not end though others have: it is killed");
-                    child.kill()?;
+                for one in self.children.iter_mut().filter(|one| one.end.is_none()) {
+                    tracing::warn!(pid = one.child.id(), "does not end though others have: it is killed");
+                    one.child.kill()?;
                 }
             }
             tokio::select! {
@@ -156,17 +174,17 @@ impl Running {
 
     fn ask_to_stop(&self) {
         #[cfg(unix)]
-        for (child, _) in self.children.iter().filter(|(_, end)| end.is_none()) {
-            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
+        for one in self.children.iter().filter(|one| one.end.is_none()) {
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&one.child), rustix::process::Signal::TERM);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for (child, _) in self.children.iter_mut().filter(|(_, end)| end.is_none()) {
-            let _ = child.kill();
-            let _ = child.wait();
+        for one in self.children.iter_mut().filter(|one| one.end.is_none()) {
+            let _ = one.child.kill();
+            let _ = one.child.wait();
         }
         if let Some(file) = &self.file {
             let _ = std::fs::remove_file(file);
@@ -174,11 +192,45 @@ impl Drop for Running {
     }
 }
 
-/// The program as a process that ends when this one does.
-fn supervised_command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::piped()).env(SUPERVISED, "1");
-    command
+/// A process that is looked after.
+struct Charge {
+    child: Child,
+    end: Option<ExitStatus>,
+    /// The other end of its standard input, and when it last said that it lives.
+    #[cfg(unix)]
+    way: std::os::unix::net::UnixStream,
+    heard: Option<Instant>,
+}
+
+impl Charge {
+    #[cfg(unix)]
+    fn start(command: &mut Command) -> std::io::Result<Charge> {
+        let (way, theirs) = std::os::unix::net::UnixStream::pair()?;
+        way.set_nonblocking(true)?;
+        let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).env(SUPERVISED, "1").spawn()?;
+        Ok(Charge { child, end: None, way, heard: None })
+    }
+
+    #[cfg(not(unix))]
+    fn start(command: &mut Command) -> std::io::Result<Charge> {
+        let child = command.stdin(std::process::Stdio::piped()).env(SUPERVISED, "1").spawn()?;
+        Ok(Charge { child, end: None, heard: None })
+    }
+
+    /// Has it ended? One that hangs is killed.
+    fn look(&mut self) -> std::io::Result<()> {
+        self.end = self.child.try_wait()?;
+        #[cfg(unix)]
+        while std::io::Read::read(&mut self.way, &mut [0; 64]).is_ok_and(|bytes| bytes > 0) {
+            self.heard = Some(Instant::now());
+        }
+        if self.end.is_none() && self.heard.is_some_and(|heard| heard.elapsed() > SILENT) {
+            tracing::error!(pid = self.child.id(), "has not said for {SILENT:?} that it lives: it is killed");
+            self.child.kill()?;
+            self.heard = None;
+        }
+        Ok(())
+    }
 }
 
 /// The arguments of this process without those that are for a supervisor, and without what each of its processes gets anew.

@@ -107,12 +107,21 @@ fn any_process_answers_for_the_whole_and_a_lost_one_is_started_again_with_the_ot
     }
     running.stop();
 
-    // Where nothing can be kept it does not begin anew beside what there was.
+    // One that hangs is ended, and started again.
+    let mut hung = start(1, &data, &dir.path().join("hung"), "info");
+    ready(&hung);
+    Command::new("kill").args(["-STOP", &hung.children()[0].to_string()]).status().expect("kill is there");
+    assert!(hung.says(&["has not said"], Duration::from_secs(40)) && hung.says(&["started again"], Duration::from_secs(40)));
+    hung.moved(Duration::from_secs(60));
+    ready(&hung);
+    hung.stop();
+
+    // A file is no folder, and never will be.
     let blocked = dir.path().join("blocked");
     fs::create_dir_all(&blocked).expect("a folder");
     fs::write(blocked.join("state"), "no folder").expect("a file");
     let ended = command(1, &data, &blocked, "info").output().expect("the program starts");
-    assert!(ended.status.code() == Some(75) && String::from_utf8_lossy(&ended.stderr).contains("CHECKPOINT_UNWRITABLE"), "{ended:?}");
+    assert!(ended.status.code() == Some(78) && String::from_utf8_lossy(&ended.stderr).contains("CHECKPOINT_UNWRITABLE"), "{ended:?}");
 
     // One that is killed takes its processes with it.
     let orphans = {
