@@ -133,10 +133,7 @@ impl Failure {
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Failure {
-        Failure::new(
-            error.to_string(),
-            if ["STATE_IN_USE", "CHECKPOINT_UNWRITABLE"].contains(&error.code) { Blame::Surroundings } else { Blame::Configuration },
-        )
+        Failure::new(error.to_string(), if error.code == "STATE_IN_USE" { Blame::Surroundings } else { Blame::Configuration })
     }
 }
 
@@ -280,6 +277,7 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     drop(to_ledger);
     let stopped = clock.run();
     watchdog.stop();
+    written.closing();
     let (mut complete, mut early) = (false, false);
     let ended = match stopped {
         Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
@@ -354,8 +352,7 @@ fn exactly_once(plan: &Plan, options: &Options) -> bool {
     options.until == Until::Forever && options.write == Write::Yes && !simulated
 }
 
-/// The folder of checkpoints, if the run keeps some. Where nothing can be written, or another one writes, a run does not start: it
-/// would go on from nothing.
+/// The folder of checkpoints, if the run keeps some; never beside another one that uses the same folder.
 fn state(plan: &Plan, options: &Options) -> Result<Option<Folder>, Failure> {
     let simulated = plan.connections.iter().any(|c| matches!(c.kind, ConnectionKind::Demo { .. }));
     if options.until == Until::End || options.write != Write::Yes || simulated {

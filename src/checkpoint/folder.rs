@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use crate::{engine::Tick, failpoint};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// A checkpoint of the folder, as far as it could be read.
@@ -40,16 +40,24 @@ impl Found {
 }
 
 impl Folder {
-    /// Opens the folder of a data directory, and creates it.
+    /// Opens the folder of a data directory, and creates it. Where nothing can be written now, it is said, and what is there is
+    /// gone on from; each checkpoint tries again.
     ///
     /// # Errors
-    /// `STATE_IN_USE`: another process has it. `CHECKPOINT_UNWRITABLE`.
+    /// `STATE_IN_USE`: another process has it. `CHECKPOINT_UNWRITABLE`: it can't be a folder.
     pub fn open(data_dir: &Path) -> Result<Folder, CheckpointError> {
         let path = folder_of(data_dir);
         let unwritable = |error: std::io::Error| CheckpointError::unwritable(&path, &error);
-        fs::create_dir_all(&path).map_err(unwritable)?;
-        let lock = File::options().create(true).append(true).open(path.join("lock")).map_err(unwritable)?;
-        match lock.try_lock() {
+        let name = path.join("lock");
+        let lock = match fs::create_dir_all(&path).and_then(|()| File::options().create(true).append(true).open(&name)) {
+            Ok(lock) => Some(lock),
+            Err(error) if [ErrorKind::NotADirectory, ErrorKind::AlreadyExists].contains(&error.kind()) => return Err(unwritable(error)),
+            Err(error) => {
+                tracing::error!("{}", unwritable(error));
+                File::open(&name).ok()
+            }
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
             Ok(()) => Ok(Folder { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(CheckpointError {
                 code: "STATE_IN_USE",

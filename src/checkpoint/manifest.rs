@@ -232,6 +232,12 @@ pub fn fingerprint(plan: &Plan) -> String {
     format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?} {:?}", tables(plan), comparisons(plan), outputs(plan)).as_bytes()))
 }
 
+/// What all processes that run a plan together must have in common: what their tables follow from, and when they show what.
+pub fn alike(plan: &Plan) -> String {
+    let all = format!("{} {} {:?} {:?} {:?}", fingerprint(plan), plan.name, plan.tick, plan.comparisons, plan.transactions);
+    format!("{:032x}", xxh3_128(all.as_bytes()))
+}
+
 /// What each comparison compares, in the plan's order.
 pub fn comparisons(plan: &Plan) -> Vec<String> {
     let table = |table: TableRef| plan.table_name(table).to_string();

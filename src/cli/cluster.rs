@@ -55,7 +55,7 @@ pub fn cluster(args: &Cluster, out: &mut impl Write) -> Result<(), Fail> {
 }
 
 fn connect(cluster: &plan::cluster::Cluster, plan: &Plan, on_lost: impl FnOnce(Lost) + Send + 'static) -> Result<Mesh, Fail> {
-    let alike = Alike { threads: plan.workers, plan: manifest::fingerprint(plan) };
+    let alike = Alike { threads: plan.workers, plan: manifest::alike(plan) };
     Mesh::connect(cluster, &alike, on_lost).map_err(|error| match error.retry {
         true => Fail::Retry(error.to_string()),
         false => Fail::Configuration(error.to_string()),

@@ -19,7 +19,7 @@ use crate::{
     engine::{Command, ExportBlock, Part, Report, RowAnswer, SavePart, workers::Others},
     http::forward::Guests,
     log::{LogError, LogStatus},
-    plan::Plan,
+    plan::{Plan, SourceId},
     processes::Processes,
     reference, row,
 };
@@ -119,6 +119,9 @@ impl Leader {
                 for ((view, waits, ended), status) in logs.iter().zip(ears.logs.get(from).into_iter().flatten()) {
                     status.take_over(view.clone(), *waits, *ended);
                 }
+                if let Some((source, error)) = ears.other_topic(from) {
+                    let _ = ears.ask.send(Ask::Failed(source, error));
+                }
                 ears.processes.show(from, shown.memory_bytes, shown.pending, shown.http);
             }
             Up::Failed { source, code, message, remedy, retry } => {
@@ -155,6 +158,23 @@ pub struct Ears {
     pub logs: Vec<Vec<Arc<LogStatus>>>,
     pub processes: Processes,
     pub guests: Option<Guests>,
+}
+
+impl Ears {
+    /// A topic that is another one for that process than for this one: its brokers are of another cluster.
+    fn other_topic(&self, from: usize) -> Option<(SourceId, LogError)> {
+        let identity = |process: usize, source: usize| self.logs.get(process)?.get(source)?.view().identity;
+        let differs = |source: usize| {
+            let (here, there) = (identity(0, source)?, identity(from, source)?);
+            (here != there).then(|| LogError {
+                code: "TOPIC_DIFFERS",
+                message: format!("process {from} reads another topic of the same name than process 0 (ids {there} and {here})"),
+                remedy: "name brokers of the same Kafka cluster in the configurations of all processes".into(),
+                retry: false,
+            })
+        };
+        (0..self.logs.first()?.len()).find_map(|source| Some((source, differs(source)?)))
+    }
 }
 
 impl Others for Leader {

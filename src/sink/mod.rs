@@ -231,9 +231,9 @@ impl Writers {
     /// # Errors
     /// The first failure.
     pub fn finish(self) -> Result<(), SinkError> {
+        self.written().closing();
         let mut result = Ok(());
         for writer in self.0 {
-            writer.status.closing.store(true, Ordering::Relaxed);
             drop(writer.ticks);
             writer.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result = result.and(writer.status.failed().map_or(Ok(()), Err));
@@ -284,6 +284,11 @@ impl Written {
     pub fn tick(&self) -> Option<Tick> {
         let failed = self.all().any(|(_, status)| status.failed().is_some());
         (!failed).then(|| self.all().map(|(_, status)| status.tick()).min().unwrap_or(Tick::MAX))
+    }
+
+    /// Nothing more will come: writers that can't write give up after a while, so that a run that is asked to stop does.
+    pub fn closing(&self) {
+        self.all().for_each(|(_, status)| status.closing.store(true, Ordering::Relaxed));
     }
 
     /// The oldest checkpoint is of this tick: progress records up to it are not needed.

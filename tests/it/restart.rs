@@ -301,6 +301,13 @@ fn a_full_disk_harms_neither_the_run_nor_the_last_checkpoint() {
     live.file_kib_max = None;
     let running = live.start("orders", 3, "");
     truthful(&live, &running);
+    running.stop();
+    // Where nothing can be written at a start, what can be read is gone on from all the same.
+    let lock = live.path().join("state/checkpoints/lock");
+    fs::remove_file(&lock).and_then(|()| fs::create_dir(&lock)).expect("a folder in its place");
+    let running = live.start("orders", 2, "");
+    assert!(running.says(&["goes on from a checkpoint"], Duration::from_secs(20)));
+    truthful(&live, &running);
     // And a folder that somebody clears away is made again, with all that a restart needs.
     while let Err(error) = fs::remove_dir_all(live.path().join("state/checkpoints")) {
         // It writes there meanwhile.
