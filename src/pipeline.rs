@@ -533,6 +533,7 @@ pub fn memory() -> (u64, u64) {
     (line("VmHWM:"), line("VmRSS:"))
 }
 
-fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+/// A thread of this name.
+pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     std::thread::Builder::new().name(name.into()).spawn(body).expect("the operating system starts a thread")
 }

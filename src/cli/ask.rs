@@ -88,12 +88,13 @@ pub struct Rows {
 
 /// The body of an answer that says yes; what went wrong otherwise, in the server's words.
 fn asked(at: &Where, path: &str) -> Result<Vec<u8>, Fail> {
-    let example = "for example http://127.0.0.1:7171";
-    if !at.url.strip_prefix("http://").is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.trim_end_matches('/').contains('/')) {
-        return Err(Fail::Usage(format!("`--url {}` is no address; {example}", at.url)));
+    let no_address = || Fail::Usage(format!("`--url {}` is no address; for example http://127.0.0.1:7171", at.url));
+    let host = at.url.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
+    if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+        return Err(no_address());
     }
     let answer = http_client::get(&at.url, path).map_err(|error| match error {
-        ureq::Error::BadUri(_) => Fail::Usage(format!("`--url {}` is no address; {example}", at.url)),
+        ureq::Error::BadUri(_) => no_address(),
         error => Fail::Retry(format!("no tieout answers at {}: {error}; start one with `tieout run`, or name its address with `--url`", at.url)),
     })?;
     if answer.status < 300 {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{Fail, RETRY};
-use crate::{cluster::hello, row::hex, signals::Signals};
+use crate::{cluster::hello, pipeline::spawn, row::hex, signals::Signals};
 
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,9 +43,8 @@ pub fn end_with_supervisor() {
         tracing::error!("the supervisor is gone: this process ends");
         std::process::exit(i32::from(RETRY));
     };
-    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(body);
-    let spawned = spawn("supervisor", Box::new(wait)).and_then(|_| spawn("alive", Box::new(say_alive)));
-    spawned.expect("the operating system starts a thread");
+    spawn("supervisor", wait);
+    spawn("alive", say_alive);
 }
 
 /// Tells the supervisor that this process lives, as long as it does.
