@@ -228,6 +228,9 @@ struct Gathering<'a> {
     run: Option<[u8; 32]>,
 }
 
+const REMEDY: &str = "; start all of them with the same cluster file, each with its own index, and let nothing between them stop connections to these \
+                      addresses (`tieout cluster` tries that without running anything)";
+
 /// Who was not there in time.
 struct Missing(Vec<(usize, Option<NotReached>)>);
 
@@ -241,7 +244,7 @@ impl Missing {
         let all: Vec<String> = self.0.iter().map(why).collect();
         MeshError {
             code: if differs { "PEER_DIFFERS" } else { "PEER_MISSING" },
-            message: format!("not all of the cluster came together within {:?}: {}", cluster.start_max, all.join("; ")),
+            message: format!("not all of the cluster came together within {:?}: {}{}", cluster.start_max, all.join("; "), if differs { "" } else { REMEDY }),
             retry: !differs,
         }
     }

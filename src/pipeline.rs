@@ -200,8 +200,13 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let app = http::App::new(ledger.clone(), rows(ask.clone()), watched.clone(), processes.clone());
     let to_stop = ask.clone();
     let server = if options.serve { Some(Server::start(plan.listen, http::router(app.clone()), move || drop(to_stop.send(Ask::Stop)))?) } else { None };
-    let keep = start::keep(plan, folder.as_ref(), restore.as_ref());
-    let writers = if options.write == Write::Yes { Some(Writers::start(plan, exact, &checkpoint::manifest::fingerprint(plan), keep)?) } else { None };
+    let writers = match options.write {
+        Write::Yes => {
+            let keep = start::keep(plan, folder.as_ref(), restore.as_ref())?;
+            Some(Writers::start(plan, exact, &checkpoint::manifest::fingerprint(plan), keep)?)
+        }
+        Write::No | Write::Dry { .. } => None,
+    };
     let logs = (0..plan.sources.len())
         .map(|source| log::open(plan, source, options.until, &at[source]).map_err(|e| Failure::log(plan, source, &e)))
         .collect::<Result<Vec<LogHandle>, _>>()?;

@@ -41,6 +41,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("NOT_DELIVERED", true, "a topic did not take a record; one that is too large will not be taken later either"),
     ("OFFSET_GONE", false, "messages that were not read yet are gone from the topic's retention"),
     ("OFFSET_OUT_OF_RANGE", true, "the broker refused a position that it holds"),
+    ("OUTPUT_GONE", false, "an output topic or file that was written was removed, or is another one of its name"),
     ("OUTPUT_UNSUPPORTED", false, "the connection's kind can't be written to"),
     ("PARTITIONS_FEWER", false, "a topic has fewer partitions than before"),
     ("PARTITION_UNKNOWN", false, "`start` names a partition that the topic does not have"),

@@ -1,5 +1,7 @@
 //! What a checkpoint is made of: one line of JSON, and a second line with its checksum.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -36,10 +38,13 @@ pub struct Manifest {
     pub ledger: LedgerSave,
     /// By Kafka connection that is written exactly once: the newest tick of its progress records when this was taken.
     #[serde(default)]
-    pub progress: std::collections::BTreeMap<String, Tick>,
+    pub progress: BTreeMap<String, Tick>,
     /// The clusters of those connections, by their names for themselves.
     #[serde(default)]
-    pub clusters: std::collections::BTreeMap<String, String>,
+    pub clusters: BTreeMap<String, String>,
+    /// By such a connection: those clusters' names for the topics of outputs.
+    #[serde(default)]
+    pub topics: BTreeMap<String, BTreeMap<String, String>>,
     /// Files of entries, the oldest first; the last one is this checkpoint's own.
     pub entries: Vec<EntriesFile>,
 }
@@ -99,8 +104,9 @@ impl Manifest {
             targets: targets(plan),
             outputs: Some(outputs(plan)),
             ledger,
-            progress: Default::default(),
-            clusters: Default::default(),
+            progress: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            topics: BTreeMap::new(),
             entries,
         }
     }

@@ -141,8 +141,8 @@ impl Chain {
         for ((shape, source), state) in sources.iter_mut().zip(&self.plan.sources).zip(&save.sources) {
             shape.beginnings = restore::beginnings(&self.plan, source, &state.positions);
         }
-        let (tick, clusters) = (save.tick, self.written.clusters());
-        let manifest = Manifest { tick, sources, ledger: save, progress, clusters, entries: files.clone(), ..self.of_plan.clone() };
+        let (tick, clusters, topics) = (save.tick, self.written.clusters(), self.written.topics());
+        let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();

@@ -28,6 +28,7 @@ fn publish(folder: &Folder, tick: u64, before: Vec<EntriesFile>, keep: usize) ->
         ledger: LedgerSave { tick, ..LedgerSave::default() },
         progress: std::collections::BTreeMap::new(),
         clusters: Default::default(),
+        topics: Default::default(),
         entries: before.into_iter().chain([file]).collect(),
     };
     folder.publish(&manifest, keep).unwrap();
@@ -127,6 +128,7 @@ fn empty() -> Manifest {
         ledger: LedgerSave::default(),
         progress: std::collections::BTreeMap::new(),
         clusters: Default::default(),
+        topics: Default::default(),
         entries: Vec::new(),
     }
 }

@@ -40,6 +40,7 @@ mod dry;
 mod explain;
 mod graph;
 mod help;
+mod log;
 mod progress;
 mod reference;
 mod run;
@@ -267,9 +268,10 @@ fn log_to_stderr(logging: &Logging, default: &str) -> Result<(), Fail> {
     let filter =
         EnvFilter::try_new(filter).map_err(|e| Fail::Usage(format!("`--log {filter}` is no filter: {e}; for example `info`, or `warn,tieout::log=debug`")))?;
     let to_stderr = fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let process = supervise::number();
     match logging.log_format {
-        LogFormat::Text => to_stderr.with_ansi(colour(&io::stderr())).init(),
-        LogFormat::Json => to_stderr.json().flatten_event(true).init(),
+        LogFormat::Text => to_stderr.with_ansi(colour(&io::stderr())).map_event_format(|lines| log::Numbered { lines, process, json: false }).init(),
+        LogFormat::Json => to_stderr.json().flatten_event(true).map_event_format(|lines| log::Numbered { lines, process, json: true }).init(),
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 const LASTED: Duration = Duration::from_secs(60);
 const SECRET: &str = "TIEOUT_CLUSTER_SECRET";
-/// Set for processes that a supervisor has started: their standard input ends with it.
+/// Set for processes that a supervisor has started: their standard input ends with it. What it says stands before their log lines.
 const SUPERVISED: &str = "TIEOUT_SUPERVISED";
 
 /// Ends this process with its supervisor, if it has one: nobody else would start it again, or stop it.
@@ -45,6 +45,11 @@ pub fn end_with_supervisor() {
     };
     spawn("supervisor", wait);
     spawn("alive", say_alive);
+}
+
+/// Which of the supervisor's processes this is, where it has several: they log to one place.
+pub fn number() -> Option<u16> {
+    std::env::var(SUPERVISED).ok()?.parse().ok()
 }
 
 /// Tells the supervisor that this process lives, as long as it does.
@@ -122,7 +127,7 @@ impl Running {
         let program = std::env::current_exe()?;
         let arguments = own_arguments(supervised.processes.is_some());
         let Some(processes) = supervised.processes else {
-            running.children.push(Charge::start(Command::new(program).args(arguments))?);
+            running.children.push(Charge::start(Command::new(program).args(arguments).env(SUPERVISED, "alone"))?);
             return Ok(running);
         };
         let file = cluster_file(&supervised.name, processes)?;
@@ -135,7 +140,7 @@ impl Running {
             }
             let mut command = Command::new(&program);
             command.args(&arguments).arg("--cluster").arg(&file).args(["--process", &process.to_string(), "--listen", &listen.to_string()]);
-            running.children.push(Charge::start(command.env(SECRET, &secret))?);
+            running.children.push(Charge::start(command.env(SECRET, &secret).env(SUPERVISED, process.to_string()))?);
         }
         Ok(running)
     }
@@ -206,13 +211,13 @@ impl Charge {
     fn start(command: &mut Command) -> std::io::Result<Charge> {
         let (way, theirs) = std::os::unix::net::UnixStream::pair()?;
         way.set_nonblocking(true)?;
-        let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).env(SUPERVISED, "1").spawn()?;
+        let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).spawn()?;
         Ok(Charge { child, end: None, way, heard: None })
     }
 
     #[cfg(not(unix))]
     fn start(command: &mut Command) -> std::io::Result<Charge> {
-        let child = command.stdin(std::process::Stdio::piped()).env(SUPERVISED, "1").spawn()?;
+        let child = command.stdin(std::process::Stdio::piped()).spawn()?;
         Ok(Charge { child, end: None, heard: None })
     }
 

@@ -190,6 +190,19 @@ impl Problems {
         self.list.is_empty()
     }
 
+    /// These, and those of other files.
+    pub fn and(mut self, mut others: Problems) -> Problems {
+        for problem in &mut others.list {
+            problem.place.file += self.files.len();
+            if let Some(also) = &mut problem.also {
+                also.place.file += self.files.len();
+            }
+        }
+        self.files.append(&mut others.files);
+        self.list.append(&mut others.list);
+        self
+    }
+
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|p| p.severity == Severity::Error)
     }

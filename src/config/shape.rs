@@ -162,7 +162,7 @@ pub static CONFIG: Object = Object {
         key(
             "memory_max",
             Size { min: 128 << 20 },
-            "Memory that the process may hold. Close to it readers slow down, and state goes to a file in `data_dir`, which is slower; what \
+            "Memory that the process may hold, at least 128MiB. Close to it readers slow down, and state goes to a file in `data_dir`, which is slower; what \
              cannot be moved there and fills it ends the run with `MEMORY_EXHAUSTED`. Without it there is no limit. On Linux.",
         )
         .example("4GiB"),

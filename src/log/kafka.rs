@@ -47,7 +47,7 @@ use crate::{
 pub mod client;
 pub mod group;
 mod token;
-mod topic_id;
+pub mod topic_id;
 pub(crate) mod watch;
 
 /// A chunk is full at so many messages,
@@ -345,7 +345,7 @@ impl Reader<'_> {
             return Ok(false);
         };
         if let Some(was) = self.spec.identity.clone()
-            && let Some(is) = topic_id::ask(&consumer, &topic, PATIENCE)
+            && let Some(is) = topic_id::ask(consumer.client(), &topic, PATIENCE)
             && is != was
         {
             return Err(self.replaced(&was, &is).into());

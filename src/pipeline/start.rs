@@ -11,13 +11,18 @@ use std::{
 
 use super::Failure;
 use crate::{
-    checkpoint::{Changes, Folder, Manifest, folder, manifest::fingerprint, restore::Restore},
+    checkpoint::{
+        Changes, Folder, Manifest, folder,
+        manifest::{self, fingerprint},
+        restore::Restore,
+    },
     engine::{Again, Incomplete, Sealed, Tick},
     log::At,
     plan::Plan,
     sink::{
         Keep,
         exact::{self, Exact, From},
+        file,
     },
 };
 
@@ -122,6 +127,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         };
         return Err(exact::gap(plan, exact.connection, &why).into());
     }
+    if chosen.is_none() && !found.is_empty() {
+        tracing::warn!("no checkpoint can be used, and everything is read from the beginning");
+    }
     let newest = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
     let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
     let restore = chosen.map(|(manifest, changes)| Restore::read(plan, path.expect("it has the checkpoint"), manifest, changes)).transpose()?;
@@ -153,19 +161,29 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
 
 /// What stays of the files that outputs are written to: what is as of the checkpoint that the run goes on from; without one, what
 /// there was before this deployment.
-pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> impl Fn(usize) -> Keep + use<> {
+///
+/// # Errors
+/// `OUTPUT_GONE`: the checkpoint knows of a file that is not there.
+pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> Result<impl Fn(usize) -> Keep + use<>, Failure> {
+    let names = manifest::outputs(plan);
+    let known = |name: &String| restore.and_then(|restore| restore.manifest.outputs.as_ref()).is_some_and(|outputs| outputs.contains(name));
+    for (output, _) in plan.outputs.iter().zip(&names).filter(|(_, name)| known(name)) {
+        if let Some(path) = plan.file_of(output).filter(|path| !path.exists()) {
+            return Err(file::gone(&path).into());
+        }
+    }
     let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();
     let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let now = paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
     let (restored, begun) = (restore.map(|restore| restore.manifest.tick), folder.map(|folder| folder.begin(now)));
-    move |output| match (restored, &begun, &paths[output]) {
+    Ok(move |output: usize| match (restored, &begun, &paths[output]) {
         (Some(tick), ..) => Keep::UpTo(tick),
         (None, Some(begun), Some(path)) => begun.get(&path.display().to_string()).map_or(Keep::All, |bytes| Keep::Bytes(*bytes)),
         _ => Keep::All,
-    }
+    })
 }
 
-/// A checkpoint knows of progress records that are not there, or of another cluster.
+/// A checkpoint knows of progress records that are not there, of another cluster, or of other topics.
 fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sink::SinkError> {
     let name = &plan.connections[exact.connection].name;
     if let Some(was) = manifest.clusters.get(name).filter(|was| Some(*was) != exact.cluster.as_ref()) {
@@ -173,7 +191,11 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
     }
     let known = *manifest.progress.get(name)?;
     let newest = match &exact.chain {
-        Some(chain) if chain.last >= known => return None,
+        Some(chain) if chain.last >= known => {
+            let mut known = manifest.topics.get(name)?.iter();
+            let other = known.find(|(topic, was)| exact.topics.get(*topic).is_some_and(|is| is != *was));
+            return other.map(|(topic, _)| exact::gone(plan, exact.connection, topic));
+        }
         Some(chain) => format!("the newest is {}", chain.last),
         None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
     };

@@ -15,7 +15,7 @@
 //! This file owns what goes into which transaction; `kafka::transactions` carries transactions out.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeMap, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -79,6 +79,8 @@ pub struct Exact {
     run: String,
     /// The cluster's name for itself, if it gives one.
     pub cluster: Option<String>,
+    /// The cluster's names for the topics of the outputs, as far as it gives them.
+    pub topics: BTreeMap<String, String>,
 }
 
 /// From where writing goes on.
@@ -102,7 +104,7 @@ impl Exact {
                 unreachable!("nothing is written here")
             }
         }
-        Exact { connection, chain, to: Box::new(Nowhere), run: "r".into(), cluster: Some(cluster.into()) }
+        Exact { connection, chain, to: Box::new(Nowhere), run: "r".into(), cluster: Some(cluster.into()), topics: BTreeMap::new() }
     }
 }
 
@@ -134,8 +136,8 @@ impl Exact {
             let began = Instant::now();
             to.write(&[], &claim(chain.last, chain.parts, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
         }
-        let cluster = to.cluster_id();
-        Ok(Exact { connection, chain, to: Box::new(to), run, cluster })
+        let (cluster, topics) = (to.cluster_id(), to.topic_ids());
+        Ok(Exact { connection, chain, to: Box::new(to), run, cluster, topics })
     }
 }
 
@@ -186,6 +188,19 @@ pub fn moved(plan: &Plan, exact: &Exact, was: &str) -> SinkError {
     }
 }
 
+/// What was written to a topic is gone with it.
+pub fn gone(plan: &Plan, connection: ConnectionId, topic: &str) -> SinkError {
+    SinkError {
+        code: "OUTPUT_GONE",
+        message: format!(
+            "topic `{topic}` of connection `{}` is not the one that was written: it was removed, and another one is there by its name",
+            plan.connections[connection].name
+        ),
+        remedy: "start anew with `tieout run --fresh` and empty output topics: only that writes all rows again".into(),
+        retry: false,
+    }
+}
+
 /// Progress records that were there are not.
 pub fn lost(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
     SinkError { code: "PROGRESS_LOST", message: format!("{} lost records: {why}", topic(plan, connection)), remedy: REMEDY.into(), retry: false }
@@ -196,7 +211,7 @@ pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
     SinkError {
         code: "PROGRESS_GAP",
         message: format!("what {} says is written can't be made again: {why}", topic(plan, connection)),
-        remedy: REMEDY.into(),
+        remedy: format!("if another tieout writes there, give this one a `name` of its own; else {REMEDY}"),
         retry: false,
     }
 }
@@ -227,7 +242,7 @@ impl ExactWriter {
         let mine = (0..plan.outputs.len()).filter(|output| plan.outputs[*output].connection == exact.connection);
         status.tick.store(if from.parts.is_some() { from.written.saturating_sub(1) } else { from.written }, Ordering::Release);
         if let Some(cluster) = &exact.cluster {
-            let _ = status.cluster.set(cluster.clone());
+            let _ = status.cluster.set((cluster.clone(), exact.topics.clone()));
         }
         ExactWriter {
             name: plan.connections[exact.connection].name.clone(),

@@ -92,6 +92,16 @@ fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
     Ok(0)
 }
 
+/// A file that was written is not there any more.
+pub fn gone(path: &Path) -> SinkError {
+    SinkError {
+        code: "OUTPUT_GONE",
+        message: format!("{} was written, and is not there any more", path.display()),
+        remedy: "bring it back; or make an empty file of that name, which gets what changes from now on; or start anew with `tieout run --fresh`, which writes all rows again".into(),
+        retry: false,
+    }
+}
+
 fn failure(path: &Path, error: &io::Error) -> SinkError {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     SinkError {

@@ -12,6 +12,7 @@
 //! `progress` says of transactions what they are.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -140,8 +141,8 @@ pub struct WriterStatus {
     trouble: Mutex<Option<String>>,
     /// The oldest checkpoint's tick: what progress records say of it and before is not needed.
     needed: AtomicU64,
-    /// The cluster's name for itself, of a connection that is written exactly once.
-    cluster: OnceLock<String>,
+    /// The cluster's name for itself, of a connection that is written exactly once, and its names for the topics.
+    cluster: OnceLock<(String, BTreeMap<String, String>)>,
     /// Nothing more will come: the writer should not wait for ever.
     closing: AtomicBool,
 }
@@ -297,13 +298,18 @@ impl Written {
     }
 
     /// By Kafka connection that is written exactly once: the newest tick that is committed.
-    pub fn progress(&self) -> std::collections::BTreeMap<String, Tick> {
+    pub fn progress(&self) -> BTreeMap<String, Tick> {
         self.0.iter().filter(|(_, exact, _)| *exact).map(|(name, _, status)| (name.clone(), status.tick())).collect()
     }
 
     /// By Kafka connection that is written exactly once: its cluster's name for itself, where it gives one.
-    pub fn clusters(&self) -> std::collections::BTreeMap<String, String> {
-        self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.clone()))).collect()
+    pub fn clusters(&self) -> BTreeMap<String, String> {
+        self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.0.clone()))).collect()
+    }
+
+    /// By Kafka connection that is written exactly once: the cluster's names for the topics, where it gives some.
+    pub fn topics(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.1.clone()))).collect()
     }
 
     /// The writers by name: of an output, or of a Kafka connection that is written exactly once.

@@ -90,6 +90,26 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_cluster_file_is_checked_with_the_rest() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("cluster.yaml");
+    let check = |processes: &str, secret: &str, more: &[&str]| {
+        fs::write(&file, format!("name: orders\nsecret: ${{env:SECRET}}\nprocesses: [{processes}]\n")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        command.current_dir(root()).env("SECRET", secret).env("TIEOUT_DATA", dir.path());
+        command.args(["check", "--config", "tests/contract/orders/config.yaml", "--process", "1", "--cluster"]).arg(&file).args(more);
+        let output = command.output().expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = check("a:1, b:2", "long enough a secret", &[]);
+    assert!(code == Some(0) && said.contains("process 1 of 2 of cluster `orders`"), "{said}");
+    let (code, said) = check("a:1, b:2, a:1", "too short", &[]);
+    assert!(code == Some(78) && said.contains("there twice") && said.contains("shorter than 16"), "{said}");
+    let (code, said) = check("a:1", "long enough a secret", &["--format", "json"]);
+    assert!(code == Some(78) && said.contains(r#""message": "there is no process 1""#), "{said}");
+}
+
+#[test]
 fn graph_schema_plan_and_completions_are_printed() {
     let config = ["--config", "tests/contract/revenue/config.yaml"];
     assert!(out(&["graph", config[0], config[1]]).contains("won_deal"));

@@ -74,6 +74,27 @@ fn the_exports_are_the_truth() {
 }
 
 #[test]
+fn a_log_line_says_which_of_several_processes_wrote_it() {
+    let workload = small(5);
+    let said = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        command.current_dir(root()).env("TIEOUT_DATA", &workload.dir).args(["run", "--once", "--config", "tests/contract/orders/config.yaml"]).args(more);
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = said(&["--processes", "2"]);
+    for process in ["0 ", "1 "] {
+        assert!(text.lines().any(|line| line.starts_with(process) && line.contains("joins cluster")), "{text}");
+    }
+    let json = said(&["--processes", "2", "--log-format", "json"]);
+    let at: BTreeSet<i64> =
+        json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["at_process"].as_i64().expect("a number")).collect();
+    assert_eq!(at, BTreeSet::from([0, 1]));
+    assert!(!said(&["--log-format", "json"]).contains("at_process"));
+}
+
+#[test]
 fn the_number_of_workers_changes_no_export() {
     let workload = small(5);
     // Since when something differs, and so its state at the end, follows from where the ticks of a backlog were cut: by volume, and on

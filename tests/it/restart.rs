@@ -69,6 +69,10 @@ impl Live {
 
     /// Starts the program on the folder, with checkpoints in it, and with outputs to files if there are some.
     fn start(&self, contract: &str, workers: u64, outputs: &str) -> Running {
+        Running::start(&mut self.command(contract, workers, outputs))
+    }
+
+    fn command(&self, contract: &str, workers: u64, outputs: &str) -> Command {
         let contract = root().join("tests/contract").join(contract);
         let dataflows = self.path().join("dataflows");
         fs::create_dir_all(&dataflows).expect("a folder");
@@ -92,7 +96,8 @@ impl Live {
         };
         command.env("TIEOUT_DATA", self.path().join("data")).env("TIEOUT_STATE", self.path().join("state"));
         command.args(["run", "--listen", "127.0.0.1:0", "--tick", "5ms", "--workers", &workers.to_string(), "--config"]).arg(config);
-        Running::start(command.arg("--dataflows").arg(dataflows))
+        command.arg("--dataflows").arg(dataflows);
+        command
     }
 }
 
@@ -253,6 +258,19 @@ fn stopped_or_killed_again_and_again_its_outputs_end_as_if_it_had_run_all_the_ti
     let written: BTreeSet<String> =
         written.map(|key| serde_json::from_str::<serde_json::Value>(&key).expect("a key")["order_id"].as_str().expect("a text").to_string()).collect();
     assert_eq!(written, differing, "after {stops} stops");
+    // Nobody can tell a reader which rows were in a file that is gone.
+    let rows = live.path().join("data/rows.out.ndjson");
+    fs::remove_file(&rows).expect("the output is there");
+    let ended = live.command("orders", 2, outputs).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(78) && said.contains("OUTPUT_GONE") && said.contains("rows.out.ndjson"), "{:?}: {said}", ended.status);
+    assert!(!rows.exists());
+    // An empty one in its place gets what changes.
+    File::create(&rows).expect("a file");
+    let running = live.start("orders", 2, outputs);
+    running.until("/readyz", |answer| answer["ready"] == true);
+    running.stop();
+    assert!(rows.exists());
 }
 
 fn truthful(live: &Live, running: &Running) {

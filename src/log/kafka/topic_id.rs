@@ -5,17 +5,12 @@
 
 use std::{ffi::CString, time::Duration};
 
-use rdkafka::{
-    bindings as c,
-    consumer::{BaseConsumer, Consumer},
-};
-
-use super::Context;
+use rdkafka::{ClientContext, bindings as c, client::Client};
 
 /// The cluster's name for a topic and for itself; `None` if it gives none (old brokers), or does not answer in time.
-pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> Option<String> {
-    let id = topic_id(consumer, topic, patience)?;
-    let cluster = consumer.client().fetch_cluster_id(patience)?;
+pub fn ask<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
+    let id = topic_id(client, topic, patience)?;
+    let cluster = client.fetch_cluster_id(patience)?;
     Some(format!("{id} {cluster}"))
 }
 
@@ -24,9 +19,10 @@ pub fn cluster(identity: &str) -> &str {
     identity.split_once(' ').map_or("", |(_, cluster)| cluster)
 }
 
-fn topic_id(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> Option<String> {
+/// The cluster's name for a topic; `None` as for [`ask`].
+pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
     let name = CString::new(topic).ok()?;
-    let client = consumer.client().native_ptr();
+    let client = client.native_ptr();
     // Safety: every pointer made here is destroyed here, after its last use; what `result`, `topics` and `id` point to
     // belongs to `event`, and the text is copied before that goes.
     unsafe {

@@ -96,13 +96,13 @@ impl Watch {
     fn identify(&mut self, tell: &Sender<Seen>) {
         match &self.topic_id {
             Identity::Unasked { tries } => {
-                let id = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE / 4);
+                let id = super::topic_id::ask(self.consumer.client(), &self.topic, PATIENCE / 4);
                 let none = if *tries < 3 { Identity::Unasked { tries: tries + 1 } } else { Identity::None };
                 self.status.update(|view| view.identity.clone_from(&id));
                 self.topic_id = id.map_or(none, Identity::Is);
             }
             Identity::Is(was) => {
-                if let Some(is) = super::topic_id::ask(&self.consumer, &self.topic, PATIENCE)
+                if let Some(is) = super::topic_id::ask(self.consumer.client(), &self.topic, PATIENCE)
                     && *was != is
                 {
                     let _ = tell.try_send(Seen::Replaced { was: was.clone(), is });

@@ -54,6 +54,7 @@ impl Bench {
         let manifest = Manifest {
             progress: [("one".into(), written), ("two".into(), written)].into(),
             clusters: [("one".into(), "cluster-a".into())].into(),
+            topics: [("one".into(), [("out.a".into(), "topic-1".into())].into())].into(),
             ..Manifest::of(&self.plan, LedgerSave { tick, sources: vec![source], ..LedgerSave::default() }, entries)
         };
         self.folder.publish(&manifest, 9).unwrap();
@@ -139,6 +140,15 @@ fn contradictions_have_names() {
     let elsewhere = vec![Exact::known(0, bench.chain(2, 9), "cluster-c"), Exact::known(1, bench.chain(2, 9), "cluster-b")];
     let error = choose(&bench.plan, Some(bench.folder.path()), false, true, elsewhere).err().unwrap().to_string();
     assert!(error.starts_with("CLUSTER_CHANGED") && error.contains("cluster-a") && error.contains("cluster-c"), "{error}");
+    let with_topic = |id: Option<&str>| {
+        let mut one = Exact::known(0, bench.chain(2, 9), "cluster-a");
+        one.topics = id.map(|id| ("out.a".into(), id.into())).into_iter().collect();
+        let exact = vec![one, Exact::known(1, bench.chain(2, 9), "cluster-b")];
+        choose(&bench.plan, Some(bench.folder.path()), false, true, exact).map(|start| shown(&start).0).map_err(|failure| failure.to_string())
+    };
+    assert_eq!((with_topic(Some("topic-1")), with_topic(None)), (Ok(Some(5)), Ok(Some(5))));
+    let error = with_topic(Some("topic-2")).unwrap_err();
+    assert!(error.starts_with("OUTPUT_GONE") && error.contains("`out.a`"), "{error}");
     let twice = vec![Exact::known(0, None, "cluster-a"), Exact::known(1, None, "cluster-a")];
     let error = choose(&bench.plan, Some(bench.dir.path()), false, true, twice).err().unwrap().to_string();
     assert!(error.starts_with("CLUSTER_TWICE") && error.contains("`one` and `two`"), "{error}");

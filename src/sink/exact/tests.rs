@@ -25,7 +25,7 @@ impl Transact for List {
 }
 
 fn writer(list: &Written, may: usize, from: From) -> ExactWriter {
-    let exact = Exact { connection: 0, chain: None, to: Box::new(List(list.clone(), may)), run: "r".into(), cluster: None };
+    let exact = Exact { connection: 0, chain: None, to: Box::new(List(list.clone(), may)), run: "r".into(), cluster: None, topics: BTreeMap::new() };
     let plan = plan(crate::plan::Format::UpsertJson);
     let mut writer = ExactWriter::new(&plan, exact, from, "p", Arc::default());
     writer.part_records = 4;

@@ -8,7 +8,7 @@
 //! another run after its own ends.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use super::{COMPACTED, Cluster, Deliveries, POLL, delivered, message, topic};
 use crate::{
     engine::Tick,
     failpoint,
-    log::kafka::client,
+    log::kafka::{client, topic_id},
     sink::{
         SinkError,
         exact::{Outgoing, Tell, Transact},
@@ -129,6 +129,12 @@ impl Transactions {
     /// The cluster's name for itself, if it gives one.
     pub fn cluster_id(&self) -> Option<String> {
         self.producer.as_ref()?.client().fetch_cluster_id(STEP)
+    }
+
+    /// The cluster's names for the topics of the outputs, as far as it gives them.
+    pub fn topic_ids(&self) -> BTreeMap<String, String> {
+        let Some(producer) = &self.producer else { return BTreeMap::new() };
+        self.topics.iter().filter_map(|topic| Some((topic.clone(), topic_id::topic_id(producer.client(), topic, STEP)?))).collect()
     }
 
     fn fence_patiently(&self) -> Result<BaseProducer<Deliveries>, SinkError> {

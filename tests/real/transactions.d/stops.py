@@ -153,6 +153,10 @@ time.sleep(4)
 child.send_signal(signal.SIGINT)
 faults += child.wait(60) != 0
 must("a progress topic with a retention is warned of", "retention.ms is 3600000" in open(f"{state}/retention.log").read())
+topics("--delete", "--topic", "out.wanted")
+time.sleep(2)
+for again in ("", ", again"):
+    stops("an output topic that was removed" + again, start(other, f"{state}/gone.log"), f"{state}/gone.log", "OUTPUT_GONE")
 topics("--alter", "--topic", TOPIC, "--partitions", "2")
 stops("two partitions", start(other, f"{state}/partitions.log"), f"{state}/partitions.log", "PROGRESS_PARTITIONS")
 topics("--delete", "--topic", TOPIC)
