@@ -75,6 +75,8 @@ pub(super) struct Collector {
     processes: usize,
     pending: BTreeMap<Tick, Pending>,
     whole: Whole,
+    /// Processes read topics that are not the same ones: nothing more is told. Whoever compares what they read ends the run.
+    torn: bool,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +114,7 @@ impl Collector {
     /// The oldest tick, if all of it is there; reports in the order of workers. Of a tick that was restored there is one who knows
     /// it.
     pub fn pop(&mut self) -> Option<(Sealed, Vec<Report>)> {
-        let oldest = self.pending.first_entry()?;
+        let oldest = self.pending.first_entry().filter(|_| !self.torn)?;
         let Pending { sealed, parts, reports } = oldest.get();
         let others = if sealed.as_ref()?.restored { 0 } else { self.processes - 1 };
         if reports.len() < self.workers || parts.len() < others {
@@ -123,7 +125,10 @@ impl Collector {
         reports.sort_by_key(|r| r.worker);
         if others > 0 {
             parts.sort_by_key(|part| part.process);
-            self.whole.merge(&mut sealed, parts);
+            self.torn = !self.whole.merge(&mut sealed, parts);
+        }
+        if self.torn {
+            return None;
         }
         Some((sealed, reports))
     }

@@ -13,7 +13,12 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Adds what other processes say to what the one that leads does. Of a tick that is made again the list knows the positions.
-    pub fn merge(&mut self, sealed: &mut Sealed, parts: Vec<Part>) {
+    /// `false`: they read topics that are not the same ones, and it is no whole.
+    pub fn merge(&mut self, sealed: &mut Sealed, parts: Vec<Part>) -> bool {
+        let other = |(of, part): (&SealedSource, &SealedSource)| of.identity.is_some() && part.identity.is_some() && of.identity != part.identity;
+        if parts.iter().any(|part| sealed.sources.iter().zip(&part.sources).any(other)) {
+            return false;
+        }
         let processes = parts.len() + 1;
         self.beats.resize_with(sealed.sources.len(), Vec::new);
         self.told.resize(sealed.sources.len(), None);
@@ -43,6 +48,7 @@ impl Whole {
             sealed.incomplete.extend(part.incomplete);
             sealed.marked.extend(part.marked);
         }
+        true
     }
 }
 
@@ -93,7 +99,7 @@ mod tests {
     fn merged(whole: &mut Whole, own: SealedSource, others: Vec<SealedSource>) -> SealedSource {
         let mut sealed = Sealed { tick: 5, sources: vec![own], ..Sealed::default() };
         let part = |(at, source): (usize, SealedSource)| Part { process: at + 1, tick: 5, sources: vec![source], ..Part::default() };
-        whole.merge(&mut sealed, others.into_iter().enumerate().map(part).collect());
+        assert!(whole.merge(&mut sealed, others.into_iter().enumerate().map(part).collect()));
         sealed.sources.remove(0)
     }
 
@@ -120,10 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_of_two_topics_of_one_name_is_no_whole() {
+        let of = |identity: Option<&str>| SealedSource { identity: identity.map(String::from), ..source(&[(0, 1)], None) };
+        for (own, other, whole) in [(Some("a"), Some("a"), true), (Some("a"), None, true), (None, Some("b"), true), (Some("a"), Some("b"), false)] {
+            let mut sealed = Sealed { tick: 5, sources: vec![of(own)], ..Sealed::default() };
+            let part = Part { process: 1, tick: 5, sources: vec![of(other)], ..Part::default() };
+            assert_eq!(Whole::default().merge(&mut sealed, vec![part]), whole, "{own:?} {other:?}");
+        }
+    }
+
+    #[test]
     fn a_tick_that_is_made_again_is_as_its_list_says() {
         let mut whole = Whole::default();
         let mut sealed = Sealed { replay: true, sources: vec![source(&[(0, 4), (1, 6)], Some(50))], ..Sealed::default() };
-        whole.merge(&mut sealed, vec![Part { sources: vec![source(&[(1, 6)], Some(40))], ..Part::default() }]);
+        assert!(whole.merge(&mut sealed, vec![Part { sources: vec![source(&[(1, 6)], Some(40))], ..Part::default() }]));
         assert_eq!((sealed.sources[0].positions.len(), sealed.sources[0].heartbeat), (2, Some(50)));
         assert_eq!(merged(&mut whole, source(&[(0, 4)], Some(45)), vec![source(&[(1, 6)], Some(48))]).heartbeat, None);
     }

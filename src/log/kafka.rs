@@ -276,7 +276,7 @@ impl Reader<'_> {
     fn start(&mut self, pace: Pace) -> Result<(Sender<()>, Receiver<Seen>), End> {
         let begun = Instant::now();
         loop {
-            let attempt = self.find();
+            let attempt = self.find(pace);
             self.serve_errors()?;
             if self.feed.stopped() {
                 return Err(End::Stopped);
@@ -337,18 +337,25 @@ impl Reader<'_> {
     }
 
     /// One attempt to find the topic and to assign its partitions; whether it is there.
-    fn find(&mut self) -> Result<bool, End> {
+    fn find(&mut self, pace: Pace) -> Result<bool, End> {
         let consumer = self.consumer.clone();
         let topic = self.spec.topic.clone();
         let asked = |answer: KafkaResult<Vec<i64>>| answer.map_err(|e| self.unanswered(&e));
         let Some(count) = watch::partitions(&consumer, &topic, PATIENCE).map_err(|e| self.unanswered(&e))? else {
             return Ok(false);
         };
-        if let Some(was) = self.spec.identity.clone()
-            && let Some(is) = topic_id::ask(consumer.client(), &topic, PATIENCE)
-            && is != was
-        {
-            return Err(self.replaced(&was, &is).into());
+        match self.spec.identity.clone() {
+            Some(was) => {
+                if let Some(is) = topic_id::ask(consumer.client(), &topic, PATIENCE).filter(|is| *is != was) {
+                    return Err(self.replaced(&was, &is).into());
+                }
+            }
+            // Before anything is read: of processes that read topics of two clusters nothing is to be shown.
+            None if pace.identify => {
+                let is = topic_id::ask(consumer.client(), &topic, PATIENCE / 4);
+                self.feed.update(|view| view.identity = is);
+            }
+            None => {}
         }
         // Heartbeats first: those before these ends were sent before the table's ends were asked.
         let mut beats = None;

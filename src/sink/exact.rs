@@ -41,6 +41,8 @@ pub const PART_RECORDS: usize = 10_000;
 const LIST_MAX: usize = 1_000;
 /// A tick is in a progress record at the latest after so long.
 const LIST_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether that is so, or the run ends.
+const LOOK: Duration = Duration::from_millis(50);
 /// How often progress records are removed that no checkpoint needs.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// How long a run that begins waits for brokers that do not take its first record.
@@ -269,8 +271,10 @@ impl ExactWriter {
             self.write(&[], &progress)?;
         }
         loop {
-            let next =
-                if self.notes.is_empty() { ticks.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { ticks.recv_deadline(self.since + LIST_AFTER) };
+            let next = match self.notes.is_empty() {
+                true => ticks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => ticks.recv_timeout(LOOK),
+            };
             match next {
                 Ok(first) => {
                     let mut cut = false;
@@ -279,14 +283,20 @@ impl ExactWriter {
                         cut |= tick.save.is_some();
                         self.take(&tick)?;
                     }
-                    if cut || !self.records.is_empty() || (!self.notes.is_empty() && self.since.elapsed() >= LIST_AFTER) {
+                    if cut || !self.records.is_empty() || self.due() {
                         self.commit()?;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.commit()?,
+                Err(RecvTimeoutError::Timeout) if self.due() => self.commit()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.commit(),
             }
         }
+    }
+
+    /// Is it time to write of ticks without records? At the end a last checkpoint waits for it.
+    fn due(&self) -> bool {
+        !self.notes.is_empty() && (self.since.elapsed() >= LIST_AFTER || self.status.closing.load(Ordering::Relaxed))
     }
 
     fn progress(&mut self, tick: Tick, part: u64, more: bool) -> Progress {

@@ -183,6 +183,8 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{line}")
             }
+            // Properties of a connection are given to all clients, and each warns of those that are for others.
+            _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{line}"),
             // A broker that can't be reached is reported once, as the trouble of its source, not once per attempt.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
                 tracing::info!(target: "librdkafka", facility, "{line}")

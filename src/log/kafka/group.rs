@@ -2,19 +2,19 @@
 //! nobody else. tieout never starts from them.
 //!
 //! The group is `tieout-NAME`, or the connection's `group.id`. It is never joined. Where two sources read one topic, the one
-//! that is behind counts.
+//! that is behind counts. One thread a connection commits, since librdkafka does not tell what became of a commit that is not
+//! waited for.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
-    client::OAuthToken,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult},
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaResult,
 };
 
 use super::client::{self, Context};
@@ -22,122 +22,111 @@ use crate::plan::{ConnectionId, ConnectionKind, LogSpec, Plan};
 
 /// How long a run that ends waits until the brokers know its last checkpoint.
 const PATIENCE_AT_END: Duration = Duration::from_secs(2);
+/// How often a client that has nothing to do is served: its token may end.
+const SERVE: Duration = Duration::from_secs(1);
 
 /// What one source has read, by partition: the next position.
 type Positions = [(i32, i64)];
+/// What a group is to know: the next position by topic and partition.
+type Offsets = BTreeMap<(String, i32), i64>;
 
 /// The groups of all Kafka connections that are read.
 pub struct Groups(Vec<Group>);
 
 struct Group {
-    connection: String,
     /// Sources with their topics.
     sources: Vec<(usize, String)>,
-    consumer: Option<BaseConsumer<Commits>>,
-    /// Has been told of.
-    failed: bool,
-}
-
-/// Hears what became of commits.
-#[derive(Debug, Default)]
-struct Commits {
-    client: Context,
-    /// Under way, and why the last one did not work.
-    open: std::sync::atomic::AtomicUsize,
-    failed: std::sync::Mutex<Option<KafkaError>>,
-}
-
-impl ClientContext for Commits {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.client.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.client.error(error, reason);
-    }
-
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, settings: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(settings)
-    }
-}
-
-impl ConsumerContext for Commits {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        let _ = self.open.fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
-        *self.failed.lock().expect("nobody panics while holding it") = result.err();
-    }
+    to: Sender<Offsets>,
+    /// Nothing is ever said: it ends with the thread.
+    done: Receiver<()>,
 }
 
 impl Groups {
     /// The groups of a plan. Nothing connects before there is something to tell.
     pub fn of(plan: &Plan) -> Groups {
-        let mut groups: BTreeMap<ConnectionId, Group> = BTreeMap::new();
+        let mut topics: BTreeMap<ConnectionId, Vec<(usize, String)>> = BTreeMap::new();
         for (id, source) in plan.sources.iter().enumerate() {
-            let declared = &plan.connections[source.connection];
-            let (LogSpec::Topic { topic, .. }, ConnectionKind::Kafka { brokers, properties, .. }) = (&source.log, &declared.kind) else { continue };
-            let group = groups.entry(source.connection).or_insert_with(|| {
-                let mut config = client::config(brokers, properties);
-                if !properties.contains_key("group.id") {
-                    config.set("group.id", format!("tieout-{}", plan.name));
-                }
-                config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("allow.auto.create.topics", "false");
-                // Readers with the same properties were opened before this: they tell of settings that can't be.
-                let consumer = config.consumer(|client| Commits { client, ..Commits::default() }).ok();
-                Group { connection: declared.name.clone(), sources: Vec::new(), consumer, failed: false }
-            });
-            group.sources.push((id, topic.clone()));
+            if let LogSpec::Topic { topic, .. } = &source.log {
+                topics.entry(source.connection).or_default().push((id, topic.clone()));
+            }
         }
-        Groups(groups.into_values().collect())
+        let group = |(connection, sources): (ConnectionId, Vec<(usize, String)>)| {
+            let declared = &plan.connections[connection];
+            let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { return None };
+            let mut config = client::config(brokers, properties);
+            if !properties.contains_key("group.id") {
+                config.set("group.id", format!("tieout-{}", plan.name));
+            }
+            config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("allow.auto.create.topics", "false");
+            // Readers with the same properties were opened before this: they tell of settings that can't be.
+            Some(Group::start(declared.name.clone(), sources, config.consumer(|client| client).ok()?))
+        };
+        Groups(topics.into_iter().filter_map(group).collect())
     }
 
     /// A checkpoint covers these positions, by source. Waits for nobody.
-    pub fn cover<'a>(&mut self, positions: impl Fn(usize) -> &'a Positions) {
-        for group in &mut self.0 {
-            group.hear();
-            let mut least: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    pub fn cover<'a>(&self, positions: impl Fn(usize) -> &'a Positions) {
+        for group in &self.0 {
+            let mut least = Offsets::new();
             for (source, topic) in &group.sources {
                 for (partition, next) in positions(*source) {
-                    least.entry((topic, *partition)).and_modify(|known| *known = (*known).min(*next)).or_insert(*next);
+                    least.entry((topic.clone(), *partition)).and_modify(|known| *known = (*known).min(*next)).or_insert(*next);
                 }
             }
-            let mut list = TopicPartitionList::new();
-            for ((topic, partition), next) in least {
-                let _ = list.add_partition_offset(topic, partition, Offset::Offset(next));
-            }
-            if let Some(consumer) = group.consumer.as_ref().filter(|_| list.count() > 0)
-                && consumer.commit(&list, CommitMode::Async).is_ok()
-            {
-                consumer.context().open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if !least.is_empty() {
+                let _ = group.to.send(least);
             }
         }
     }
 
     /// Waits a moment for what is under way.
-    pub fn finish(mut self) {
-        let began = Instant::now();
-        for group in &mut self.0 {
-            while group.hear() > 0 && began.elapsed() < PATIENCE_AT_END {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+    pub fn finish(self) {
+        let until = Instant::now() + PATIENCE_AT_END;
+        let done: Vec<Receiver<()>> = self.0.into_iter().map(|group| group.done).collect();
+        for done in done {
+            let _ = done.recv_deadline(until);
         }
     }
 }
 
 impl Group {
-    /// Hears what became of commits; how many are under way.
-    fn hear(&mut self) -> usize {
-        let Some(consumer) = &self.consumer else { return 0 };
-        while consumer.poll(Duration::ZERO).is_some() {}
-        let failed = consumer.context().failed.lock().expect("nobody panics while holding it").take();
-        if let Some(error) = failed
-            && !std::mem::replace(&mut self.failed, true)
-        {
-            tracing::warn!(connection = self.connection, "how far topics are read can't be told to the consumer group, which only monitoring misses: {error}");
-        }
-        consumer.context().open.load(std::sync::atomic::Ordering::Relaxed)
+    fn start(connection: String, sources: Vec<(usize, String)>, consumer: BaseConsumer<Context>) -> Group {
+        let (to, offsets) = unbounded();
+        let (ends, done) = bounded(0);
+        let run = move || {
+            tell(&connection, &consumer, &offsets);
+            drop(ends);
+        };
+        std::thread::Builder::new().name("group".into()).spawn(run).expect("the operating system starts a thread");
+        Group { sources, to, done }
     }
+}
+
+/// Commits the newest of what comes, until nothing more will.
+fn tell(connection: &str, consumer: &BaseConsumer<Context>, offsets: &Receiver<Offsets>) {
+    let mut told = false;
+    loop {
+        match offsets.recv_timeout(SERVE) {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => _ = consumer.poll(Duration::ZERO),
+            Ok(first) => {
+                let newest = offsets.try_iter().last().unwrap_or(first);
+                if let Err(error) = commit(consumer, &newest)
+                    && !std::mem::replace(&mut told, true)
+                {
+                    tracing::warn!(connection, "how far topics are read can't be told to the consumer group, which only monitoring misses: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn commit(consumer: &BaseConsumer<Context>, offsets: &Offsets) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), next) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+    }
+    consumer.commit(&list, CommitMode::Sync)
 }
 
 #[cfg(test)]

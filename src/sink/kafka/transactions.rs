@@ -214,15 +214,18 @@ impl Transactions {
         loop {
             let committed = producer.commit_transaction(STEP);
             let Err(error) = committed else { break };
-            if let Some(failed) = producer.context().take() {
+            let failed = producer.context().take();
+            if let Some(failed) = &failed {
                 let code = failed.rdkafka_error_code();
                 if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) || code.is_some_and(client::refused) {
-                    return Err(Trouble::Stop(self.cluster.undelivered(producer, "of an output", &failed)));
+                    return Err(Trouble::Stop(self.cluster.undelivered(producer, "of an output", failed)));
                 }
             }
-            match self.judge(producer, &error) {
-                Trouble::Again(why) if !tell(Some(&why)) => {}
-                trouble => return Err(trouble),
+            match (self.judge(producer, &error), failed) {
+                (Trouble::Again(why), _) if !tell(Some(&why)) => {}
+                // The transaction's own error counts the records, that of the first one says why.
+                (Trouble::Abort(why), Some(failed)) => return Err(Trouble::Abort(format!("{why}: {failed}"))),
+                (trouble, _) => return Err(trouble),
             }
         }
         tracing::debug!(records = records.len(), tick = progress.tick, seconds = begun.elapsed().as_secs_f64(), "committed");

@@ -16,14 +16,15 @@ def hears():
 
 
 class Cluster:
-    """Several processes as if they were one; the first has the address that all ask."""
+    """Several processes as if they were one; the first has the address that all ask, the last what is its own in the environment."""
 
-    def __init__(self, log, env):
-        self.file = cluster_file(f"{state}/{log}.cluster", [f"127.0.0.1:{port}" for port in ports(PROCESSES)])
+    def __init__(self, log, env, of=PROCESSES, last={}):
+        self.file = cluster_file(f"{state}/{log}.cluster", [f"127.0.0.1:{port}" for port in ports(of)])
         command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"], "--cluster", self.file, "--process"]
         to = open(f"{state}/{log}.log", "w")
         elsewhere = lambda index: ["--listen", "127.0.0.1:0"] if index else []
-        self.processes = [Process([*command, str(index), *elsewhere(index)], {**os.environ, **env}, to, f"{index} ") for index in range(PROCESSES)]
+        own = lambda index: {**os.environ, **env, **(last if index == of - 1 else {})}
+        self.processes = [Process([*command, str(index), *elsewhere(index)], own(index), to, f"{index} ") for index in range(of)]
 
     def send_signal(self, what):
         self.processes[-1].signal(what)
@@ -140,6 +141,12 @@ if os.environ.get("STOPS") == "grow":
 
 stops("another cluster", start("other", KAFKA_BOOTSTRAP=SECOND, KAFKA_SECOND=BUS), "other", "CLUSTER_CHANGED")
 stops("one cluster twice", start("twice", KAFKA_SECOND=BUS, TIEOUT_STATE=f"{state}/twice"), "twice", "CLUSTER_TWICE")
+# A process that reads another cluster's topic: nothing of what they read together is shown.
+kafka("org.apache.kafka.tools.TopicCommand", SECOND, "--create", "--topic", "in.plan", "--partitions", "5")
+before = len(list(read("out.wanted", BUS)))
+child = Cluster("differs", {"TIEOUT_NAME": "differs", "TIEOUT_STATE": f"{state}/differs"}, 2, {"KAFKA_BOOTSTRAP": SECOND})
+stops("brokers of two clusters", child, "differs", "TOPIC_DIFFERS")
+must("and nothing is written of them", len(list(read("out.wanted", BUS))) == before)
 # Retention passes while it is down: what the replay, or the reading after it, needs is gone.
 child = start("killed")
 must("it goes on after wrong brokers were named", ready())

@@ -21,13 +21,15 @@ fn real_a_group_knows_what_checkpoints_cover_and_the_source_that_is_behind_count
     let mut of = config.clone();
     let consumer = {
         of.set("group.id", &unique);
-        of.consumer(|client| Commits { client, ..Commits::default() }).unwrap()
+        of.consumer(|client| client).unwrap()
     };
     let sources = vec![(0, unique.clone()), (2, unique.clone())];
-    let mut groups = Groups(vec![Group { connection: "bus".into(), sources, consumer: Some(consumer), failed: false }]);
+    let groups = Groups(vec![Group::start("bus".into(), sources, consumer)]);
     let covered: [&Positions; 3] = [&[(0, 7), (1, 5)], &[(0, 1)], &[(0, 9), (1, 2)]];
     groups.cover(|source| covered[source]);
+    let began = Instant::now();
     groups.finish();
+    assert!(began.elapsed() < PATIENCE_AT_END, "it waits as long as the brokers take, and no longer");
     let asked: BaseConsumer = of.create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_range(&unique, 0, 1);
