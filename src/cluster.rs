@@ -357,6 +357,8 @@ impl Gathering<'_> {
                 Err(NotReached { why, differs: true, .. }) => self.differs(peer, why),
                 // One that has ended meanwhile is still best told by what it said before.
                 Err(NotReached { silent: true, .. }) if slot.last.is_some() => {}
+                // Who does not fit ends, and then there is nobody any more.
+                Err(NotReached { differs: false, .. }) if slot.last.as_ref().is_some_and(|last| last.differs) => {}
                 Err(not_reached) => slot.last = Some(not_reached),
             }
         }

@@ -18,12 +18,12 @@ use crate::{
     engine::{
         Again, Command, Give, Reject, Renumbered, SideOf,
         render::layout::{self, Feed, Layout, TableOf},
-        table::change,
+        table::{ACTUAL, change},
         workers::Workers,
     },
     ledger::{LedgerSave, SourceState},
     log::At,
-    plan::{ComparisonId, OutputOf, Plan, SourceId, TableRef, TargetId},
+    plan::{ComparisonId, OutputOf, Plan, SourceId, TargetId},
     row::{self, RowWriter},
 };
 
@@ -199,35 +199,35 @@ impl Changes {
         }
     }
 
-    /// Keys that a target had are given back with a stand-in for each row, so that outputs are told which of them go. Where its
-    /// key has another type, or it is computed, that is not known.
+    /// Of the keys that a target had it is known that their rows were written, so that outputs are told which of them go; not
+    /// where its key has another type. All rows of one that is computed are written again.
     fn keep_keys(&mut self, was: &Manifest, layout: &Layout, target: TargetId, new: &TableShape) {
         let (table, side) = (layout.homes[target].table, layout.homes[target].side);
-        // What reads it would read the stand-ins.
-        let alone = !layout.collections.contains(&TableRef::Target(target));
-        let of_records = alone && matches!(layout.tables[table].sides[side], Feed::Records { .. });
-        let home = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]);
-        match home.filter(|home| of_records && was.tables.get(home.table).is_some_and(|old| old.key == new.key)) {
-            None => {
-                if self.targets.contains(&Some(target)) {
-                    self.targets_stale.push(target);
-                }
-                self.target_anew(target);
-            }
-            Some(home) => {
-                let mut row = Vec::new();
-                let fields = layout.tables[table].values.len();
-                let mut writer = RowWriter::new(&mut row, fields);
-                (0..fields).for_each(|_| writer.unknown());
-                writer.finish();
-                self.give[home.table].push(Give { from: home.side, to: SideOf { table, side }, stand_in: Some(row.into()) });
-            }
+        // Nothing of an actual side is written.
+        if side == ACTUAL {
+            return;
         }
+        if matches!(layout.tables[table].sides[side], Feed::Rows { .. }) {
+            self.target_anew(target);
+        }
+        let Some(home) = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]) else {
+            return self.target_anew(target);
+        };
+        if was.tables.get(home.table).is_none_or(|old| old.key != new.key) {
+            self.targets_stale.push(target);
+            return self.target_anew(target);
+        }
+        let mut row = Vec::new();
+        let fields = layout.tables[table].values.len();
+        let mut writer = RowWriter::new(&mut row, fields);
+        (0..fields).for_each(|_| writer.unknown());
+        writer.finish();
+        self.give[home.table].push(Give { from: home.side, to: SideOf { table, side }, stand_in: Some(row.into()) });
     }
 
     /// What sources are read again for; `save` is adapted to the plan.
     pub fn again(&self, save: &LedgerSave) -> Vec<Again> {
-        let given: Vec<SideOf> = self.give.iter().flatten().map(|give| give.to).collect();
+        let given: Vec<SideOf> = self.give.iter().flatten().filter(|give| give.stand_in.is_none()).map(|give| give.to).collect();
         let again = |(source, sides): (&SourceId, &Vec<SideOf>)| {
             let emptied = sides.iter().filter(|side| given.contains(side)).copied().collect();
             Again { source: *source, emptied, sides: sides.clone().into(), until: save.sources[*source].positions.clone() }

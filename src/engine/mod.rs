@@ -153,7 +153,7 @@ pub struct Again {
 pub struct Give {
     pub from: usize,
     pub to: SideOf,
-    /// This in place of each row, where only keys are of use; rejects are left out then.
+    /// This in place of each row: its keys were written, and no row is given back; rejects are left out then.
     #[serde(with = "shared::maybe")]
     pub stand_in: Option<Arc<[u8]>>,
 }

@@ -24,7 +24,7 @@ use super::{
     table::{
         ACTUAL, EXPECTED,
         change::{Op, Parcel, push_with, silence},
-        save::restore,
+        save::{Keeps, restore},
     },
 };
 use crate::{
@@ -184,8 +184,11 @@ impl Loop {
                 }
                 Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
                 Ok(Command::Keep) => {
+                    for (stage, _) in self.flow.stages.iter().zip(&self.watched).filter(|(_, target)| target.is_some()) {
+                        stage.borrow_mut().table.keep(EXPECTED, Keeps::Keys);
+                    }
                     for feed in &self.flow.feeds {
-                        self.flow.stages[feed.table].borrow_mut().table.keep(feed.input as usize);
+                        self.flow.stages[feed.table].borrow_mut().table.keep(feed.input as usize, Keeps::Values);
                     }
                 }
                 Ok(Command::Save { all, to }) => {
@@ -292,6 +295,10 @@ impl Loop {
         let mine = |key: &[u8]| row::worker_of(row::hash_key(key), workers) == index;
         let runs = restore(entries, mine, give, numbers).expect("checksums are verified before");
         for (give, run) in give.iter().zip(runs) {
+            if give.stand_in.is_some() {
+                self.flow.stages[give.to.table].borrow_mut().table.was_written(&run);
+                continue;
+            }
             let Some(feed) = self.flow.feeds.iter_mut().find(|feed| feed.side() == give.to) else { continue };
             feed.handle.send(Parcel { to: index as u64, input: feed.input, process, seq: None, run });
             feed.handle.flush();

@@ -174,10 +174,16 @@ fn folded(path: &Path) -> BTreeMap<String, Json> {
 fn a_changed_dataflow_makes_again_what_it_touches_and_nothing_else() {
     let workload = generate::workload(Size { rows: 1_000, changes: 5_000, seed: 11, fault: 0.02, lag: 300 });
     let mut bench = Bench::new(&workload);
-    bench.outputs =
-        "  - { table: expected_order, connection: erp, file: rows.out }\n  - { differences: orders_in_erp, connection: erp, file: differences.out }\n".into();
+    bench.outputs = "  - { table: expected_order, connection: erp, file: rows.out }
+  - { differences: orders_in_erp, connection: erp, file: differences.out }
+  - { table: won_deal, connection: erp, file: deals.out }
+  - { table: expected_revenue, connection: erp, file: sums.out }
+"
+    .into();
     let both = |bench: &Bench| {
         bench.written("expected_order", "rows.out");
+        bench.written("won_deal", "deals.out");
+        bench.written("expected_revenue", "sums.out");
         bench.written_differences("orders_in_erp", "differences.out", "order_id");
     };
     bench.holds(2, &[]);
@@ -204,6 +210,15 @@ fn a_changed_dataflow_makes_again_what_it_touches_and_nothing_else() {
     bench.replace("revenue.yaml", "o.stage = 'Closed Won'", "o.stage <> 'Closed Lost'");
     bench.holds(2, &["read again for this: none"]);
     both(&bench);
+    // Rows that only the SQL before gave are written as gone, also of what reads them.
+    bench.replace("revenue.yaml", "o.stage <> 'Closed Lost'", "o.stage = 'Proposal' AND a.tier = 1");
+    bench.holds(3, &["read again for this: none"]);
+    both(&bench);
+    // Of rows of another shape, too.
+    bench.replace("revenue.yaml", "a.tier = 1", "a.tier = 2");
+    bench.replace("revenue.yaml", "AS currency, o.amount\n", "AS currency, o.amount, o.id AS deal\n");
+    bench.holds(1, &["read again for this: none"]);
+    both(&bench);
     // The same in another order, and a comparison less; then one more.
     let orders = bench.dataflows.remove("orders.yaml").expect("it is there");
     bench.dataflows.insert("x.yaml", orders.clone());
@@ -213,8 +228,9 @@ fn a_changed_dataflow_makes_again_what_it_touches_and_nothing_else() {
     bench.dataflows.remove("x.yaml");
     bench.holds(1, &["comparison orders_in_erp is gone"]);
     (bench.outputs, _) = (outputs, bench.dataflows.insert("a.yaml", orders));
-    fs::remove_file(bench.path().join("data/rows.out")).expect("the output is there");
-    fs::remove_file(bench.path().join("data/differences.out")).expect("the output is there");
+    for output in ["rows.out", "differences.out", "deals.out", "sums.out"] {
+        fs::remove_file(bench.path().join("data").join(output)).expect("the output is there");
+    }
     bench.holds(3, &["source opportunity is new"]);
     both(&bench);
 }

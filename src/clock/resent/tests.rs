@@ -302,7 +302,8 @@ fn world(transactions: &[Transaction], crashes: &[Crash]) -> World {
                 continue;
             }
             seen.push(*key);
-            let at = 4000 + commit - before + if *together { 0 } else { place as u64 };
+            // Its changes stand before its commit.
+            let at = 4000 + commit - before - if *together { 0 } else { (keys.len() - place) as u64 };
             let position = Position { order: if order == 0 { 0 } else { 4000 + order }, at, transaction: n as u64 + 1, ..Position::default() };
             once.push(Sent { position, time: 10 * n as i64 + off, number: once.len(), key: *key });
         }

@@ -132,7 +132,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                 }
                 debug_assert!(stage.turns.values().all(|t| t.early.is_empty()), "every chunk of a closed tick has come");
                 let cap = open.remove(&tick).expect("the tick is open");
-                let closed = stage.table.close();
+                let mut closed = stage.table.close();
                 if !closed.rows.is_empty() {
                     let mut session = output.session(&cap);
                     let counts = stage.table.counts();
@@ -153,6 +153,8 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                         }
                     }
                 }
+                // Of outputs only: what reads the table never saw those rows.
+                stage.table.tell_of_written(&mut closed);
                 stage.closed.insert(tick, closed);
                 if let Some(next) = stage.hold.filter(|_| stage.table.is_blind()).map(|hold| hold + 1) {
                     // What it has not looked at is looked at then, whether anything comes or not.

@@ -1,5 +1,5 @@
-//! What a checkpoint keeps of a table: the sides that records feed (what comes out of collections is recomputed), key by
-//! key, only what changed since the checkpoint before.
+//! What a checkpoint keeps of a table: the sides that records feed, key by key, only what changed since the checkpoint before.
+//! What comes out of collections is recomputed; where it is written somewhere, its keys are kept.
 //!
 //! An entry is `[key length: varint][key]` and then a state for each side: one byte, and for a row or a reject
 //! `[length: varint][bytes]`. Entries of one table are read in the order in which they were written; the last one of a key
@@ -29,12 +29,24 @@ const REJECT: u8 = 2;
 const SAME: u8 = 3;
 /// Not kept here: the side is recomputed, or there is none.
 const ELSEWHERE: u8 = 4;
+/// There is a row, which is recomputed.
+const THERE: u8 = 5;
+
+/// What checkpoints keep of a side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keeps {
+    #[default]
+    Nothing,
+    /// Which keys have a row: those that another mapping does not give are to be written as gone.
+    Keys,
+    Values,
+}
 
 /// What is still to be copied.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
-    /// Which sides are kept.
-    pub sides: [bool; 2],
+    /// What is kept of each side.
+    pub sides: [Keeps; 2],
     /// Slots touched since the copying began.
     pub dirty: Vec<u32>,
     /// Slots to copy: those from here on, and these.
@@ -51,14 +63,14 @@ impl Unsaved {
 }
 
 impl Table {
-    /// A side is kept in checkpoints. To be said before the first change.
-    pub fn keep(&mut self, side: usize) {
-        self.unsaved.sides[side] = true;
+    /// What checkpoints keep of a side. To be said before the first change.
+    pub fn keep(&mut self, side: usize, keeps: Keeps) {
+        self.unsaved.sides[side] = keeps;
     }
 
     /// Begins to copy: everything, or what changed since the copying before.
     pub fn begin_save(&mut self, all: bool) {
-        if self.unsaved.sides == [false; 2] {
+        if self.unsaved.sides == [Keeps::Nothing; 2] {
             return;
         }
         let dirty = std::mem::take(&mut self.unsaved.dirty);
@@ -73,7 +85,7 @@ impl Table {
     /// Copies up to `slots` slots to the end of `out`; false when none is left.
     pub fn save_some(&mut self, slots: usize, out: &mut Vec<u8>) -> bool {
         for key in std::mem::take(&mut self.unsaved.graves) {
-            let gone = |side: usize| if self.unsaved.sides[side] { ABSENT } else { ELSEWHERE };
+            let gone = |side: usize| if self.unsaved.sides[side] == Keeps::Nothing { ELSEWHERE } else { ABSENT };
             push_bytes(out, &key);
             out.extend([gone(EXPECTED), gone(ACTUAL)]);
         }
@@ -121,11 +133,15 @@ impl Table {
         push_bytes(out, self.key_of(slot));
         let [expected, actual] = self.slots[slot as usize];
         for (side, handle) in [expected, actual].into_iter().enumerate() {
-            if !self.unsaved.sides[side] {
-                out.push(ELSEWHERE);
+            if self.unsaved.sides[side] != Keeps::Values {
+                out.push(match (self.unsaved.sides[side], self.kind(slot, side)) {
+                    (Keeps::Nothing, _) => ELSEWHERE,
+                    (_, Some(Kind::Row | Kind::Many)) => THERE,
+                    _ => ABSENT,
+                });
                 continue;
             }
-            if side == ACTUAL && handle != 0 && handle == expected && self.unsaved.sides[EXPECTED] {
+            if side == ACTUAL && handle != 0 && handle == expected && self.unsaved.sides[EXPECTED] == Keeps::Values {
                 out.push(SAME);
                 continue;
             }
@@ -155,6 +171,7 @@ fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 enum Kept<'a> {
     Elsewhere,
     Absent,
+    There,
     Row(&'a [u8]),
     Reject(&'a [u8]),
 }
@@ -175,6 +192,7 @@ pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, give: &[Give
                 REJECT => Kept::Reject(read_bytes(entries, &mut at)?),
                 SAME if side == ACTUAL => sides[EXPECTED],
                 ELSEWHERE => Kept::Elsewhere,
+                THERE => Kept::There,
                 _ => return None,
             };
         }
@@ -183,8 +201,8 @@ pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, give: &[Give
         }
         for (give, run) in give.iter().zip(&mut runs) {
             match (sides[give.from], &give.stand_in) {
-                (Kept::Elsewhere, _) => {}
-                (Kept::Row(_), Some(row)) => push_with(run, Op::Set, i64::MIN, key, row),
+                (Kept::Elsewhere, _) | (Kept::There, None) => {}
+                (Kept::Row(_) | Kept::There, Some(row)) => push_with(run, Op::Set, i64::MIN, key, row),
                 (Kept::Row(row), None) => {
                     // An older entry of the key has nothing to say of its unknown fields.
                     if has_unknown(row) {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use save::Keeps::{Keys, Nothing, Values};
+
 use crate::{
     engine::Give,
     row::{Value as V, pack_row},
@@ -137,8 +139,8 @@ fn savings() -> impl Strategy<Value = Vec<Saving>> {
 proptest! {
     /// Whatever changes while it is copied: what is restored is what stood at the cut, on the sides that are kept.
     #[test]
-    fn what_was_saved_bit_by_bit_is_the_table_as_of_the_cut(acts in savings(), sides in prop_oneof![Just([true, true]), Just([true, false]), Just([false, true])]) {
-        let fresh = || { let mut table = Table::new(vec![Type::Varchar(0)], true, true); (0..2).filter(|side| sides[*side]).for_each(|side| table.keep(side)); table };
+    fn what_was_saved_bit_by_bit_is_the_table_as_of_the_cut(acts in savings(), sides in prop::sample::select(vec![[Values, Values], [Values, Nothing], [Nothing, Values], [Keys, Values], [Keys, Nothing]])) {
+        let fresh = || { let mut table = Table::new(vec![Type::Varchar(0)], true, true); (0..2).for_each(|side| table.keep(side, sides[side])); table };
         let mut table = fresh();
         let (mut chain, mut under_way) = (Vec::new(), false);
         for act in acts {
@@ -165,12 +167,20 @@ proptest! {
                     again.close();
                     for k in 0..10u8 {
                         for side in [EXPECTED, ACTUAL] {
-                            let kept = if sides[side] { table.get(side, &key(k)) } else { Value::Absent };
+                            let kept = if sides[side] == Values { table.get(side, &key(k)) } else { Value::Absent };
                             prop_assert_eq!(again.get(side, &key(k)), kept, "key {} side {}", k, side);
                         }
                     }
+                    if sides[EXPECTED] == Keys {
+                        let give = Give { stand_in: Some(pack_row(&[V::Unknown]).into()), ..Give::whole(0)[EXPECTED].clone() };
+                        again.was_written(&save::restore(&chain, |_| true, &[give], None).expect("it was saved")[0]);
+                        for k in 0..10u8 {
+                            let there = matches!(table.get(EXPECTED, &key(k)), Value::Row(_) | Value::Many(_));
+                            prop_assert_eq!(again.written.0.contains(&*key(k)), there, "key {}", k);
+                        }
+                    }
                     // What goes on from a restored table goes on from what is kept of it.
-                    if sides == [true, true] {
+                    if sides == [Values, Values] {
                         again.is_saved();
                         table = again;
                     }
@@ -216,7 +226,7 @@ proptest! {
         let row = |k: u8| pack_row(&[V::Int(i64::from(k)), V::Null]);
         let key = |k: u8| [&[counted::ROW][..], &row(k)].concat();
         let types = vec![Type::Int(32), Type::Varchar(0)];
-        let fresh = || { let mut table = Table::new(types.clone(), false, true).counting(3); table.keep(EXPECTED); table };
+        let fresh = || { let mut table = Table::new(types.clone(), false, true).counting(3); table.keep(EXPECTED, Values); table };
         let (mut table, mut model) = (fresh(), BTreeMap::<u8, i64>::new());
         let (mut shown, mut rejects) = (BTreeMap::<Vec<u8>, i64>::new(), BTreeMap::<String, i64>::new());
         let mut chain = Vec::new();
@@ -261,4 +271,38 @@ proptest! {
             }
         }
     }
+}
+
+/// A side that is computed in another way than what was written of it: what the rows were is not known, that they were is.
+#[test]
+fn what_was_written_and_does_not_come_again_goes() {
+    let mut table = Table::new(vec![Type::Int(64)], false, true);
+    let stand_in = pack_row(&[V::Unknown]);
+    let row = |n| pack_row(&[V::Int(n)]);
+    table.blind(true);
+    table.was_written(&run(&(1..=5).map(|k| (Op::Set, k, stand_in.clone())).collect::<Vec<_>>()));
+    table.was_written(&run(&[(Op::Clear, 5, vec![])]));
+    // 1 comes again, 2 with two rows, 3 for a moment, 6 is new.
+    table.apply_all(
+        EXPECTED,
+        &run(&[(Op::Add, 1, row(1)), (Op::Add, 2, row(1)), (Op::Add, 2, row(2)), (Op::Add, 3, row(1)), (Op::Subtract, 3, row(1)), (Op::Add, 6, row(1))]),
+    );
+    let said = |table: &mut Table| {
+        let mut closed = table.close();
+        table.tell_of_written(&mut closed);
+        let name = |value: &Value| match value {
+            Value::Absent => "none",
+            Value::Row(row) if **row == *stand_in => "written",
+            Value::Row(_) => "row",
+            Value::Many(_) => "rows",
+            Value::Reject(_) => "reject",
+        };
+        let mut said: Vec<String> = closed.rows.iter().map(|(k, before, after)| format!("{} {} {}", k[k.len() - 1], name(before), name(after))).collect();
+        said.sort();
+        said
+    };
+    assert_eq!(said(&mut table), ["1 written row", "2 written rows", "6 none row"]);
+    table.blind(false);
+    assert_eq!(said(&mut table), ["3 written none", "4 written none"]);
+    assert!(said(&mut table).is_empty());
 }

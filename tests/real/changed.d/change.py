@@ -87,6 +87,10 @@ def holds(what, before):
 
 for name in ("plan", "payment"):
     put(name, range(KEYS))
+FIELDS = "    from: plan\n    where: state = 'open'\n    fields:\n      id: id\n      amount: amount * 2\n      state: state\n      double: amount * 2\n"
+SQL = "    sql: SELECT p.id, p.amount * 2 AS amount, p.state FROM plan p WHERE p.state = 'open'\n"
+OTHER_SQL = SQL.replace("p.state = 'open'", "p.state <> 'open'")
+SQL_OF_BOTH = SQL.replace("WHERE p.state = 'open'", "JOIN payment y ON y.id = p.id WHERE y.amount < 500")
 CHANGES = [
     ("at first", None, None),
     ("another expression", "amount * 2", "amount * 3"),
@@ -95,6 +99,10 @@ CHANGES = [
     ("a column more", "      state: state\n", "      state: state\n      double: amount * 2\n"),
     ("fewer columns compared, and killed meanwhile", "    grace: 1s\n", "    fields: [state]\n    grace: 1s\n"),
     ("back again", "amount * 3", "amount * 2"),
+    ("as SQL, and killed meanwhile", FIELDS, SQL),
+    ("other SQL", SQL, OTHER_SQL),
+    ("SQL that reads another table, too, and killed meanwhile", OTHER_SQL, SQL_OF_BOTH),
+    ("from records again", SQL_OF_BOTH, FIELDS),
 ]
 before = (0, 0)
 for what, old, new in CHANGES:
