@@ -15,7 +15,7 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
-    engine::{Again, Chunk, Command, Marked, Part, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
+    engine::{Again, Chunk, Command, Cut, Marked, Part, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
     log::{At, LogError, LogHandle, Until, View},
     memory::{self, Pressure},
     plan::{Plan, Share, TableRef},
@@ -59,7 +59,7 @@ pub enum Ask {
     /// Begin a checkpoint: the workers copy their tables beside their other work.
     Save { all: bool, to: Sender<SavePart> },
     /// Seal, and make that tick the checkpoint's.
-    Cut,
+    Cut(Cut),
     /// Seal, and stop.
     Stop,
     /// How another process's clock is now.
@@ -328,17 +328,17 @@ impl<'a> Clock<'a> {
             while let Some(ask) = put_off.pop_front().or_else(|| self.asks.try_recv().ok()) {
                 match ask {
                     Ask::Row { table, key, reply } => {
-                        self.seal(false);
+                        self.seal(None);
                         self.workers.all(&Command::Row { table, key, reply });
                     }
                     Ask::Save { all, to } => self.workers.all(&Command::Save { all, to }),
-                    Ask::Cut => {
-                        self.seal(true);
+                    Ask::Cut(cut) => {
+                        self.seal(Some(cut));
                         self.workers.all(&Command::Cut);
                     }
                     Ask::Stop => {
                         self.workers.all(&Command::Quiet);
-                        self.seal(false);
+                        self.seal(None);
                         return Stopped::Done { last: self.last };
                     }
                     Ask::Is(process, state) => self.heard(process, state),
@@ -347,11 +347,11 @@ impl<'a> Clock<'a> {
             }
             if !self.hydrated && self.is_over() && self.others.iter().all(|other| other.over) {
                 self.hydrated = true;
-                self.seal(false);
+                self.seal(None);
             }
             if self.until == Until::End && self.is_at_end() && self.others.iter().all(|other| other.at_end) {
                 if self.is_open() {
-                    self.seal(false);
+                    self.seal(None);
                 }
                 return Stopped::Done { last: self.last };
             }
@@ -484,18 +484,18 @@ impl<'a> Clock<'a> {
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
         if due {
-            self.seal(false);
+            self.seal(None);
         }
     }
 
     /// Seals the open tick: first the ledger learns what it covers, then the workers that it is over.
-    fn seal(&mut self, cut: bool) {
+    fn seal(&mut self, cut: Option<Cut>) {
         let wall_ms = now_ms();
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
         let Part { sources, incomplete, marked, .. } = self.bind(0, tick);
         let ended = self.hydrated && self.until == Until::End;
         let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, ended, cut, incomplete, marked, ..Sealed::default() });
-        self.workers.all(&Command::Seal { tick, hold: cut, shown: self.hydrated });
+        self.workers.all(&Command::Seal { tick, hold: cut.is_some(), shown: self.hydrated });
         self.end_tick(tick);
         for other in &mut self.others {
             (other.open, other.bytes) = (false, 0);

@@ -51,9 +51,10 @@ pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, S
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
 pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines, write_csv};
 pub use run::{SharedLedger, run};
-pub use save::LedgerSave;
+pub use save::{LedgerSave, Packed};
 pub use side::SideStatus;
 pub use source::SourceState;
+pub use whole::Torn;
 
 /// How many changes of differences, and ticks that have some, are kept for subscribers who come back or are slow.
 const RECENT_CHANGES_MAX: usize = 100_000;
@@ -220,7 +221,7 @@ impl Ledger {
         }
         self.connectors.beat(&mut self.sources, &seen, wall_ms, wall_ms - self.wall_ms);
         self.connectors.advance(&mut self.sources, &sealed.sources, wall_ms);
-        for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut) {
+        for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut.is_some()) {
             if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {
                 panic!("not everything that was read of partition {partition} of {} became something: {counts:?}", declared.name);
             }
@@ -274,7 +275,7 @@ impl Ledger {
             failure: self.failure.clone(),
             seconds,
             restored: sealed.restored,
-            save: sealed.cut.then(|| self.save()),
+            save: sealed.cut.map(|cut| self.cut(cut)),
             sealed: sealed.sources,
             incomplete: sealed.incomplete,
             marked: sealed.marked,

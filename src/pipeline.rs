@@ -186,10 +186,14 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let folder = state(plan, options)?;
     let start::Start { restore, at, last, again, rebuild, incomplete, exact } =
         start::find(plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(plan, options))?;
-    let ledger = SharedLedger::new(match &restore {
+    let mut ledger = match &restore {
         Some(restore) => restore.ledger(Arc::clone(plan))?,
         None => Ledger::new(Arc::clone(plan)),
-    });
+    };
+    if folder.is_some() {
+        ledger.keep();
+    }
+    let ledger = SharedLedger::new(ledger);
     let governor = match plan.memory_max {
         Some(most) => Some(Governor::start(most, &plan.data_dir).map_err(|e| unlimited(plan, &e))?),
         None => None,
@@ -202,6 +206,9 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let server = if options.serve { Some(Server::start(plan.listen, http::router(app.clone()), move || drop(to_stop.send(Ask::Stop)))?) } else { None };
     let writers = match options.write {
         Write::Yes => {
+            if let Some(folder) = folder.as_ref().filter(|_| options.fresh) {
+                folder.forget();
+            }
             let keep = start::keep(plan, folder.as_ref(), restore.as_ref())?;
             Some(Writers::start(plan, exact, &checkpoint::manifest::fingerprint(plan), keep)?)
         }
@@ -408,7 +415,7 @@ impl Keeper {
         let ledger = ledger.clone();
         let thread = spawn("ledger", move || {
             let mut failed: Option<Failure> = None;
-            ledger::run(&ledger, &sealed, &parts, &reports, |output: &Arc<TickOutput>| {
+            let told = ledger::run(&ledger, &sealed, &parts, &reports, |output: &Arc<TickOutput>| {
                 if failed.is_some() {
                     return;
                 }
@@ -429,6 +436,10 @@ impl Keeper {
                     let _ = ask.send(Ask::Stop);
                 }
             });
+            if let Err(torn) = told {
+                failed.get_or_insert_with(|| Failure::log(ledger.read().plan(), torn.source, &torn.error()));
+                let _ = ask.send(Ask::Stop);
+            }
             let flushed = writers.take().map_or(Ok(()), Writers::finish);
             if let Some(failure) = failed {
                 return Err(failure);

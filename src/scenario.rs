@@ -11,9 +11,9 @@ use serde_json::{Map, Value as Json};
 use crate::{
     checkpoint::{Changes, Manifest},
     clock::gate::Gate,
-    engine::{Chunk, Command, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource},
+    engine::{Chunk, Command, Cut, ExportBlock, Incomplete, Payload, Report, SavePart, Sealed, SealedSource},
     format::evolution::Evolution,
-    ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, TickOutput, difference_lines, show},
+    ledger::{DIFFERENCE_COLUMNS, Ledger, LedgerSave, Packed, TickOutput, difference_lines, show},
     log::guard::Guard,
     plan::{Action, Expectation, Format, LogSpec, Plan, Source, SourceId, TestCase},
     row::{self, Column},
@@ -56,6 +56,7 @@ pub struct Scenario {
 #[derive(Default)]
 struct Kept {
     entries: Vec<(usize, Vec<u8>)>,
+    differences: Vec<Vec<Packed>>,
     /// A checkpoint is being taken: its parts.
     parts: Option<Receiver<SavePart>>,
 }
@@ -248,7 +249,14 @@ impl Scenario {
                 }
             }
         }
-        let save = self.ledger.save();
+        let cut = if self.kept.differences.is_empty() { Cut::Whole } else { Cut::Changes };
+        let mut save = self.ledger.cut(cut);
+        self.kept.differences.resize(save.differences.len(), Vec::new());
+        self.kept.differences.iter_mut().zip(&mut save.differences).for_each(|(all, own)| all.append(own));
+        save.differences.clone_from(&self.kept.differences);
+        for (parts, whole) in save.differences.iter().zip(self.ledger.save(Cut::Whole).differences) {
+            assert_eq!(Packed::whole(parts).as_ref(), whole.first(), "what changed since the checkpoints before is all that changed");
+        }
         let saved = serde_json::to_string(&save).expect("plain data");
         let save = LedgerSave { differences: save.differences, ..serde_json::from_str(&saved).expect("what was written is read") };
         let manifest = Manifest::of(&self.plan, save, Vec::new());
@@ -261,6 +269,7 @@ impl Scenario {
         self.guards = guards(&plan, |source| save.sources[source].schema.clone());
         self.stands.fill(None);
         self.ledger = Ledger::resume(plan, &save, changes.anew()).expect("it was saved");
+        self.ledger.keep();
         self.seqs.fill(0);
         self.workers.all(&Command::Keep);
         self.workers.make_blind(&changes);
@@ -272,6 +281,7 @@ impl Scenario {
         self.ledger.apply(save.sealed(), reports);
         if !changes.is_none() {
             self.kept.entries.clear();
+            self.kept.differences.clear();
         }
         for again in changes.again(&save) {
             let seq = &mut self.seqs[again.source];

@@ -18,7 +18,7 @@ use crate::{
     engine::{
         Again, Command, Give, Reject, Renumbered, SideOf,
         render::layout::{self, Feed, Layout, TableOf},
-        table::{ACTUAL, change},
+        table::{EXPECTED, change},
         workers::Workers,
     },
     ledger::{LedgerSave, SourceState},
@@ -50,6 +50,8 @@ pub struct Changes {
     /// Of these nobody knows which rows are gone.
     targets_stale: Vec<TargetId>,
     comparisons_anew: Vec<ComparisonId>,
+    /// Targets whose rows are not given back as they were.
+    made_anew: Vec<TargetId>,
 }
 
 impl Changes {
@@ -85,8 +87,9 @@ impl Changes {
         changes.gone("source", was.sources.iter().map(|old| old.name.as_str()), |name| sources.iter().any(|new| new.name == name));
         for (at, new) in tables.iter().enumerate() {
             let old = was.tables.iter().position(|old| old.name == new.name);
-            changes.compare_table(was, &layout, at, new, old.map(|old| (old, &was.tables[old])));
+            changes.compare_table(&layout, at, new, old.map(|old| (old, &was.tables[old])));
         }
+        changes.compare_homes(was, plan, &tables, &layout);
         changes.gone("table of", was.tables.iter().map(|old| old.name.as_str()), |name| tables.iter().any(|new| new.name == name));
         for (id, new) in comparisons.iter().enumerate().filter(|(_, new)| !was.comparisons.contains(new)) {
             changes.what.push(format!("comparison {} is new, or compares something else", name_of(new)));
@@ -160,7 +163,7 @@ impl Changes {
         self.what.extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("{name} is gone")));
     }
 
-    fn compare_table(&mut self, was: &Manifest, layout: &Layout, at: usize, new: &TableShape, old: Option<(usize, &TableShape)>) {
+    fn compare_table(&mut self, layout: &Layout, at: usize, new: &TableShape, old: Option<(usize, &TableShape)>) {
         if let Some((old, shape)) = old
             && shape.shape == new.shape
             && (shape.sides.is_empty() || shape.sides == new.sides)
@@ -177,8 +180,9 @@ impl Changes {
             Feed::Rows { .. } => None,
         };
         let changed: Vec<usize> = (0..new.sides.len()).filter(|side| !same(*side)).collect();
-        // Rows of records can be shown as they were; what is computed can't.
-        let as_it_was = packed_alike && changed.iter().all(|side| records(*side).is_some());
+        // Rows of records can be shown as they were; what is computed, or was, can't.
+        let computed = |side: usize| old.is_some_and(|(_, old)| old.computed.get(side) == Some(&true));
+        let as_it_was = packed_alike && changed.iter().all(|side| records(*side).is_some() && !computed(*side));
         if let Some((old, _)) = old {
             let kept = Give::whole(at).into_iter().filter(|give| as_it_was || same(give.from));
             self.give[old].extend(kept);
@@ -188,9 +192,7 @@ impl Changes {
             if let TableOf::Comparison(id) = layout.tables[at].of {
                 self.comparison_anew(id);
             }
-            for target in (0..layout.homes.len()).filter(|target| layout.homes[*target].table == at && !same(layout.homes[*target].side)) {
-                self.keep_keys(was, layout, target, new);
-            }
+            self.made_anew.extend((0..layout.homes.len()).filter(|target| layout.homes[*target].table == at && !same(layout.homes[*target].side)));
         }
         for side in changed {
             if let Some(source) = records(side) {
@@ -199,30 +201,35 @@ impl Changes {
         }
     }
 
-    /// Of the keys that a target had it is known that their rows were written, so that outputs are told which of them go; not
-    /// where its key has another type. All rows of one that is computed are written again.
-    fn keep_keys(&mut self, was: &Manifest, layout: &Layout, target: TargetId, new: &TableShape) {
-        let (table, side) = (layout.homes[target].table, layout.homes[target].side);
-        // Nothing of an actual side is written.
-        if side == ACTUAL {
-            return;
+    /// What is written of targets whose rows are made anew, or are kept in another table than they were.
+    fn compare_homes(&mut self, was: &Manifest, plan: &Plan, tables: &[TableShape], layout: &Layout) {
+        for (target, home) in layout.homes.iter().enumerate() {
+            let old = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]);
+            let at_home = old.is_none_or(|old| old.side == home.side && was.tables.get(old.table).is_some_and(|old| old.name == tables[home.table].name));
+            if at_home && !self.made_anew.contains(&target) {
+                continue;
+            }
+            if !at_home || old.is_none() || matches!(layout.tables[home.table].sides[home.side], Feed::Rows { .. }) {
+                self.target_anew(target);
+            }
+            // Only what was shown was written.
+            let name = &plan.targets[target].name;
+            let written = was.ledger.hydrated && was.outputs.as_ref().is_none_or(|outputs| outputs.iter().any(|output| manifest::is_of_table(output, name)));
+            let Some(old) = old.filter(|_| written && home.side == EXPECTED) else { continue };
+            if was.tables.get(old.table).is_none_or(|table| table.key != tables[home.table].key) {
+                self.targets_stale.push(target);
+                self.target_anew(target);
+                continue;
+            }
+            // Its keys are known, so that outputs are told which rows go.
+            let mut row = Vec::new();
+            let fields = layout.tables[home.table].values.len();
+            let mut writer = RowWriter::new(&mut row, fields);
+            (0..fields).for_each(|_| writer.unknown());
+            writer.finish();
+            let to = SideOf { table: home.table, side: home.side };
+            self.give[old.table].push(Give { from: old.side, to, stand_in: Some(row.into()) });
         }
-        if matches!(layout.tables[table].sides[side], Feed::Rows { .. }) {
-            self.target_anew(target);
-        }
-        let Some(home) = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]) else {
-            return self.target_anew(target);
-        };
-        if was.tables.get(home.table).is_none_or(|old| old.key != new.key) {
-            self.targets_stale.push(target);
-            return self.target_anew(target);
-        }
-        let mut row = Vec::new();
-        let fields = layout.tables[table].values.len();
-        let mut writer = RowWriter::new(&mut row, fields);
-        (0..fields).for_each(|_| writer.unknown());
-        writer.finish();
-        self.give[home.table].push(Give { from: home.side, to: SideOf { table, side }, stand_in: Some(row.into()) });
     }
 
     /// What sources are read again for; `save` is adapted to the plan.

@@ -23,6 +23,8 @@ pub enum Kind {
     Table = 0,
     /// Since when the differences of the comparison with this number stand.
     Differences = 1,
+    /// What of that changed since the file before.
+    Changed = 2,
 }
 
 /// A file that is being written.
@@ -74,11 +76,11 @@ impl Writer {
     }
 }
 
-/// Reads the blocks of one kind, each verified; the others are passed over.
+/// Reads the blocks of some kinds, each verified; the others are passed over.
 ///
 /// # Errors
 /// Where it is not what was written, or can't be read.
-pub fn read(path: &Path, wanted: Kind, mut each: impl FnMut(usize, Vec<u8>)) -> Result<(), CheckpointError> {
+pub fn read(path: &Path, wanted: &[Kind], mut each: impl FnMut(Kind, usize, Vec<u8>)) -> Result<(), CheckpointError> {
     let damaged = |why: &dyn std::fmt::Display| CheckpointError::damaged(path, why);
     let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(|e| damaged(&e))?);
     let mut magic = [0; 8];
@@ -98,12 +100,13 @@ pub fn read(path: &Path, wanted: Kind, mut each: impl FnMut(usize, Vec<u8>)) -> 
         let kind = match head[0] {
             0 => Kind::Table,
             1 => Kind::Differences,
+            2 => Kind::Changed,
             _ => return Err(damaged(&format!("there is no such block at byte {at}"))),
         };
         if len > BLOCK_BYTES_MAX {
             return Err(damaged(&format!("the block at byte {at} is too long")));
         }
-        if kind != wanted {
+        if !wanted.contains(&kind) {
             file.seek_relative(len as i64).map_err(|e| damaged(&e))?;
             at += HEAD + len;
             continue;
@@ -114,7 +117,7 @@ pub fn read(path: &Path, wanted: Kind, mut each: impl FnMut(usize, Vec<u8>)) -> 
             return Err(damaged(&format!("the block at byte {at} does not have its checksum")));
         }
         at += HEAD + len;
-        each(block, bytes);
+        each(kind, block, bytes);
     }
 }
 

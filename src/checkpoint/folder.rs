@@ -72,6 +72,14 @@ impl Folder {
         &self.path
     }
 
+    /// Lets go of all checkpoints: what is written from now on does not follow from them. What can't be removed is told.
+    pub fn forget(&self) {
+        let removed = list(&self.path).iter().try_for_each(|found| fs::remove_file(manifest_path(&self.path, found.tick)));
+        if let Err(error) = removed.and_then(|()| File::open(&self.path)?.sync_all()) {
+            tracing::error!("{}", CheckpointError::unwritable(&self.path, &error));
+        }
+    }
+
     /// How long the files of outputs were before this deployment wrote to them: whatever is behind that it can write again.
     /// `now`: how long they are.
     pub fn begin(&self, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

@@ -63,6 +63,9 @@ pub struct TableShape {
     /// By side, what its rows follow from; none: not known.
     #[serde(default)]
     pub sides: Vec<String>,
+    /// By side, whether its rows are computed from those of other tables.
+    #[serde(default)]
+    pub computed: Vec<bool>,
 }
 
 /// A target, and the table and side that hold its rows.
@@ -170,6 +173,7 @@ pub fn tables(plan: &Plan) -> Vec<TableShape> {
             format!("{:032x}", xxh3_128(format!("{:?} {:?} {missing}", spec.key, spec.values).as_bytes()))
         },
         sides: spec.sides.iter().map(|feed| follows_from(plan, feed, &wanted)).collect(),
+        computed: spec.sides.iter().map(|feed| matches!(feed, Feed::Rows { .. })).collect(),
     };
     layout.tables.iter().map(shape).collect()
 }
@@ -218,6 +222,11 @@ pub fn outputs(plan: &Plan) -> Vec<String> {
         format!("the output of {what} to {} of {} as {}", output.to, plan.connections[output.connection].name, output.format.name())
     };
     plan.outputs.iter().map(output).collect()
+}
+
+/// Is this, of [`outputs`], an output of this target's rows?
+pub fn is_of_table(output: &str, target: &str) -> bool {
+    output.strip_prefix("the output of table ").and_then(|rest| rest.strip_prefix(target)).is_some_and(|rest| rest.starts_with(" to "))
 }
 
 /// The sources of a plan as a checkpoint names them, without what their logs hold.

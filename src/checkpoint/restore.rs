@@ -4,10 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use crossbeam_channel::Sender;
 
-use super::{Changes, CheckpointError, Manifest, entries};
+use super::{
+    Changes, CheckpointError, Manifest,
+    entries::{self, Kind},
+    manifest::EntriesFile,
+};
 use crate::{
-    engine::{Again, Sealed, Upstream, workers::Workers},
-    ledger::{Ledger, LedgerSave},
+    engine::{Again, Cut, Sealed, Upstream, workers::Workers},
+    ledger::{Ledger, LedgerSave, Packed},
     log::At,
     plan::{ConnectionKind, LogSpec, Plan},
 };
@@ -46,14 +50,7 @@ impl Restore {
                 }
             }
         }
-        let mut differences = vec![Vec::new(); manifest.comparisons.len()];
-        if let Some(own) = manifest.entries.last() {
-            entries::read(&path.join(&own.name), entries::Kind::Differences, |number, bytes| {
-                if let Some(of) = differences.get_mut(number) {
-                    of.extend_from_slice(&bytes);
-                }
-            })?;
-        }
+        let differences = differences(path, &manifest.entries, manifest.comparisons.len())?;
         let save = changes.adapt(&LedgerSave { differences, ..manifest.ledger.clone() }, plan);
         Ok(Restore { manifest, changes, save })
     }
@@ -95,7 +92,7 @@ impl Restore {
         let numbers = self.changes.renumbered();
         self.changes.make_blind(workers);
         for file in &self.manifest.entries {
-            entries::read(&path.join(&file.name), entries::Kind::Table, |number, bytes| {
+            entries::read(&path.join(&file.name), &[Kind::Table], |_, number, bytes| {
                 let give = self.changes.give(number);
                 if !give.is_empty() {
                     workers.restore(bytes, give, numbers.clone());
@@ -106,6 +103,31 @@ impl Restore {
         workers.restored(self.save.tick, &self.again());
         Ok(())
     }
+}
+
+/// What a chain of files says of the differences of so many comparisons: since the last file that says all.
+///
+/// # Errors
+/// A file is not what was written.
+pub fn differences(path: &Path, files: &[EntriesFile], comparisons: usize) -> Result<Vec<Vec<Packed>>, CheckpointError> {
+    let mut differences = vec![Vec::<Packed>::new(); comparisons];
+    for file in files {
+        let mut own = vec![None::<Packed>; comparisons];
+        entries::read(&path.join(&file.name), &[Kind::Differences, Kind::Changed], |kind, number, bytes| {
+            let cut = if kind == Kind::Differences { Cut::Whole } else { Cut::Changes };
+            // Large ones stand in several blocks.
+            if let Some(of) = own.get_mut(number) {
+                of.get_or_insert(Packed { cut, bytes: Vec::new() }).bytes.extend_from_slice(&bytes);
+            }
+        })?;
+        for (all, own) in differences.iter_mut().zip(own) {
+            if own.as_ref().is_some_and(|own| own.cut == Cut::Whole) {
+                all.clear();
+            }
+            all.extend(own);
+        }
+    }
+    Ok(differences)
 }
 
 /// By partition: a fingerprint of the beginning of a file, up to what was read of it.

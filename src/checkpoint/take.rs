@@ -1,6 +1,7 @@
 //! The thread that takes checkpoints, beside everything else.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -11,9 +12,9 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use super::{CheckpointError, Folder, Manifest, entries, manifest::EntriesFile, restore};
 use crate::{
     clock::Ask,
-    engine::{Command, SavePart, Tick, workers::Workers},
+    engine::{Command, Cut, SavePart, Tick, workers::Workers},
     failpoint,
-    ledger::{LedgerSave, SharedLedger},
+    ledger::{LedgerSave, Packed, SharedLedger},
     log::kafka::group::Groups,
     plan::Plan,
     sink::Written,
@@ -44,6 +45,8 @@ struct Chain {
     next: u64,
     /// How far the outputs are written.
     written: Written,
+    /// Their topics, as far as they are known.
+    topics: BTreeMap<String, BTreeMap<String, String>>,
     /// Who is told what checkpoints cover.
     groups: Groups,
     /// The run ends.
@@ -57,6 +60,9 @@ enum Given {
     Failed(CheckpointError),
 }
 
+/// Of differences, in one block.
+const BLOCK_BYTES: usize = 64 << 20;
+
 impl Taker {
     /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from,
     /// if it goes on with its chain of files.
@@ -66,18 +72,19 @@ impl Taker {
         let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
         let groups = Groups::of(&plan);
+        let topics = restored.map(|manifest| manifest.topics.clone()).unwrap_or_default();
         let of_plan = Manifest::of(&plan, LedgerSave::default(), Vec::new());
-        let mut chain = Chain { workers: plan.all_workers(), of_plan, plan, folder, files, next, written, groups, ending: false };
+        let mut chain = Chain { workers: plan.all_workers(), of_plan, plan, folder, files, next, written, topics, groups, ending: false };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || {
                 let mut due = Instant::now() + chain.plan.checkpoint.interval;
                 while stopped.recv_timeout(due.saturating_duration_since(Instant::now())).is_err_and(|e| e.is_timeout()) {
                     // A clock that has left takes no questions; then the run ends, and says so.
-                    let tell = |command| {
+                    let tell = |command, cut| {
                         let _ = match command {
                             Command::Save { all, to } => ask.send(Ask::Save { all, to }),
-                            _ => ask.send(Ask::Cut),
+                            _ => ask.send(Ask::Cut(cut)),
                         };
                     };
                     let may = ledger.read().may_save();
@@ -109,8 +116,12 @@ impl Taker {
         let Some((workers, ledger)) = last.filter(|(_, ledger)| ledger.read().may_save()) else { return Ok(()) };
         chain.ending = true;
         let (saves, saved) = unbounded();
-        let _ = saves.send(ledger.read().save());
-        let taken = chain.take(&never(), &saved, |command| workers.all(&command));
+        let taken = chain.take(&never(), &saved, |command, cut| {
+            if matches!(command, Command::Cut) {
+                let _ = saves.send(ledger.read().save(cut));
+            }
+            workers.all(&command);
+        });
         chain.groups.finish();
         match taken {
             // Given up: the outputs are behind, and say why.
@@ -122,14 +133,15 @@ impl Taker {
 
 impl Chain {
     /// Takes one checkpoint. After a failure the next one begins anew: what the workers copied is nowhere.
-    fn take(&mut self, stopped: &Receiver<()>, saved: &Receiver<LedgerSave>, tell: impl Fn(Command)) -> Result<(), Given> {
+    fn take(&mut self, stopped: &Receiver<()>, saved: &Receiver<LedgerSave>, tell: impl Fn(Command, Cut)) -> Result<(), Given> {
         let begun = Instant::now();
         let outweighed = self.files.first().is_some_and(|first| self.files[1..].iter().map(|f| f.bytes).sum::<u64>() > first.bytes);
         // Somebody may have cleared the folder away; a chain that lacks a file is of no use.
         let whole = self.files.iter().all(|file| self.folder.path().join(&file.name).exists());
-        let mut files = if outweighed || !whole { Vec::new() } else { std::mem::take(&mut self.files) };
+        let before = if whole { std::mem::take(&mut self.files) } else { Vec::new() };
         let path = self.folder.new_entries(self.next);
-        let filled = self.fill(&path, files.is_empty(), stopped, saved, tell);
+        let filled = self.fill(&path, &before, outweighed || before.is_empty(), stopped, saved, tell);
+        let mut files = if outweighed { Vec::new() } else { before };
         let written = filled.and_then(|filled| self.outputs_written(filled.0.tick, stopped).map(|progress| (filled, progress)).ok_or(Given::Up));
         let ((save, bytes, checksum), progress) = written.inspect_err(|_| {
             self.files.clear();
@@ -141,7 +153,12 @@ impl Chain {
         for ((shape, source), state) in sources.iter_mut().zip(&self.plan.sources).zip(&save.sources) {
             shape.beginnings = restore::beginnings(&self.plan, source, &state.positions);
         }
-        let (tick, clusters, topics) = (save.tick, self.written.clusters(), self.written.topics());
+        let (tick, clusters) = (save.tick, self.written.clusters());
+        // Where a cluster did not say, what it said before still holds.
+        for (connection, topics) in self.written.topics() {
+            self.topics.entry(connection).or_default().extend(topics);
+        }
+        let topics = self.topics.clone();
         let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
@@ -176,16 +193,19 @@ impl Chain {
     fn fill(
         &self,
         path: &std::path::Path,
+        before: &[EntriesFile],
         all: bool,
         stopped: &Receiver<()>,
         saved: &Receiver<LedgerSave>,
-        tell: impl Fn(Command),
+        tell: impl Fn(Command, Cut),
     ) -> Result<(LedgerSave, u64, u128), Given> {
         let unwritable = |error: std::io::Error| Given::Failed(CheckpointError::unwritable(path, &error));
         std::fs::create_dir_all(self.folder.path()).map_err(unwritable)?;
         let mut file = entries::Writer::create(path).map_err(unwritable)?;
         let (to, mut parts) = unbounded();
-        tell(Command::Save { all, to });
+        // What stood before is in the files before: the ledger has to say only what changed since, and does not stop for more.
+        let cut = if before.is_empty() { Cut::Whole } else { Cut::Changes };
+        tell(Command::Save { all, to }, cut);
         let (mut copied, mut cuts, mut save) = (0, Vec::new(), None::<LedgerSave>);
         // What the ledger said for a checkpoint that was given up may still come; it is of another tick.
         while cuts.len() < self.workers || save.as_ref().is_none_or(|save| save.tick != cuts[0]) {
@@ -195,7 +215,7 @@ impl Chain {
                     Ok(SavePart::Copied) => {
                         copied += 1;
                         if copied == self.workers {
-                            tell(Command::Cut);
+                            tell(Command::Cut, cut);
                         }
                     }
                     Ok(SavePart::Cut(tick)) => cuts.push(tick),
@@ -211,8 +231,24 @@ impl Chain {
             }
         }
         let mut save = save.expect("the loop waits for it");
-        for (comparison, packed) in std::mem::take(&mut save.differences).into_iter().enumerate() {
-            file.block(entries::Kind::Differences, comparison, &packed).map_err(unwritable)?;
+        let mut differences = std::mem::take(&mut save.differences);
+        if all && !before.is_empty() {
+            let stood = restore::differences(self.folder.path(), before, differences.len()).map_err(Given::Failed)?;
+            for (stood, changed) in stood.into_iter().zip(&mut differences) {
+                changed.splice(0..0, stood);
+            }
+        }
+        for (comparison, parts) in differences.into_iter().enumerate() {
+            let packed = match <[Packed; 1]>::try_from(parts) {
+                Ok([packed]) => packed,
+                Err(parts) => Packed::whole(&parts).ok_or_else(|| Given::Failed(CheckpointError::damaged(path, "its differences can't be read")))?,
+            };
+            let kind = if packed.cut == Cut::Whole { entries::Kind::Differences } else { entries::Kind::Changed };
+            // One that is empty says so.
+            let blocks = packed.bytes.chunks(BLOCK_BYTES).chain(packed.bytes.is_empty().then_some(&[][..]));
+            for block in blocks {
+                file.block(kind, comparison, block).map_err(unwritable)?;
+            }
         }
         let (bytes, checksum) = file.finish().map_err(unwritable)?;
         Ok((save, bytes, checksum))

@@ -5,6 +5,7 @@ use super::{
     entries::{self, Kind},
     folder::{self, Folder},
     manifest::{EntriesFile, FORMAT, Manifest},
+    restore,
 };
 use crate::ledger::LedgerSave;
 
@@ -73,7 +74,7 @@ fn blocks_are_read_as_they_were_written() {
     let manifest = publish(&folder, 10, Vec::new(), 1);
     let mut read = Vec::new();
     for kind in [Kind::Table, Kind::Differences] {
-        entries::read(&folder.path().join(&manifest.entries[0].name), kind, |number, bytes| read.push((kind, number, bytes))).unwrap();
+        entries::read(&folder.path().join(&manifest.entries[0].name), &[kind], |kind, number, bytes| read.push((kind, number, bytes))).unwrap();
     }
     assert_eq!(read, [(Kind::Table, 3, b"what changed before tick 10".to_vec()), (Kind::Differences, 0, Vec::new())]);
 }
@@ -131,6 +132,41 @@ fn empty() -> Manifest {
         topics: Default::default(),
         entries: Vec::new(),
     }
+}
+
+#[test]
+fn what_is_let_go_of_is_not_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    let first = publish(&folder, 10, Vec::new(), 5);
+    publish(&folder, 20, first.entries, 5);
+    folder.forget();
+    assert!(folder::list(folder.path()).is_empty());
+    // And one that is taken anew has its own files.
+    let anew = publish(&folder, 30, Vec::new(), 5);
+    assert!(folder::verify(folder.path(), &anew).is_ok() && folder::list(folder.path()).len() == 1);
+}
+
+/// Large ones stand in several blocks; a file that says all makes those before it say nothing.
+#[test]
+fn differences_are_read_out_of_a_chain_of_files() {
+    use crate::{engine::Cut, ledger::Packed};
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, blocks: &[(Kind, usize, &[u8])]| {
+        let mut writer = entries::Writer::create(&dir.path().join(name)).unwrap();
+        blocks.iter().for_each(|(kind, number, bytes)| writer.block(*kind, *number, bytes).unwrap());
+        let (bytes, checksum) = writer.finish().unwrap();
+        EntriesFile { name: name.into(), bytes, checksum: format!("{checksum:032x}") }
+    };
+    let files = [
+        write("1", &[(Kind::Differences, 0, b"old"), (Kind::Table, 0, b"rows"), (Kind::Differences, 1, b"")]),
+        write("2", &[(Kind::Differences, 0, b"a"), (Kind::Differences, 0, b"b"), (Kind::Changed, 1, b"c")]),
+        write("3", &[(Kind::Changed, 0, b"d"), (Kind::Changed, 0, b"e"), (Kind::Changed, 1, b"")]),
+    ];
+    let packed = |cut: Cut, bytes: &[u8]| Packed { cut, bytes: bytes.to_vec() };
+    let right =
+        [vec![packed(Cut::Whole, b"ab"), packed(Cut::Changes, b"de")], vec![packed(Cut::Whole, b""), packed(Cut::Changes, b"c"), packed(Cut::Changes, b"")]];
+    assert_eq!(restore::differences(dir.path(), &files, 2).unwrap(), right);
 }
 
 #[test]

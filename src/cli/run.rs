@@ -31,7 +31,7 @@ pub struct Run {
     /// Read every log to its end as of the start, then exit; HTTP is not served
     #[arg(long)]
     once: bool,
-    /// Read every log from where its source says, not from the newest checkpoint in `data_dir`
+    /// Read every log from where its source says, and let go of the checkpoints in `data_dir`
     #[arg(long, conflicts_with_all = ["once", "dry_run"])]
     fresh: bool,
     /// With --once: write differences, targets, totals, rejects and a summary to this folder

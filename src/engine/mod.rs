@@ -453,6 +453,15 @@ pub struct Reject {
     pub keyed: bool,
 }
 
+/// What of the differences a checkpoint needs as of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// All that stand.
+    Whole,
+    /// Those that are not as they were at the cut before, or at the restart.
+    Changes,
+}
+
 /// What the clock tells the ledger about a tick before it seals it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sealed {
@@ -467,7 +476,7 @@ pub struct Sealed {
     /// What the tick has was restored: it is what a checkpoint had, and nothing new.
     pub restored: bool,
     /// A checkpoint is taken as of this tick.
-    pub cut: bool,
+    pub cut: Option<Cut>,
     /// The tick is made again as it was before a restart; `hydrated` says whether differences were shown then.
     pub replay: bool,
     /// The transactions that are shown though parts of them are lacking.

@@ -19,10 +19,11 @@ use super::{
     render::{
         self, Dataflow,
         layout::{self, TableOf},
+        rows::Whole,
         table::Question,
     },
     table::{
-        ACTUAL, EXPECTED,
+        ACTUAL, EXPECTED, Value,
         change::{Op, Parcel, push_with, silence},
         save::{Keeps, restore},
     },
@@ -87,6 +88,8 @@ pub(super) struct Loop {
     emptied: Vec<Arc<[SideOf]>>,
     /// A checkpoint that is being taken.
     saving: Option<Saving>,
+    /// The next tick is the first after what was restored.
+    restored: bool,
     /// Where the time went; `flow` holds the tables' time, too, until it is reported.
     times: StageTimes,
 }
@@ -149,6 +152,7 @@ impl Loop {
             failure: None,
             emptied: Vec::new(),
             saving: None,
+            restored: false,
             times: StageTimes::default(),
         }
     }
@@ -213,7 +217,9 @@ impl Loop {
                         let table = &mut stage.borrow_mut().table;
                         table.is_saved();
                         table.blind(false);
+                        table.whole_at(self.closed + 1);
                     });
+                    self.restored = true;
                     std::mem::take(&mut self.emptied).iter().for_each(|sides| self.empty(sides));
                     self.hold(None);
                 }
@@ -458,7 +464,7 @@ impl Loop {
         let (home, whole) = &self.flow.homes[target];
         let tick = self.sealed.back().map_or(self.closed, |s| s.tick);
         let (reply, whole, asked) = (reply.clone(), whole.clone(), key.clone());
-        let answer = Box::new(move |value: super::table::Value| {
+        let answer = Box::new(move |value: Value| {
             let _ = reply.send(RowAnswer { as_of: tick, state: value.state(|row| whole.row(&asked, row).into()) });
         });
         self.flow.stages[home.table].borrow_mut().questions.push(Question { tick, side: home.side, key, answer });
@@ -468,6 +474,7 @@ impl Loop {
     fn report(&mut self) {
         while self.sealed.front().is_some_and(|s| !self.flow.probe.less_equal(&s.tick)) {
             let SealedTick { tick, at: since, sources, loose, incomplete } = self.sealed.pop_front().expect("there is a front");
+            let first = std::mem::take(&mut self.restored);
             let mut report =
                 Report { worker: self.place.index, tick, failure: self.failure.take().or_else(|| self.flow.failure.borrow_mut().take()), ..Report::default() };
             for (at, (stage, of)) in self.flow.stages.iter().zip(&self.flow.specs).enumerate() {
@@ -481,13 +488,11 @@ impl Loop {
                         report.differences.extend(closed.differences.into_iter().map(|d| (*id, d)));
                     }
                     if let Some(target) = self.watched[at] {
-                        let whole = &self.flow.homes[target].1;
-                        report.rows.extend(closed.rows.into_iter().map(|(key, before, after)| {
-                            let state = |value: super::table::Value| value.state(|row| whole.row(&key, row).into());
-                            let (before, after) = (state(before), state(after));
-                            (target, RowChange { key, before, after })
-                        }));
+                        report.rows.extend(changes(target, &self.flow.homes[target].1, closed.rows));
                     }
+                }
+                if let Some(target) = self.watched[at].filter(|_| first) {
+                    report.rows.extend(changes(target, &self.flow.homes[target].1, stage.table.gone()));
                 }
                 report.state_bytes += stage.table.bytes() + stage.waiting_bytes();
             }
@@ -537,6 +542,19 @@ impl Loop {
         }
         sizes.into_iter().map(|(table, rows)| TableReport { table, rows }).collect()
     }
+}
+
+/// Net changes of a target's rows, whole.
+fn changes<'a>(
+    target: TargetId,
+    whole: &'a Whole,
+    rows: impl IntoIterator<Item = (Box<[u8]>, Value, Value)> + 'a,
+) -> impl Iterator<Item = (TargetId, RowChange)> + 'a {
+    rows.into_iter().map(move |(key, before, after)| {
+        let state = |value: Value| value.state(|row| whole.row(&key, row).into());
+        let (before, after) = (state(before), state(after));
+        (target, RowChange { key, before, after })
+    })
 }
 
 fn fate_of(counts: &mut Counts, fate: Option<Fate>) -> &mut u64 {

@@ -25,7 +25,7 @@ use std::{
 
 use crate::{
     engine::{
-        DifferenceChange, Incomplete, Reject, Side, Sides, Tick,
+        Cut, DifferenceChange, Incomplete, Reject, Side, Sides, Tick,
         render::rows::TIME_OF_TICK,
         table::{ACTUAL, EXPECTED},
     },
@@ -33,6 +33,7 @@ use crate::{
         ahead::Ahead,
         difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
+        save::{Shown, Stood},
         side::{SideClock, SideStatus},
         source::SourceState,
     },
@@ -253,27 +254,8 @@ pub(super) struct LiveComparison {
     stood: BTreeMap<Arc<[u8]>, Stood>,
     /// What had been shown before a restart.
     resumed: Shown,
-}
-
-/// What of differences had been shown before a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Shown {
-    #[default]
-    Never,
-    /// What stood: what is shown first after it is what changed since.
-    Before,
-    /// Something that followed from other rules: all that stands is shown, and what stood and does not any more.
-    Otherwise,
-}
-
-/// What a checkpoint keeps of a difference; the tables give back the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stood {
-    pub since: Since,
-    pub base: i64,
-    pub reached: i64,
-    /// It was confirmed, or would have been if the comparison were not stale.
-    pub passed: bool,
+    /// Keys whose differences are not as the last checkpoint has them; nothing: there are no checkpoints.
+    unsaved: Option<BTreeSet<Arc<[u8]>>>,
 }
 
 impl LiveComparison {
@@ -298,13 +280,29 @@ impl LiveComparison {
             touched: BTreeMap::new(),
             stood: BTreeMap::new(),
             resumed: Shown::Never,
+            unsaved: None,
         }
     }
 
-    /// What a checkpoint keeps.
-    pub fn stood(&self) -> BTreeMap<Arc<[u8]>, Stood> {
+    /// Checkpoints will be taken.
+    pub fn keep(&mut self) {
+        self.unsaved = Some(BTreeSet::new());
+    }
+
+    /// What a checkpoint keeps; nothing of a key that has no difference any more.
+    pub fn stood(&self, cut: Cut, mut each: impl FnMut(&[u8], Option<Stood>)) {
         let stood = |e: &Entry| Stood { since: e.difference.since, base: e.difference.base, reached: e.reached, passed: e.phase == Phase::Passed };
-        self.entries.iter().map(|(key, entry)| (key.clone(), stood(entry))).collect()
+        match cut {
+            Cut::Whole => self.entries.iter().for_each(|(key, entry)| each(key, Some(stood(entry)))),
+            Cut::Changes => self.unsaved.iter().flatten().for_each(|key| each(key, self.entries.get(key).map(stood))),
+        }
+    }
+
+    /// What stands is what a checkpoint has.
+    pub fn is_saved(&mut self) {
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.clear();
+        }
     }
 
     /// And the keys without a difference that are ahead, with their times, by side.
@@ -320,10 +318,16 @@ impl LiveComparison {
     /// The tables have given back what they had: how many differences that stood they did not.
     pub fn given_back(&mut self) -> usize {
         self.touched.clear();
+        self.is_saved();
         if self.resumed == Shown::Otherwise {
             return 0;
         }
-        std::mem::take(&mut self.stood).len()
+        let lost = std::mem::take(&mut self.stood);
+        let count = lost.len();
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.extend(lost.into_keys());
+        }
+        count
     }
 
     pub fn status(&self) -> ComparisonStatus {
@@ -541,6 +545,9 @@ impl LiveComparison {
         };
         self.counts.remove(&entry.difference);
         self.unqueue(&key, &entry);
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.insert(Arc::clone(&key));
+        }
         if self.tells() {
             self.touched.entry(key).or_insert_with(|| Some(entry.difference.clone()));
         }
@@ -572,6 +579,9 @@ impl LiveComparison {
             Phase::Unclear | Phase::Passed => {}
         }
         self.counts.add(&entry.difference);
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.insert(Arc::clone(&key));
+        }
         let before = self.entries.insert(key, entry);
         debug_assert!(before.is_none(), "a difference is taken out before it is put back");
     }

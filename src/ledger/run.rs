@@ -14,7 +14,10 @@ use tokio::sync::watch;
 
 use crate::{
     engine::{Part, Report, Sealed, Tick},
-    ledger::{ComparisonState, Ledger, TickOutput, whole::Whole},
+    ledger::{
+        ComparisonState, Ledger, TickOutput,
+        whole::{Torn, Whole},
+    },
     telemetry,
 };
 
@@ -75,8 +78,6 @@ pub(super) struct Collector {
     processes: usize,
     pending: BTreeMap<Tick, Pending>,
     whole: Whole,
-    /// Processes read topics that are not the same ones: nothing more is told. Whoever compares what they read ends the run.
-    torn: bool,
 }
 
 #[derive(Debug, Default)]
@@ -113,31 +114,39 @@ impl Collector {
 
     /// The oldest tick, if all of it is there; reports in the order of workers. Of a tick that was restored there is one who knows
     /// it.
-    pub fn pop(&mut self) -> Option<(Sealed, Vec<Report>)> {
-        let oldest = self.pending.first_entry().filter(|_| !self.torn)?;
-        let Pending { sealed, parts, reports } = oldest.get();
-        let others = if sealed.as_ref()?.restored { 0 } else { self.processes - 1 };
+    ///
+    /// # Errors
+    /// It is no whole.
+    pub fn pop(&mut self) -> Result<Option<(Sealed, Vec<Report>)>, Torn> {
+        let Some(oldest) = self.pending.first_entry() else { return Ok(None) };
+        let Pending { sealed: Some(sealed), parts, reports } = oldest.get() else { return Ok(None) };
+        let others = if sealed.restored { 0 } else { self.processes - 1 };
         if reports.len() < self.workers || parts.len() < others {
-            return None;
+            return Ok(None);
         }
-        let Pending { sealed, mut parts, mut reports } = oldest.remove();
-        let mut sealed = sealed?;
+        let Pending { sealed: Some(mut sealed), mut parts, mut reports } = oldest.remove() else { unreachable!("it was there") };
         reports.sort_by_key(|r| r.worker);
         if others > 0 {
             parts.sort_by_key(|part| part.process);
-            self.torn = !self.whole.merge(&mut sealed, parts);
+            self.whole.merge(&mut sealed, parts)?;
         }
-        if self.torn {
-            return None;
-        }
-        Some((sealed, reports))
+        Ok(Some((sealed, reports)))
     }
 }
 
 /// Applies ticks until all workers have left (`reports` is closed), each as soon as all of it is there; `parts` has what other
 /// processes say of them. `on_tick` gets each tick after readers can see it; when it blocks, the ledger waits, and the engine
 /// behind it.
-pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, parts: &Receiver<Part>, reports: &Receiver<Report>, mut on_tick: impl FnMut(&Arc<TickOutput>)) {
+///
+/// # Errors
+/// What processes read does not belong together; nothing of the tick in which that shows is applied.
+pub fn run(
+    ledger: &SharedLedger,
+    sealed: &Receiver<Sealed>,
+    parts: &Receiver<Part>,
+    reports: &Receiver<Report>,
+    mut on_tick: impl FnMut(&Arc<TickOutput>),
+) -> Result<(), Torn> {
     let plan = ledger.read().plan().clone();
     let mut collector = Collector::new(plan.all_workers(), plan.process.of);
     let mut news = News::new(&ledger.read());
@@ -165,12 +174,13 @@ pub fn run(ledger: &SharedLedger, sealed: &Receiver<Sealed>, parts: &Receiver<Pa
             sealed.try_iter().for_each(|sealed| collector.sealed(sealed));
             parts.try_iter().for_each(|part| collector.part(part));
         }
-        while let Some((sealed, reports)) = collector.pop() {
+        while let Some((sealed, reports)) = collector.pop()? {
             let output = Arc::new(ledger.apply(sealed, reports));
             on_tick(&output);
             news.tell(&ledger.read(), &output);
         }
     }
+    Ok(())
 }
 
 /// What was last said of comparisons and sources, so that only turns are logged.

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Ledger, Since,
     ahead::Ahead,
-    comparison::{LiveComparison, Shown, Stood},
+    comparison::LiveComparison,
     connector::{Paces, Times},
     source::SourceState,
 };
 use crate::{
-    engine::{Incomplete, Reject, Sealed, SealedSource, Tick, render::layout, table::change},
+    engine::{Cut, Incomplete, Reject, Sealed, SealedSource, Tick, render::layout, table::change},
     plan::{ComparisonId, Plan, SourceId, TargetId},
     row::{self, push_varint64, read_varint64},
 };
@@ -40,9 +40,47 @@ pub struct LedgerSave {
     pub incomplete: Vec<Incomplete>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<(ComparisonId, String, String)>,
-    /// By comparison in the plan's order, packed; kept beside, since there may be many.
+    /// By comparison in the plan's order, in parts that follow one another; kept beside, since there may be many.
     #[serde(skip)]
-    pub differences: Vec<Vec<u8>>,
+    pub differences: Vec<Vec<Packed>>,
+}
+
+/// What of differences had been shown before a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shown {
+    #[default]
+    Never,
+    /// What stood: what is shown first after it is what changed since.
+    Before,
+    /// Something that followed from other rules: all that stands is shown, and what stood and does not any more.
+    Otherwise,
+}
+
+/// What a checkpoint keeps of a difference; the tables give back the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stood {
+    pub since: Since,
+    pub base: i64,
+    pub reached: i64,
+    /// It was confirmed, or would have been if the comparison were not stale.
+    pub passed: bool,
+}
+
+/// Since when differences stand: all of them, or what changed since the part before; and all keys that are ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    pub cut: Cut,
+    pub bytes: Vec<u8>,
+}
+
+impl Packed {
+    /// All that several parts say together; nothing: they are not what [`Ledger::save`] gave.
+    pub fn whole(parts: &[Packed]) -> Option<Packed> {
+        let (stood, ahead) = unpack(parts)?;
+        let mut packer = Packer::default();
+        stood.iter().for_each(|(key, stood)| packer.difference(key, Some(*stood)));
+        Some(packer.finish(Cut::Whole, &ahead))
+    }
 }
 
 impl LedgerSave {
@@ -65,8 +103,20 @@ impl Ledger {
         self.resumed
     }
 
+    /// Checkpoints will be taken. To be said before the first tick.
+    pub fn keep(&mut self) {
+        self.comparisons.iter_mut().for_each(LiveComparison::keep);
+    }
+
+    /// As [`Ledger::save`]; the cut after this one is told what changes from now on.
+    pub fn cut(&mut self, cut: Cut) -> LedgerSave {
+        let save = self.save(cut);
+        self.comparisons.iter_mut().for_each(LiveComparison::is_saved);
+        save
+    }
+
     /// What a checkpoint as of now must keep.
-    pub fn save(&self) -> LedgerSave {
+    pub fn save(&self, cut: Cut) -> LedgerSave {
         let (plan, (times, paces)) = (self.plan.clone(), self.connectors.save());
         let loose = self.rejects.iter().filter(|(reject, _)| is_loose(&plan, reject));
         LedgerSave {
@@ -84,7 +134,7 @@ impl Ledger {
                 .enumerate()
                 .flat_map(|(id, live)| live.marks().map(move |(key, name)| (id, row::hex(key), name.to_string())))
                 .collect(),
-            differences: self.comparisons.iter().map(|live| pack(&live.stood(), live.ahead())).collect(),
+            differences: self.comparisons.iter().map(|live| vec![pack(live, cut)]).collect(),
         }
     }
 
@@ -110,8 +160,8 @@ impl Ledger {
             let key = row::unhex(key.as_bytes()).ok_or("a key can't be read")?;
             ledger.comparisons.get_mut(*id).ok_or("it has other comparisons")?.resume_marks(&key, name);
         }
-        for (id, packed) in save.differences.iter().enumerate() {
-            let (stood, ahead) = unpack(packed).ok_or("its differences can't be read")?;
+        for (id, parts) in save.differences.iter().enumerate() {
+            let (stood, ahead) = unpack(parts).ok_or("its differences can't be read")?;
             let shown = match (save.hydrated, anew.1.contains(&id)) {
                 (false, _) => Shown::Never,
                 (true, false) => Shown::Before,
@@ -144,30 +194,64 @@ const PASSED: u8 = 1;
 const REACHED: u8 = 2;
 /// The key has no difference, only such a time of the expected or the actual side; the empty key stands for all.
 const AHEAD: [u8; 2] = [8, 4];
+/// The key has no difference any more.
+const GONE: u8 = 16;
 
-fn pack(stood: &BTreeMap<Arc<[u8]>, Stood>, ahead: &[Ahead; 2]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut push = |key: &[u8], since: Since, base: i64, flags: u8, reached: Option<i64>| {
-        push_varint64(&mut out, key.len() as u64);
+fn pack(live: &LiveComparison, cut: Cut) -> Packed {
+    let mut packer = Packer::default();
+    live.stood(cut, |key, stood| packer.difference(key, stood));
+    packer.finish(cut, live.ahead())
+}
+
+#[derive(Default)]
+struct Packer(Vec<u8>);
+
+impl Packer {
+    fn push(&mut self, key: &[u8], since: Since, base: i64, flags: u8, reached: Option<i64>) {
+        let out = &mut self.0;
+        push_varint64(out, key.len() as u64);
         out.extend_from_slice(key);
-        push_varint64(&mut out, since.tick);
+        push_varint64(out, since.tick);
         out.extend_from_slice(&since.source_time.to_le_bytes());
         out.extend_from_slice(&base.to_le_bytes());
         out.push(flags | if reached.is_some() { REACHED } else { 0 });
         out.extend(reached.into_iter().flat_map(i64::to_le_bytes));
-    };
-    for (key, stood) in stood {
-        let reached = (stood.reached != stood.base).then_some(stood.reached);
-        push(key, stood.since, stood.base, if stood.passed { PASSED } else { 0 }, reached);
     }
-    for (ahead, flag) in ahead.iter().zip(AHEAD) {
-        ahead.iter().for_each(|(key, time)| push(key, Since { tick: 0, source_time: 0 }, 0, flag, Some(time)));
+
+    fn difference(&mut self, key: &[u8], stood: Option<Stood>) {
+        match stood {
+            Some(stood) => {
+                let reached = (stood.reached != stood.base).then_some(stood.reached);
+                self.push(key, stood.since, stood.base, if stood.passed { PASSED } else { 0 }, reached);
+            }
+            None => self.push(key, NEVER, 0, GONE, None),
+        }
     }
-    out
+
+    fn finish(mut self, cut: Cut, ahead: &[Ahead; 2]) -> Packed {
+        for (ahead, flag) in ahead.iter().zip(AHEAD) {
+            ahead.iter().for_each(|(key, time)| self.push(key, NEVER, 0, flag, Some(time)));
+        }
+        Packed { cut, bytes: self.0 }
+    }
 }
 
-fn unpack(packed: &[u8]) -> Option<(BTreeMap<Arc<[u8]>, Stood>, [Ahead; 2])> {
-    let (mut at, mut found, mut ahead) = (0, BTreeMap::new(), <[Ahead; 2]>::default());
+const NEVER: Since = Since { tick: 0, source_time: 0 };
+
+fn unpack(parts: &[Packed]) -> Option<(BTreeMap<Arc<[u8]>, Stood>, [Ahead; 2])> {
+    let (mut found, mut ahead) = (BTreeMap::new(), <[Ahead; 2]>::default());
+    for Packed { cut, bytes } in parts {
+        if *cut == Cut::Whole {
+            found.clear();
+        }
+        ahead = Default::default();
+        unpack_into(bytes, &mut found, &mut ahead)?;
+    }
+    Some((found, ahead))
+}
+
+fn unpack_into(packed: &[u8], found: &mut BTreeMap<Arc<[u8]>, Stood>, ahead: &mut [Ahead; 2]) -> Option<()> {
+    let mut at = 0;
     while at < packed.len() {
         let len = read_varint64(packed, &mut at) as usize;
         let key = packed.get(at..at + len)?;
@@ -179,11 +263,13 @@ fn unpack(packed: &[u8]) -> Option<(BTreeMap<Arc<[u8]>, Stood>, [Ahead; 2])> {
         let reached = if flags & REACHED == 0 { base } else { read_time(packed, &mut at)? };
         if let Some(side) = AHEAD.iter().position(|flag| flags & flag != 0) {
             ahead[side].put(key, reached);
+        } else if flags & GONE != 0 {
+            found.remove(key);
         } else {
             found.insert(Arc::from(key), Stood { since: Since { tick, source_time }, base, reached, passed: flags & PASSED != 0 });
         }
     }
-    Some((found, ahead))
+    Some(())
 }
 
 fn read_time(packed: &[u8], at: &mut usize) -> Option<i64> {
@@ -191,3 +277,6 @@ fn read_time(packed: &[u8], at: &mut usize) -> Option<i64> {
     *at += 8;
     Some(i64::from_le_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

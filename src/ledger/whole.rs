@@ -1,6 +1,32 @@
 //! One tick out of what each process says of it: where several run one plan, each knows its own share of every log.
 
-use crate::engine::{Part, Sealed, SealedSource};
+use crate::{
+    engine::{Part, Sealed, SealedSource},
+    log::LogError,
+    plan::SourceId,
+};
+
+/// Two processes read topics of one name that are not the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub source: SourceId,
+    pub processes: [usize; 2],
+    /// What tells the topics apart.
+    pub ids: [String; 2],
+}
+
+impl Torn {
+    /// The stop that follows.
+    pub fn error(&self) -> LogError {
+        let ([a, b], [is, there]) = (self.processes, &self.ids);
+        LogError {
+            code: "TOPIC_DIFFERS",
+            message: format!("process {b} reads another topic of the same name than process {a} (ids {there} and {is})"),
+            remedy: "name brokers of the same Kafka cluster in the configurations of all processes".into(),
+            retry: false,
+        }
+    }
+}
 
 /// What has been said so far that later ticks need.
 #[derive(Debug, Default)]
@@ -13,11 +39,18 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Adds what other processes say to what the one that leads does. Of a tick that is made again the list knows the positions.
-    /// `false`: they read topics that are not the same ones, and it is no whole.
-    pub fn merge(&mut self, sealed: &mut Sealed, parts: Vec<Part>) -> bool {
-        let other = |(of, part): (&SealedSource, &SealedSource)| of.identity.is_some() && part.identity.is_some() && of.identity != part.identity;
-        if parts.iter().any(|part| sealed.sources.iter().zip(&part.sources).any(other)) {
-            return false;
+    ///
+    /// # Errors
+    /// They read topics that are not the same ones, and it is no whole.
+    pub fn merge(&mut self, sealed: &mut Sealed, parts: Vec<Part>) -> Result<(), Torn> {
+        for source in 0..sealed.sources.len() {
+            let of_parts = parts.iter().filter_map(|part| Some((part.process, part.sources.get(source)?)));
+            let all = std::iter::once((0, &sealed.sources[source])).chain(of_parts);
+            let mut known = all.filter_map(|(process, of)| Some((process, of.identity.as_ref()?)));
+            let Some((first, is)) = known.next() else { continue };
+            if let Some((other, there)) = known.find(|(_, there)| *there != is) {
+                return Err(Torn { source, processes: [first, other], ids: [is.clone(), there.clone()] });
+            }
         }
         let processes = parts.len() + 1;
         self.beats.resize_with(sealed.sources.len(), Vec::new);
@@ -48,7 +81,7 @@ impl Whole {
             sealed.incomplete.extend(part.incomplete);
             sealed.marked.extend(part.marked);
         }
-        true
+        Ok(())
     }
 }
 
@@ -99,7 +132,7 @@ mod tests {
     fn merged(whole: &mut Whole, own: SealedSource, others: Vec<SealedSource>) -> SealedSource {
         let mut sealed = Sealed { tick: 5, sources: vec![own], ..Sealed::default() };
         let part = |(at, source): (usize, SealedSource)| Part { process: at + 1, tick: 5, sources: vec![source], ..Part::default() };
-        assert!(whole.merge(&mut sealed, others.into_iter().enumerate().map(part).collect()));
+        whole.merge(&mut sealed, others.into_iter().enumerate().map(part).collect()).expect("they are of one topic");
         sealed.sources.remove(0)
     }
 
@@ -128,10 +161,16 @@ mod tests {
     #[test]
     fn what_is_read_of_two_topics_of_one_name_is_no_whole() {
         let of = |identity: Option<&str>| SealedSource { identity: identity.map(String::from), ..source(&[(0, 1)], None) };
-        for (own, other, whole) in [(Some("a"), Some("a"), true), (Some("a"), None, true), (None, Some("b"), true), (Some("a"), Some("b"), false)] {
-            let mut sealed = Sealed { tick: 5, sources: vec![of(own)], ..Sealed::default() };
-            let part = Part { process: 1, tick: 5, sources: vec![of(other)], ..Part::default() };
-            assert_eq!(Whole::default().merge(&mut sealed, vec![part]), whole, "{own:?} {other:?}");
+        for (all, torn) in [
+            ([Some("a"); 3], None),
+            ([Some("a"), None, None], None),
+            ([None, Some("b"), None], None),
+            ([Some("a"), Some("b"), None], Some([0, 1])),
+            ([None, Some("a"), Some("b")], Some([1, 2])),
+        ] {
+            let mut sealed = Sealed { tick: 5, sources: vec![of(all[0])], ..Sealed::default() };
+            let parts = (1..3).map(|process| Part { process, tick: 5, sources: vec![of(all[process])], ..Part::default() }).collect();
+            assert_eq!(Whole::default().merge(&mut sealed, parts).err().map(|torn| torn.processes), torn, "{all:?}");
         }
     }
 
@@ -139,7 +178,7 @@ mod tests {
     fn a_tick_that_is_made_again_is_as_its_list_says() {
         let mut whole = Whole::default();
         let mut sealed = Sealed { replay: true, sources: vec![source(&[(0, 4), (1, 6)], Some(50))], ..Sealed::default() };
-        assert!(whole.merge(&mut sealed, vec![Part { sources: vec![source(&[(1, 6)], Some(40))], ..Part::default() }]));
+        whole.merge(&mut sealed, vec![Part { sources: vec![source(&[(1, 6)], Some(40))], ..Part::default() }]).expect("they are of one topic");
         assert_eq!((sealed.sources[0].positions.len(), sealed.sources[0].heartbeat), (2, Some(50)));
         assert_eq!(merged(&mut whole, source(&[(0, 4)], Some(45)), vec![source(&[(1, 6)], Some(48))]).heartbeat, None);
     }

@@ -18,6 +18,7 @@ use crate::{
     cluster::Mesh,
     engine::{Command, ExportBlock, Part, Report, RowAnswer, SavePart, workers::Others},
     http::forward::Guests,
+    ledger::Torn,
     log::{LogError, LogStatus},
     plan::{Plan, SourceId},
     processes::Processes,
@@ -165,13 +166,8 @@ impl Ears {
     fn other_topic(&self, from: usize) -> Option<(SourceId, LogError)> {
         let identity = |process: usize, source: usize| self.logs.get(process)?.get(source)?.view().identity;
         let differs = |source: usize| {
-            let (here, there) = (identity(0, source)?, identity(from, source)?);
-            (here != there).then(|| LogError {
-                code: "TOPIC_DIFFERS",
-                message: format!("process {from} reads another topic of the same name than process 0 (ids {there} and {here})"),
-                remedy: "name brokers of the same Kafka cluster in the configurations of all processes".into(),
-                retry: false,
-            })
+            let ids = [identity(0, source)?, identity(from, source)?];
+            (ids[0] != ids[1]).then(|| Torn { source, processes: [0, from], ids }.error())
         };
         (0..self.logs.first()?.len()).find_map(|source| Some((source, differs(source)?)))
     }

@@ -108,6 +108,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         }
         match exact.iter().find(|exact| exact.chain.as_ref().is_some_and(|chain| !chain.goes_on_from(manifest.tick))) {
             None => {
+                if let Some(error) = exact.iter().find_map(|exact| removed(plan, exact, &manifest)) {
+                    return Err(error.into());
+                }
                 chosen = Some((manifest, changes));
                 break;
             }
@@ -183,7 +186,7 @@ pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> 
     })
 }
 
-/// A checkpoint knows of progress records that are not there, of another cluster, or of other topics.
+/// A checkpoint knows of progress records that are not there, or of another cluster.
 fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sink::SinkError> {
     let name = &plan.connections[exact.connection].name;
     if let Some(was) = manifest.clusters.get(name).filter(|was| Some(*was) != exact.cluster.as_ref()) {
@@ -191,15 +194,21 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
     }
     let known = *manifest.progress.get(name)?;
     let newest = match &exact.chain {
-        Some(chain) if chain.last >= known => {
-            let mut known = manifest.topics.get(name)?.iter();
-            let other = known.find(|(topic, was)| exact.topics.get(*topic).is_some_and(|is| is != *was));
-            return other.map(|(topic, _)| exact::gone(plan, exact.connection, topic));
-        }
+        Some(chain) if chain.last >= known => return None,
         Some(chain) => format!("the newest is {}", chain.last),
         None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
     };
     Some(exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick)))
+}
+
+/// What is gone on from was written to topics that are not there any more.
+fn removed(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sink::SinkError> {
+    let known = manifest.topics.get(&plan.connections[exact.connection].name)?;
+    let outputs = plan.outputs.iter().zip(manifest::outputs(plan)).filter(|(output, _)| output.connection == exact.connection);
+    let is_new = |name: &String| manifest.outputs.as_ref().is_some_and(|outputs| !outputs.contains(name));
+    let topics = outputs.filter(|(_, name)| !is_new(name)).map(|(output, _)| &output.to);
+    let mut others = topics.filter(|topic| known.get(*topic).zip(exact.topics.get(*topic)).is_some_and(|(was, is)| was != is));
+    others.next().map(|topic| exact::gone(plan, exact.connection, topic))
 }
 
 #[cfg(test)]

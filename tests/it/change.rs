@@ -234,3 +234,67 @@ fn a_changed_dataflow_makes_again_what_it_touches_and_nothing_else() {
     bench.holds(3, &["source opportunity is new"]);
     both(&bench);
 }
+
+/// Whatever a target is made of, before and after: its output ends as the rows that a fresh run exports, also where a worker, or all of
+/// them, have nothing more to say of it.
+#[test]
+fn rows_that_another_mapping_does_not_give_any_more_are_written_as_gone() {
+    const TARGETS: &str = "
+  stages:
+    key: [stage]
+    sql: SELECT stage, count(*) AS deals FROM deal GROUP BY stage
+  drafts:
+    key: [id]
+    sql: SELECT id, stage FROM deal WHERE stage = 'Draft'
+  brief:
+    key: [id]
+    from: deal
+    fields: { id: id, stage: stage, amount: amount }
+  won:
+    key: [id]
+    from: deal
+    where: stage = 'Closed Won'
+    fields: { id: id, amount: amount }
+";
+    const TABLES: [&str; 4] = ["stages", "drafts", "brief", "won"];
+    let workload = generate::workload(Size { rows: 600, changes: 3_000, seed: 12, fault: 0.02, lag: 300 });
+    let mut bench = Bench::new(&workload);
+    bench.replace("revenue.yaml", "targets:\n", &format!("targets:{TARGETS}"));
+    bench.replace("revenue.yaml", "comparisons:\n", "comparisons:\n  briefs: { expected: brief, actual: deal, fields: [stage], grace: 5m }\n");
+    bench.outputs = TABLES.map(|table| format!("  - {{ table: {table}, connection: erp, file: {table}.out }}\n")).concat();
+    let all = |bench: &mut Bench, workers: u64| {
+        bench.holds(workers, &[]);
+        TABLES.iter().for_each(|table| bench.written(table, &format!("{table}.out")));
+    };
+    all(&mut bench, 3);
+    // Workers whose keys are all gone, and then all of them.
+    bench.replace("revenue.yaml", "FROM deal GROUP BY stage", "FROM deal WHERE stage = 'Draft' GROUP BY stage");
+    all(&mut bench, 4);
+    bench.replace("revenue.yaml", "FROM deal WHERE stage = 'Draft' GROUP BY stage", "FROM deal WHERE stage = 'none' GROUP BY stage");
+    all(&mut bench, 1);
+    bench.replace("revenue.yaml", "FROM deal WHERE stage = 'none' GROUP BY stage", "FROM deal WHERE stage <> 'Draft' GROUP BY stage");
+    // From SQL to a mapping that is done while decoding, of rows of the same shape, and back.
+    let (sql, fields) =
+        ("sql: SELECT id, stage FROM deal WHERE stage = 'Draft'", "from: deal\n    where: stage = 'Proposal'\n    fields: { id: id, stage: stage }");
+    bench.replace("revenue.yaml", sql, fields);
+    all(&mut bench, 2);
+    bench.replace("revenue.yaml", fields, sql);
+    // A table that finds room in a comparison from now on; and one of which nothing but the key is left.
+    bench.replace("revenue.yaml", "fields: { id: id, stage: stage, amount: amount }", "fields: { id: id, stage: stage }");
+    bench.replace(
+        "revenue.yaml",
+        "    where: stage = 'Closed Won'\n    fields: { id: id, amount: amount }",
+        "    where: stage = 'Draft'\n    fields: { id: id }",
+    );
+    all(&mut bench, 3);
+    // And back, to a table of its own.
+    bench.replace("revenue.yaml", "    fields: { id: id, stage: stage }\n  won", "    fields: { id: id, stage: stage, amount: amount }\n  won");
+    all(&mut bench, 2);
+    // Nothing of it is read any more.
+    bench.replace(
+        "revenue.yaml",
+        "    where: stage = 'Draft'\n    fields: { id: id }",
+        "    where: stage = 'none'\n    fields: { id: id, currency: currency }",
+    );
+    all(&mut bench, 2);
+}

@@ -154,7 +154,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                     }
                 }
                 // Of outputs only: what reads the table never saw those rows.
-                stage.table.tell_of_written(&mut closed);
+                stage.table.tell_of_written(&mut closed, tick);
                 stage.closed.insert(tick, closed);
                 if let Some(next) = stage.hold.filter(|_| stage.table.is_blind()).map(|hold| hold + 1) {
                     // What it has not looked at is looked at then, whether anything comes or not.

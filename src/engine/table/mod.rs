@@ -7,7 +7,7 @@
 //! This file owns the meaning of changes; `slab` and `index` own memory, `change` the bytes between workers. The stage
 //! around it, which knows ticks and workers, is `render::table`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::{DifferenceChange, Reject, RowState, Side, Sides};
 use crate::memory;
@@ -20,6 +20,7 @@ pub mod many;
 pub mod save;
 mod slab;
 mod weighed;
+mod written;
 
 use change::{Change, Op};
 use index::Index;
@@ -91,8 +92,7 @@ pub struct Table {
     unsaved: save::Unsaved,
     /// It is not whole yet: its differences wait.
     blind: bool,
-    /// Keys whose rows were written, of an expected side that is made in another way now, and what stands for each row.
-    written: (BTreeSet<Box<[u8]>>, Box<[u8]>),
+    written: written::Written,
 }
 
 impl Table {
@@ -117,38 +117,7 @@ impl Table {
             counted: None,
             unsaved: save::Unsaved::default(),
             blind: false,
-            written: Default::default(),
-        }
-    }
-
-    /// Rows of these keys (set and cleared by a packed run) were written of the expected side, which is made in another way now:
-    /// [`Table::tell_of_written`] says what becomes of them.
-    pub fn was_written(&mut self, run: &[u8]) {
-        for change in change::read(run) {
-            match change.op {
-                Op::Set => {
-                    self.written.0.insert(change.key.into());
-                    self.written.1 = change.value.into();
-                }
-                _ => _ = self.written.0.remove(change.key),
-            }
-        }
-    }
-
-    /// Adds to the net changes of a close what was written before of the keys that now have a row for the first time, and, once
-    /// the table is whole, of those that have none.
-    pub fn tell_of_written(&mut self, closed: &mut Closed) {
-        let (keys, stand_in) = (&mut self.written.0, &self.written.1);
-        if keys.is_empty() {
-            return;
-        }
-        for (key, before, _) in closed.rows.iter_mut().filter(|(_, before, _)| *before == Value::Absent) {
-            if keys.remove(key) {
-                *before = Value::Row(stand_in.clone());
-            }
-        }
-        if !self.blind {
-            closed.rows.extend(std::mem::take(keys).into_iter().map(|key| (key, Value::Row(stand_in.clone()), Value::Absent)));
+            written: written::Written::default(),
         }
     }
 

@@ -136,7 +136,7 @@ impl Table {
             if self.unsaved.sides[side] != Keeps::Values {
                 out.push(match (self.unsaved.sides[side], self.kind(slot, side)) {
                     (Keeps::Nothing, _) => ELSEWHERE,
-                    (_, Some(Kind::Row | Kind::Many)) => THERE,
+                    (_, Some(Kind::Row)) => THERE,
                     _ => ABSENT,
                 });
                 continue;

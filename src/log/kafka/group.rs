@@ -106,9 +106,12 @@ impl Group {
 fn tell(connection: &str, consumer: &BaseConsumer<Context>, offsets: &Receiver<Offsets>) {
     let mut told = false;
     loop {
-        match offsets.recv_timeout(SERVE) {
+        let next = offsets.recv_timeout(SERVE);
+        // It is never assigned anything: this renews its token, if it has one.
+        _ = consumer.poll(Duration::ZERO);
+        match next {
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => _ = consumer.poll(Duration::ZERO),
+            Err(RecvTimeoutError::Timeout) => {}
             Ok(first) => {
                 let newest = offsets.try_iter().last().unwrap_or(first);
                 if let Err(error) = commit(consumer, &newest)

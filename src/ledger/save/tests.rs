@@ -1,0 +1,76 @@
+//! What a checkpoint keeps of differences: whole, in parts, and of an older version.
+
+use super::{
+    super::{
+        SharedLedger, State,
+        fixture::{Bench, key, plan},
+        tests::say,
+    },
+    *,
+};
+
+/// Of what stands, a cut says what came, what went, what is confirmed by now, and which keys are ahead; and nothing else.
+#[test]
+fn a_cut_says_what_changed_since_the_cut_before() {
+    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
+    let mut bench = Bench::new();
+    let mut ledger = Ledger::new(Arc::new(plan()));
+    ledger.keep();
+    bench.ledger = SharedLedger::new(ledger);
+    let mut parts = Vec::new();
+    let ticks = [
+        ("crm@100 erp@90 1:A/-@100/ 2:A/-@100/ 3:-/A@/205", 3),
+        ("", 0),
+        ("1:=@101/ 4:A/-@102/", 2),
+        ("crm@150 erp@150", 2),
+        ("4:=@150/ 4:A/-@151/ 3:=@/206", 2),
+        ("crm@300 erp@300 5:A/-@290/ 5:=@291/", 2),
+    ];
+    for (tick, (said, changed)) in ticks.into_iter().enumerate() {
+        words(&mut bench, said);
+        bench.sealed.cut = Some(if tick == 0 { Cut::Whole } else { Cut::Changes });
+        let own = bench.close(tick as Tick + 1).save.expect("it is a cut").differences.remove(0).remove(0);
+        let keys = Packed::whole(&[Packed { cut: Cut::Whole, ..own.clone() }]).expect("it was packed");
+        parts.push(own);
+        let whole = bench.ledger.read().save(Cut::Whole).differences.remove(0).remove(0);
+        assert_eq!(Packed::whole(&parts), Some(whole), "{said}");
+        println!("{tick} {changed} {}", keys.bytes.len());
+    }
+}
+
+#[test]
+fn a_checkpoint_keeps_how_far_keys_are_ahead() {
+    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
+    let mut bench = Bench::new();
+    words(&mut bench, "crm@100 erp@210 1:A/-@100/ 2:A/-@100/ 3:-/A@/205");
+    bench.close(1);
+    words(&mut bench, "1:A/B@/210 3:=@/206");
+    bench.sealed.cut = Some(Cut::Whole);
+    let save = bench.close(2).save.expect("it is a cut");
+    // What a version wrote that knew nothing of this: a key of two bytes, a tick, two times, and whether it had passed.
+    let old: Vec<u8> = {
+        let base = 100_000i64.to_le_bytes();
+        [1, 2].iter().flat_map(|id| [&[2][..], &key(*id), &[1], &base, &base, &[1]].concat()).collect()
+    };
+    let old = vec![vec![Packed { cut: Cut::Whole, bytes: old }]];
+    for (differences, ahead) in [(save.differences.clone(), true), (old, false)] {
+        let mut again = Bench::new();
+        let ledger = Ledger::resume(Arc::new(plan()), &LedgerSave { differences, ..save.clone() }, (&[], &[])).unwrap();
+        again.ledger = SharedLedger::new(ledger);
+        again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
+        words(&mut again, "1:A/B@/ 2:A/-@/");
+        again.close(2);
+        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
+        words(&mut again, "crm@150 3:A/-@150/");
+        again.close(3);
+        let state = |bench: &Bench| bench.ledger.read().differences(0, None).map(|d| d.state).collect::<Vec<_>>();
+        let late = if ahead { State::Undetermined } else { State::Confirmed };
+        assert_eq!(state(&again), [late, State::Confirmed, late]);
+        words(&mut again, "crm@206");
+        again.close(4);
+        assert_eq!(state(&again), [late, State::Confirmed, State::Confirmed]);
+        words(&mut again, "crm@210");
+        again.close(5);
+        assert_eq!(state(&again), [State::Confirmed; 3]);
+    }
+}
