@@ -184,9 +184,9 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let started = Instant::now();
     let empty = memory().0;
     let folder = state(plan, options)?;
-    let start::Start { restore, at, last, again, rebuild, incomplete, exact } =
+    let start::Start { mut restore, at, last, again, rebuild, incomplete, exact } =
         start::find(plan, folder.as_ref().map(Folder::path), options.fresh, exactly_once(plan, options))?;
-    let mut ledger = match &restore {
+    let mut ledger = match &mut restore {
         Some(restore) => restore.ledger(Arc::clone(plan))?,
         None => Ledger::new(Arc::clone(plan)),
     };
@@ -206,11 +206,13 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let server = if options.serve { Some(Server::start(plan.listen, http::router(app.clone()), move || drop(to_stop.send(Ask::Stop)))?) } else { None };
     let writers = match options.write {
         Write::Yes => {
+            let of = checkpoint::manifest::fingerprint(plan);
+            let exact = exact.into_iter().map(|(exact, from)| exact.begin(from, &of)).collect::<Result<_, _>>()?;
             if let Some(folder) = folder.as_ref().filter(|_| options.fresh) {
                 folder.forget();
             }
             let keep = start::keep(plan, folder.as_ref(), restore.as_ref())?;
-            Some(Writers::start(plan, exact, &checkpoint::manifest::fingerprint(plan), keep)?)
+            Some(Writers::start(plan, exact, &of, keep)?)
         }
         Write::No | Write::Dry { .. } => None,
     };
@@ -391,7 +393,8 @@ fn until_closed(ledger: &SharedLedger, workers: &Workers, keeper: &Keeper, last:
             return Err(Failure::new("a worker ended before it had closed the last tick; see the lines above", Blame::Tieout));
         }
         if keeper.thread.is_finished() {
-            break;
+            // It says itself why.
+            return Err(Failure::tieout("the ledger ended before the last tick"));
         }
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -437,8 +440,8 @@ impl Keeper {
                 }
             });
             if let Err(torn) = told {
+                let _ = ask.send(Ask::Failed(torn.source, torn.error()));
                 failed.get_or_insert_with(|| Failure::log(ledger.read().plan(), torn.source, &torn.error()));
-                let _ = ask.send(Ask::Stop);
             }
             let flushed = writers.take().map_or(Ok(()), Writers::finish);
             if let Some(failure) = failed {

@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::manifest::{self, Manifest, SourceShape, TableShape};
+use super::manifest::{self, Manifest, SourceShape, TableShape, TargetShape};
 use crate::{
     engine::{
         Again, Command, Give, Reject, Renumbered, SideOf,
@@ -24,7 +24,7 @@ use crate::{
     ledger::{LedgerSave, SourceState},
     log::At,
     plan::{ComparisonId, OutputOf, Plan, SourceId, TargetId},
-    row::{self, RowWriter},
+    row,
 };
 
 /// See the module.
@@ -205,7 +205,9 @@ impl Changes {
     fn compare_homes(&mut self, was: &Manifest, plan: &Plan, tables: &[TableShape], layout: &Layout) {
         for (target, home) in layout.homes.iter().enumerate() {
             let old = self.targets.iter().position(|to| *to == Some(target)).map(|old| &was.targets[old]);
-            let at_home = old.is_none_or(|old| old.side == home.side && was.tables.get(old.table).is_some_and(|old| old.name == tables[home.table].name));
+            let named = |old: &TargetShape| old.columns.is_empty() || old.columns == manifest::columns(plan, target);
+            let at_home =
+                old.is_none_or(|old| named(old) && old.side == home.side && was.tables.get(old.table).is_some_and(|old| old.name == tables[home.table].name));
             if at_home && !self.made_anew.contains(&target) {
                 continue;
             }
@@ -213,8 +215,9 @@ impl Changes {
                 self.target_anew(target);
             }
             // Only what was shown was written.
-            let name = &plan.targets[target].name;
-            let written = was.ledger.hydrated && was.outputs.as_ref().is_none_or(|outputs| outputs.iter().any(|output| manifest::is_of_table(output, name)));
+            let (name, is_output) = (&plan.targets[target].name, plan.outputs.iter().any(|output| output.what == OutputOf::Table(target)));
+            let written =
+                is_output && was.ledger.hydrated && was.outputs.as_ref().is_none_or(|outputs| outputs.iter().any(|output| manifest::is_of_table(output, name)));
             let Some(old) = old.filter(|_| written && home.side == EXPECTED) else { continue };
             if was.tables.get(old.table).is_none_or(|table| table.key != tables[home.table].key) {
                 self.targets_stale.push(target);
@@ -222,19 +225,14 @@ impl Changes {
                 continue;
             }
             // Its keys are known, so that outputs are told which rows go.
-            let mut row = Vec::new();
-            let fields = layout.tables[home.table].values.len();
-            let mut writer = RowWriter::new(&mut row, fields);
-            (0..fields).for_each(|_| writer.unknown());
-            writer.finish();
             let to = SideOf { table: home.table, side: home.side };
-            self.give[old.table].push(Give { from: old.side, to, stand_in: Some(row.into()) });
+            self.give[old.table].push(Give { from: old.side, to, keys: true });
         }
     }
 
     /// What sources are read again for; `save` is adapted to the plan.
     pub fn again(&self, save: &LedgerSave) -> Vec<Again> {
-        let given: Vec<SideOf> = self.give.iter().flatten().filter(|give| give.stand_in.is_none()).map(|give| give.to).collect();
+        let given: Vec<SideOf> = self.give.iter().flatten().filter(|give| !give.keys).map(|give| give.to).collect();
         let again = |(source, sides): (&SourceId, &Vec<SideOf>)| {
             let emptied = sides.iter().filter(|side| given.contains(side)).copied().collect();
             Again { source: *source, emptied, sides: sides.clone().into(), until: save.sources[*source].positions.clone() }

@@ -74,7 +74,7 @@ impl Folder {
 
     /// Lets go of all checkpoints: what is written from now on does not follow from them. What can't be removed is told.
     pub fn forget(&self) {
-        let removed = list(&self.path).iter().try_for_each(|found| fs::remove_file(manifest_path(&self.path, found.tick)));
+        let removed = list(&self.path).iter().map(|found| fs::remove_file(manifest_path(&self.path, found.tick))).fold(Ok(()), Result::and);
         if let Err(error) = removed.and_then(|()| File::open(&self.path)?.sync_all()) {
             tracing::error!("{}", CheckpointError::unwritable(&self.path, &error));
         }

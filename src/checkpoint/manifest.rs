@@ -11,11 +11,11 @@ use crate::{
         render::layout::{self, Feed, TableOf},
     },
     ledger::LedgerSave,
-    plan::{ConnectionKind, LogSpec, OutputOf, Plan, Source, TableRef},
+    plan::{ConnectionKind, LogSpec, OutputOf, Plan, Source, TableRef, TargetId},
 };
 
 /// The format that this version writes. It reads this one and those before it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ pub struct TargetShape {
     pub name: String,
     pub table: usize,
     pub side: usize,
+    /// The names of its columns; none: not known.
+    #[serde(default)]
+    pub columns: Vec<String>,
 }
 
 /// A source's log, so that it can be told whether its positions still mean the same.
@@ -209,7 +212,18 @@ fn follows_from(plan: &Plan, feed: &Feed, wanted: &[Vec<bool>]) -> String {
 /// The targets of a plan as a checkpoint names them.
 pub fn targets(plan: &Plan) -> Vec<TargetShape> {
     let homes = layout::layout(plan).homes;
-    plan.targets.iter().zip(homes).map(|(target, home)| TargetShape { name: target.name.clone(), table: home.table, side: home.side }).collect()
+    let shape = |(id, home): (TargetId, layout::Home)| TargetShape {
+        name: plan.targets[id].name.clone(),
+        table: home.table,
+        side: home.side,
+        columns: columns(plan, id),
+    };
+    homes.into_iter().enumerate().map(shape).collect()
+}
+
+/// The names of a target's columns.
+pub fn columns(plan: &Plan, target: TargetId) -> Vec<String> {
+    plan.targets[target].columns.iter().map(|column| column.name.clone()).collect()
 }
 
 /// The outputs of a plan, as a checkpoint names them.

@@ -74,12 +74,14 @@ impl Restore {
     ///
     /// # Errors
     /// What it kept of the ledger is not for this plan.
-    pub fn ledger(&self, plan: Arc<Plan>) -> Result<Ledger, CheckpointError> {
+    pub fn ledger(&mut self, plan: Arc<Plan>) -> Result<Ledger, CheckpointError> {
         let mut ledger = Ledger::resume(plan, &self.save, self.changes.anew()).map_err(|why| CheckpointError {
             code: "CHECKPOINT_DAMAGED",
             message: why,
             remedy: "start anew with `tieout run --fresh`".into(),
         })?;
+        // It has them now.
+        self.save.differences = Vec::new();
         ledger.rebuilds(self.again().iter().filter(|again| !again.until.is_empty()).map(|again| again.source));
         Ok(ledger)
     }

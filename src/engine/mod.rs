@@ -153,15 +153,14 @@ pub struct Again {
 pub struct Give {
     pub from: usize,
     pub to: SideOf,
-    /// This in place of each row: its keys were written, and no row is given back; rejects are left out then.
-    #[serde(with = "shared::maybe")]
-    pub stand_in: Option<Arc<[u8]>>,
+    /// Only keys: rows of them were written, and none is given back.
+    pub keys: bool,
 }
 
 impl Give {
     /// A table that is as it was.
     pub fn whole(table: usize) -> [Give; 2] {
-        [0, 1].map(|side| Give { from: side, to: SideOf { table, side }, stand_in: None })
+        [0, 1].map(|side| Give { from: side, to: SideOf { table, side }, keys: false })
     }
 }
 
@@ -238,6 +237,8 @@ pub enum RowState {
     Duplicate(Vec<Box<[u8]>>),
     /// The key's newest record is a reject.
     Rejected(Box<Reject>),
+    /// Before a change: a row that was written by another mapping. Which one it was is not known.
+    Written,
 }
 
 /// A part of what a worker exports: first the rows of each target in the order of keys, then the totals of each comparison.

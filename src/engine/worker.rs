@@ -301,7 +301,7 @@ impl Loop {
         let mine = |key: &[u8]| row::worker_of(row::hash_key(key), workers) == index;
         let runs = restore(entries, mine, give, numbers).expect("checksums are verified before");
         for (give, run) in give.iter().zip(runs) {
-            if give.stand_in.is_some() {
+            if give.keys {
                 self.flow.stages[give.to.table].borrow_mut().table.was_written(&run);
                 continue;
             }

@@ -75,7 +75,7 @@ pub async fn row(State(app): State<App>, Names((name, key)): Names<(String, Stri
         _ => None,
     };
     let name_of = match &state {
-        RowState::Absent => "absent",
+        RowState::Absent | RowState::Written => "absent",
         RowState::Row(_) => "row",
         RowState::Duplicate(_) => "duplicate",
         RowState::Rejected(_) => "rejected",

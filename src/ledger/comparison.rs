@@ -25,7 +25,7 @@ use std::{
 
 use crate::{
     engine::{
-        Cut, DifferenceChange, Incomplete, Reject, Side, Sides, Tick,
+        DifferenceChange, Incomplete, Reject, Side, Sides, Tick,
         render::rows::TIME_OF_TICK,
         table::{ACTUAL, EXPECTED},
     },
@@ -40,6 +40,8 @@ use crate::{
     plan::{Comparison, Plan, TableRef},
     row::source_time_text,
 };
+
+mod unsaved;
 
 /// Counts of differences by kind and state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -254,7 +256,9 @@ pub(super) struct LiveComparison {
     stood: BTreeMap<Arc<[u8]>, Stood>,
     /// What had been shown before a restart.
     resumed: Shown,
-    /// Keys whose differences are not as the last checkpoint has them; nothing: there are no checkpoints.
+    /// Checkpoints are taken.
+    keeps: bool,
+    /// Keys whose differences are not as the last checkpoint has them; nothing: there are no checkpoints, or the next one gets all.
     unsaved: Option<BTreeSet<Arc<[u8]>>>,
 }
 
@@ -280,28 +284,8 @@ impl LiveComparison {
             touched: BTreeMap::new(),
             stood: BTreeMap::new(),
             resumed: Shown::Never,
+            keeps: false,
             unsaved: None,
-        }
-    }
-
-    /// Checkpoints will be taken.
-    pub fn keep(&mut self) {
-        self.unsaved = Some(BTreeSet::new());
-    }
-
-    /// What a checkpoint keeps; nothing of a key that has no difference any more.
-    pub fn stood(&self, cut: Cut, mut each: impl FnMut(&[u8], Option<Stood>)) {
-        let stood = |e: &Entry| Stood { since: e.difference.since, base: e.difference.base, reached: e.reached, passed: e.phase == Phase::Passed };
-        match cut {
-            Cut::Whole => self.entries.iter().for_each(|(key, entry)| each(key, Some(stood(entry)))),
-            Cut::Changes => self.unsaved.iter().flatten().for_each(|key| each(key, self.entries.get(key).map(stood))),
-        }
-    }
-
-    /// What stands is what a checkpoint has.
-    pub fn is_saved(&mut self) {
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.clear();
         }
     }
 
@@ -318,16 +302,12 @@ impl LiveComparison {
     /// The tables have given back what they had: how many differences that stood they did not.
     pub fn given_back(&mut self) -> usize {
         self.touched.clear();
-        self.is_saved();
         if self.resumed == Shown::Otherwise {
             return 0;
         }
         let lost = std::mem::take(&mut self.stood);
-        let count = lost.len();
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.extend(lost.into_keys());
-        }
-        count
+        lost.keys().for_each(|key| self.differs_from_saved(key));
+        lost.len()
     }
 
     pub fn status(&self) -> ComparisonStatus {
@@ -471,7 +451,12 @@ impl LiveComparison {
         };
         // What was confirmed and has not changed stays so, whatever is rejected since.
         let passed = passed && before.is_none_or(|before| before.sides == sides && before.base == base);
-        self.insert(Difference { key, kind, state: State::Undetermined, sides, since, base, unclear }, reached, passed);
+        let was_saved = self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.contains(&key));
+        self.insert(Difference { key: Arc::clone(&key), kind, state: State::Undetermined, sides, since, base, unclear }, reached, passed);
+        // What comes back as the checkpoint has it is saved.
+        if was_saved && stood.is_some() && stood == self.entries.get(&key).map(Entry::stood) {
+            self.unsaved.as_mut().map(|unsaved| unsaved.remove(&key));
+        }
     }
 
     /// Takes over which keys incomplete transactions touched, and which of them no longer lack anything. Gives the keys that
@@ -545,9 +530,7 @@ impl LiveComparison {
         };
         self.counts.remove(&entry.difference);
         self.unqueue(&key, &entry);
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.insert(Arc::clone(&key));
-        }
+        self.differs_from_saved(&key);
         if self.tells() {
             self.touched.entry(key).or_insert_with(|| Some(entry.difference.clone()));
         }
@@ -579,9 +562,7 @@ impl LiveComparison {
             Phase::Unclear | Phase::Passed => {}
         }
         self.counts.add(&entry.difference);
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.insert(Arc::clone(&key));
-        }
+        self.differs_from_saved(&key);
         let before = self.entries.insert(key, entry);
         debug_assert!(before.is_none(), "a difference is taken out before it is put back");
     }

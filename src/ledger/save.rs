@@ -45,6 +45,9 @@ pub struct LedgerSave {
     pub differences: Vec<Vec<Packed>>,
 }
 
+/// Keys whose differences changed since the last checkpoint: of more, the next one gets all that stands.
+pub(super) const UNSAVED_MAX: usize = 100_000;
+
 /// What of differences had been shown before a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -199,6 +202,7 @@ const GONE: u8 = 16;
 
 fn pack(live: &LiveComparison, cut: Cut) -> Packed {
     let mut packer = Packer::default();
+    let cut = live.cut(cut);
     live.stood(cut, |key, stood| packer.difference(key, stood));
     packer.finish(cut, live.ahead())
 }

@@ -152,7 +152,7 @@ pub fn row_object(columns: &[Column], row: &[u8]) -> Map<String, Json> {
 /// What a table holds for a key: an object, an array of several that claim it, or null.
 pub fn row_state_json(columns: &[Column], state: &RowState) -> Json {
     match state {
-        RowState::Absent | RowState::Rejected(_) => Json::Null,
+        RowState::Absent | RowState::Rejected(_) | RowState::Written => Json::Null,
         RowState::Row(row) => Json::Object(row_object(columns, row)),
         RowState::Duplicate(rows) => rows.iter().map(|row| Json::Object(row_object(columns, row))).collect(),
     }

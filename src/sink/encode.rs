@@ -192,13 +192,15 @@ fn row_turn<'a>(plan: &Plan, target: TargetId, change: &'a RowChange) -> Turn<'a
     let types: Vec<Type> = table.key.iter().map(|c| table.columns[*c].ty).collect();
     let values = row::unpack_key(&types, &change.key);
     let names = table.key.iter().map(|c| table.columns[*c].name.clone());
-    let key = names.zip(types.iter().zip(&values).map(|(ty, value)| row::json_of(*ty, value))).collect();
+    let key: Map<String, Json> = names.zip(types.iter().zip(&values).map(|(ty, value)| row::json_of(*ty, value))).collect();
     let row = |state: &'a RowState| match state {
         RowState::Row(row) => Some(&**row),
-        RowState::Absent | RowState::Duplicate(_) | RowState::Rejected(_) => None,
+        RowState::Absent | RowState::Duplicate(_) | RowState::Rejected(_) | RowState::Written => None,
     };
     let object = |row: Option<&[u8]>| row.map(|row| Json::Object(show::row_object(&table.columns, row)));
     let (before, after) = (row(&change.before), row(&change.after));
+    // Of a row that another mapping gave only the key is known.
+    let was = if change.before == RowState::Written { Some(Json::Object(key.clone())) } else { object(before) };
     // What was written as gone before is written as gone again only if it can still be there.
-    Turn { key, before: object(before), after: object(after), packed: Packed::Row { key: &change.key, before, after } }
+    Turn { key, before: was, after: object(after), packed: Packed::Row { key: &change.key, before, after } }
 }

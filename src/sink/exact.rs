@@ -143,6 +143,20 @@ impl Exact {
     }
 }
 
+impl Exact {
+    /// Says, where a new chain begins, that nothing before counts any more: no older checkpoint fits what is written from now on.
+    ///
+    /// # Errors
+    /// What hinders writing.
+    pub fn begin(mut self, from: From, of: &str) -> Result<(Exact, From), SinkError> {
+        if from.begins {
+            let (began, progress) = (Instant::now(), Progress { begins: true, ..claim(from.written, None, &self.run, of) });
+            self.to.write(&[], &progress, &mut |_| began.elapsed() > PATIENCE)?;
+        }
+        Ok((self, From { begins: false, ..from }))
+    }
+}
+
 /// What a run says before it writes anything: that it goes on behind this, or begins there.
 fn claim(written: Tick, parts: Option<u64>, run: &str, plan: &str) -> Progress {
     Progress {
@@ -266,10 +280,6 @@ impl ExactWriter {
 
     /// Writes what comes until nothing more will.
     pub fn run(&mut self, ticks: &Receiver<Arc<TickOutput>>) -> Result<(), SinkError> {
-        if self.from.begins {
-            let progress = Progress { begins: true, ..claim(self.from.written, None, &self.run, &self.of) };
-            self.write(&[], &progress)?;
-        }
         loop {
             let next = match self.notes.is_empty() {
                 true => ticks.recv().map_err(|_| RecvTimeoutError::Disconnected),

@@ -148,7 +148,7 @@ pub fn table<'scope>(name: &str, parcels: Stream<'scope, u64, Vec<Parcel>>, side
                             match value {
                                 Value::Row(row) => session.give(((key.to_vec(), row.to_vec()), tick, weight)),
                                 Value::Many(rows) => rows.iter().for_each(|row| session.give(((key.to_vec(), row.to_vec()), tick, weight))),
-                                Value::Absent | Value::Reject(_) => {}
+                                Value::Absent | Value::Reject(_) | Value::Written => {}
                             }
                         }
                     }

@@ -64,6 +64,8 @@ pub enum Value {
     /// Several rows.
     Many(Vec<Box<[u8]>>),
     Reject(Box<Reject>),
+    /// A row that was written by another mapping.
+    Written,
 }
 
 /// See the module.
@@ -433,7 +435,7 @@ impl Table {
 
     fn side(&self, slot: u32, side: usize) -> Side {
         match self.value(slot, side) {
-            Value::Absent => Side::Absent,
+            Value::Absent | Value::Written => Side::Absent,
             Value::Row(row) => Side::Row(row),
             Value::Many(rows) => Side::Duplicate(rows),
             Value::Reject(_) => Side::Rejected,
@@ -651,6 +653,7 @@ impl Value {
             Value::Row(row) => RowState::Row(whole(&row)),
             Value::Many(rows) => RowState::Duplicate(rows.iter().map(|r| whole(r)).collect()),
             Value::Reject(reject) => RowState::Rejected(reject),
+            Value::Written => RowState::Written,
         }
     }
 }

@@ -200,18 +200,18 @@ pub fn restore(entries: &[u8], mut mine: impl FnMut(&[u8]) -> bool, give: &[Give
             continue;
         }
         for (give, run) in give.iter().zip(&mut runs) {
-            match (sides[give.from], &give.stand_in) {
-                (Kept::Elsewhere, _) | (Kept::There, None) => {}
-                (Kept::Row(_) | Kept::There, Some(row)) => push_with(run, Op::Set, i64::MIN, key, row),
-                (Kept::Row(row), None) => {
+            match (sides[give.from], give.keys) {
+                (Kept::Elsewhere, _) | (Kept::There, false) => {}
+                (Kept::Row(_) | Kept::There, true) => push_with(run, Op::Set, i64::MIN, key, &[]),
+                (Kept::Row(row), false) => {
                     // An older entry of the key has nothing to say of its unknown fields.
                     if has_unknown(row) {
                         push_with(run, Op::Clear, i64::MIN, key, &[]);
                     }
                     push_with(run, Op::Set, i64::MIN, key, row);
                 }
-                (Kept::Absent, _) | (Kept::Reject(_), Some(_)) => push_with(run, Op::Clear, i64::MIN, key, &[]),
-                (Kept::Reject(reject), None) => match numbers.map(|numbers| change::renumber_reject(reject, numbers)) {
+                (Kept::Absent, _) | (Kept::Reject(_), true) => push_with(run, Op::Clear, i64::MIN, key, &[]),
+                (Kept::Reject(reject), false) => match numbers.map(|numbers| change::renumber_reject(reject, numbers)) {
                     None => push_with(run, Op::Reject, i64::MIN, key, reject),
                     Some(Some(reject)) => push_with(run, Op::Reject, i64::MIN, key, &reject),
                     // What it was of is gone, or will be read again.

@@ -8,11 +8,10 @@ use super::{
 };
 use crate::engine::Tick;
 
-/// Keys whose rows were written, of an expected side that is made in another way now; and what stands for each row.
+/// Keys whose rows were written, of an expected side that is made in another way now.
 #[derive(Default)]
 pub(super) struct Written {
     pub(super) keys: BTreeSet<Box<[u8]>>,
-    stand_in: Box<[u8]>,
     until: Tick,
 }
 
@@ -23,10 +22,7 @@ impl Table {
         self.written.until = Tick::MAX;
         for change in change::read(run) {
             match change.op {
-                Op::Set => {
-                    self.written.keys.insert(change.key.into());
-                    self.written.stand_in = change.value.into();
-                }
+                Op::Set => _ = self.written.keys.insert(change.key.into()),
                 _ => _ = self.written.keys.remove(change.key),
             }
         }
@@ -39,22 +35,19 @@ impl Table {
 
     /// Says in the net changes of a tick what was written before of the keys that have a row for the first time.
     pub fn tell_of_written(&mut self, closed: &mut Closed, tick: Tick) {
-        let Written { keys, stand_in, until } = &mut self.written;
+        let Written { keys, until } = &mut self.written;
         if keys.is_empty() || tick > *until {
             return;
         }
-        for (key, before, after) in closed.rows.iter_mut().filter(|(_, before, _)| *before == Value::Absent) {
+        for (key, before, _) in closed.rows.iter_mut().filter(|(_, before, _)| *before == Value::Absent) {
             if keys.remove(key) {
-                let row = Value::Row(stand_in.clone());
-                // A row of nothing but its key looks as what stands for it, and is not what was written.
-                *before = if *after == row { Value::Many(Vec::new()) } else { row };
+                *before = Value::Written;
             }
         }
     }
 
     /// Net changes of the keys that were written and did not come again.
     pub fn gone(&mut self) -> impl Iterator<Item = (Box<[u8]>, Value, Value)> + use<> {
-        let Written { keys, stand_in, .. } = std::mem::take(&mut self.written);
-        keys.into_iter().map(move |key| (key, Value::Row(stand_in.clone()), Value::Absent))
+        std::mem::take(&mut self.written).keys.into_iter().map(|key| (key, Value::Written, Value::Absent))
     }
 }

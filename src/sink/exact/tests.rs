@@ -24,12 +24,13 @@ impl Transact for List {
     }
 }
 
-fn writer(list: &Written, may: usize, from: From) -> ExactWriter {
+fn writer(list: &Written, may: usize, from: From) -> Result<ExactWriter, SinkError> {
     let exact = Exact { connection: 0, chain: None, to: Box::new(List(list.clone(), may)), run: "r".into(), cluster: None, topics: BTreeMap::new() };
     let plan = plan(crate::plan::Format::UpsertJson);
+    let (exact, from) = exact.begin(from, "p")?;
     let mut writer = ExactWriter::new(&plan, exact, from, "p", Arc::default());
     writer.part_records = 4;
-    writer
+    Ok(writer)
 }
 
 /// Ticks with so many new rows each.
@@ -42,7 +43,8 @@ fn ticks(rows: &[i64]) -> Vec<Arc<TickOutput>> {
     rows.iter().enumerate().map(of).collect()
 }
 
-fn run(writer: &mut ExactWriter, ticks: &[Arc<TickOutput>]) -> Result<(), SinkError> {
+fn run(writer: Result<ExactWriter, SinkError>, ticks: &[Arc<TickOutput>]) -> Result<(), SinkError> {
+    let mut writer = writer?;
     let (send, receive) = crossbeam_channel::unbounded();
     ticks.iter().for_each(|tick| send.send(tick.clone()).unwrap());
     drop(send);
@@ -64,7 +66,7 @@ fn flat(list: &Written) -> Vec<(Tick, String)> {
 #[test]
 fn ticks_that_wait_together_share_a_transaction_and_large_ones_are_cut() {
     let list = Written::default();
-    run(&mut writer(&list, 99, From { begins: true, ..From::default() }), &ticks(&[1, 2, 0, 10, 1])).unwrap();
+    run(writer(&list, 99, From { begins: true, ..From::default() }), &ticks(&[1, 2, 0, 10, 1])).unwrap();
     let what: Vec<_> = shown(&list).into_iter().map(|(tick, part, more, records)| (tick, part, more, records.len())).collect();
     assert_eq!(what, [(0, 0, false, 0), (3, 0, false, 3), (4, 0, true, 4), (4, 1, true, 4), (4, 2, false, 2), (5, 0, false, 1)]);
     let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
@@ -79,18 +81,18 @@ fn ticks_that_wait_together_share_a_transaction_and_large_ones_are_cut() {
 fn wherever_it_ends_the_next_run_goes_on_there() {
     let all = ticks(&[1, 2, 0, 10, 1, 5]);
     let whole = Written::default();
-    run(&mut writer(&whole, 99, From { begins: true, ..From::default() }), &all).unwrap();
+    run(writer(&whole, 99, From { begins: true, ..From::default() }), &all).unwrap();
     let transactions = shown(&whole).len();
     for may in 0..transactions {
         let list = Written::default();
-        let ended = run(&mut writer(&list, may, From { begins: true, ..From::default() }), &all);
+        let ended = run(writer(&list, may, From { begins: true, ..From::default() }), &all);
         assert!(ended.is_err(), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
         let from = match Chain::of(&progress).unwrap() {
             Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },
             None => From { begins: true, ..From::default() },
         };
-        run(&mut writer(&list, 99, from), &all).unwrap();
+        run(writer(&list, 99, from), &all).unwrap();
         assert_eq!(flat(&list), flat(&whole), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
         let chain = Chain::of(&progress).unwrap().unwrap();
