@@ -165,7 +165,9 @@ impl Chain {
             self.files.clear();
             return Err(Given::Failed(error));
         }
-        if let Some(oldest) = super::folder::list(self.folder.path()).last() {
+        // While there are fewer than may be kept, a start that finds all of them damaged can still go on from the beginning.
+        let found = super::folder::list(self.folder.path());
+        if let Some(oldest) = found.last().filter(|_| found.len() >= self.plan.checkpoint.keep) {
             self.written.needed_from(oldest.tick);
         }
         let sources = &manifest.ledger.sources;
