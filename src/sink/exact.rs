@@ -141,9 +141,7 @@ impl Exact {
         let (cluster, topics) = (to.cluster_id(), to.topic_ids());
         Ok(Exact { connection, chain, to: Box::new(to), run, cluster, topics })
     }
-}
 
-impl Exact {
     /// Says, where a new chain begins, that nothing before counts any more: no older checkpoint fits what is written from now on.
     ///
     /// # Errors
