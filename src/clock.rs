@@ -382,14 +382,18 @@ impl<'a> Clock<'a> {
         !replaying && self.lanes.iter().all(Lane::at_end) && (0..self.gated.len()).all(|at| self.is_gate_empty(at))
     }
 
+    /// How many chunks may be under way: fewer when memory is short, and none when it is full.
+    fn most_pending(&self) -> Result<u64, Stopped> {
+        match memory::pressure() {
+            Pressure::None => Ok(CHUNKS_PER_WORKER * self.workers.count() as u64),
+            Pressure::Tight => Ok(1),
+            Pressure::Full => Err(Stopped::Memory),
+        }
+    }
+
     /// Hands out what comes next, or waits a moment while the workers have enough to do; whether there is something.
     fn hand_out_next(&mut self) -> Result<bool, Stopped> {
-        let most = match memory::pressure() {
-            Pressure::None => CHUNKS_PER_WORKER * self.workers.count() as u64,
-            Pressure::Tight => 1,
-            Pressure::Full => return Err(Stopped::Memory),
-        };
-        if self.workers.pending() >= most || self.is_full() {
+        if self.workers.pending() >= self.most_pending()? || self.is_full() {
             std::thread::sleep(CREDIT_WAIT);
             return Ok(true);
         }

@@ -74,7 +74,7 @@ metrics! {
     records_rejected: IntCounterVec ["source"] "tieout_records_rejected_total"
         "Records that could not be decoded, mapped or validated, whether or not they were mended later.";
     records_suppressed: IntCounterVec ["source"] "tieout_records_suppressed_total"
-        "Records that came again as they had come before, and were passed over.";
+        "Records that were passed over because they had come before. 0 as yet: what comes again is applied again, which changes nothing, and counts as that.";
     partition_records: IntCounterVec ["source", "partition", "fate"] "tieout_partition_records_total"
         "Messages by partition and what became of them; `read` is the sum of `applied`, `filtered`, `rejected` and `suppressed`.";
     rejects: IntGaugeVec ["source"] "tieout_rejects"

@@ -90,8 +90,11 @@ struct SeenSource {
     excused: bool,
     /// What it has read is held on purpose, for a bounded time.
     held: bool,
+    /// For so long it may wait for other sources beside the bound, until a transaction is whole.
+    gate: Duration,
     trouble: Option<String>,
-    /// By partition: the next position of closed ticks, of the reader, and the log's end.
+    /// By partition: the next position that counts, which is that of closed ticks once all are shown, and the reader's before; the
+    /// reader's; and the log's end.
     partitions: Vec<(i32, i64, i64, Option<i64>)>,
     /// The next partition is read when the one before is done.
     one_by_one: bool,
@@ -166,7 +169,7 @@ impl Watch {
                 let still = place.look(*done, idle || source.excused || source.held || !turn, now);
                 turn &= idle || !source.one_by_one;
                 // As of ticks that are not closed nothing moves.
-                if still > self.bound && !engine {
+                if still > self.bound + source.gate && !engine {
                     let more = end.unwrap_or(*done) - done;
                     let name = format!("{}/{partition}", source.name);
                     let text = format!(
@@ -223,12 +226,13 @@ impl Watchdog {
 
 fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written: &Written) -> Seen {
     // While sources are read again for a changed dataflow no tick is closed, rightly.
-    let (closed, rebuilding, positions) = {
+    let (closed, rebuilding, hydrated, positions) = {
         let ledger = ledger.read();
         let rebuilding = !ledger.rebuilding().is_empty();
         (
             if rebuilding { 0 } else { ledger.as_of() },
             rebuilding,
+            ledger.hydrated(),
             ledger.sources().iter().map(|source| (source.positions.clone(), source.replaying.is_some())).collect::<Vec<_>>(),
         )
     };
@@ -236,12 +240,15 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
     let sources = by_process.map(|(process, source, log)| {
         let (declared, (closed, held)) = (&plan.sources[source], &positions[source]);
         let view = log.view();
-        let done = |partition: i32| closed.iter().find(|(p, _)| *p == partition).map(|(_, next)| *next);
+        // While a backlog is read, what is ahead of other sources waits for them, however long that takes.
+        let done = |partition: i32| closed.iter().find(|(p, _)| hydrated && *p == partition).map(|(_, next)| *next);
+        let gates = plan.transactions.iter().filter(|group| group.log == source || group.members.iter().any(|m| m.source == source));
         SeenSource {
             name: if process == 0 { declared.name.clone() } else { format!("{} at process {process}", declared.name) },
             asked_ms: view.asked_ms,
-            excused: rebuilding || log.ended() || log.waits_for_the_engine() || view.schema.as_ref().is_some_and(|schema| schema.refused),
-            held: *held,
+            excused: log.ended() || log.waits_for_the_engine() || view.schema.as_ref().is_some_and(|schema| schema.refused),
+            held: *held || rebuilding,
+            gate: gates.map(|group| group.bound).max().unwrap_or_default(),
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),
@@ -336,6 +343,18 @@ mod tests {
         };
         assert_eq!(stuck_after(59, held), []);
         assert_eq!(stuck_after(70, held), [(60, "PARTITION_STUCK", "orders/0".into())]);
+    }
+
+    #[test]
+    fn what_waits_for_the_rest_of_a_transaction_has_that_bound_too() {
+        let waits = |second: u64| {
+            let mut seen = moving(second);
+            seen.sources[0].partitions[0] = (0, 2000, 2000, Some(9000));
+            seen.sources[0].gate = Duration::from_secs(30);
+            seen
+        };
+        assert_eq!(stuck_after(40, waits), []);
+        assert_eq!(stuck_after(60, waits), [(41, "PARTITION_STUCK", "orders/0".into())]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::{ErrorKind, Write as _},
+    io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -90,11 +90,22 @@ impl Folder {
             begun.entry(file).or_insert(length);
         }
         if begun.len() > known
-            && let Err(error) = fs::write(&path, serde_json::to_vec(&begun).expect("plain data"))
+            && let Err(error) = self.put(&path, &serde_json::to_vec(&begun).expect("plain data"))
         {
             tracing::error!("{}", CheckpointError::unwritable(&path, &error));
         }
         begun
+    }
+
+    /// Writes a file, whole or not at all.
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        failpoint::reach("checkpoint-rename");
+        fs::rename(&new, path)?;
+        File::open(&self.path)?.sync_all()
     }
 
     /// Where the entries of a checkpoint that is being taken go.
@@ -108,16 +119,7 @@ impl Folder {
     /// It can't be written; the checkpoints before stand as they were.
     pub fn publish(&self, manifest: &Manifest, keep: usize) -> Result<(), CheckpointError> {
         let path = manifest_path(&self.path, manifest.tick);
-        let new = path.with_extension("new");
-        let written = (|| {
-            let mut file = File::create(&new)?;
-            file.write_all(&manifest.to_bytes())?;
-            file.sync_all()?;
-            failpoint::reach("checkpoint-rename");
-            fs::rename(&new, &path)?;
-            File::open(&self.path)?.sync_all()
-        })();
-        written.map_err(|error| CheckpointError::unwritable(&path, &error))?;
+        self.put(&path, &manifest.to_bytes()).map_err(|error| CheckpointError::unwritable(&path, &error))?;
         self.tidy(keep);
         Ok(())
     }

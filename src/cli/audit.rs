@@ -15,6 +15,7 @@ Examples:
   tieout audit counts                                as of the newest checkpoint in `data_dir`
   tieout audit counts --all --format csv             as of every checkpoint that is kept
 Messages read = applied + filtered + rejected + suppressed, in every partition at every checkpoint; exit code 1 if not.
+Nothing is suppressed as yet: a message that comes again is applied again, which changes nothing.
 `GET /metrics` of a running tieout has the same counts as of now: tieout_partition_records_total.")]
 pub struct Audit {
     #[command(subcommand)]

@@ -18,7 +18,7 @@
 //! - What is not whole within the bound, or when too much is held, goes on *incomplete*: its messages are marked, those too
 //!   that come later, until it is whole.
 //! - Of many that stand incomplete only the newest are kept each, the others as one: see `rest`.
-//! - A transaction that is older than the log of transactions reaches back goes on like what is of none.
+//! - A transaction that is much older than the log of transactions reaches back goes on like what is of none.
 //! - A transaction that was given out is known for a while: ranges that are sent again pass.
 //!
 //! No thread, no clock, no I/O: whoever calls says what time it is. `queue` holds a partition's messages, `ends` what the
@@ -143,8 +143,9 @@ struct Member {
     source: SourceId,
     name: String,
     collection: String,
-    /// How many partitions its log has, as far as is known.
+    /// How many partitions its log has, as far as is known, and which of them are read to their end.
     partitions: usize,
+    read: Vec<i32>,
     bytes: u64,
     /// When it last sent something of a backlog: until then it is not late.
     busy: i64,
@@ -193,6 +194,7 @@ impl Gate {
             name: plan.sources[m.source].name.clone(),
             collection: m.collection.clone(),
             partitions: 0,
+            read: Vec::new(),
             bytes: 0,
             busy: i64::MIN,
             beats: VecDeque::new(),
@@ -243,11 +245,22 @@ impl Gate {
                 && self.queues.iter().filter(|q| q.member == member).filter_map(|q| q.newest.as_ref()).any(|id| heads().any(|head| head == id)))
     }
 
-    /// Tells how many partitions a source's log has.
-    pub fn partitions(&mut self, source: SourceId, partitions: usize) {
+    /// Tells how many partitions a source's log has, and which of them are read to their end.
+    pub fn partitions(&mut self, source: SourceId, partitions: usize, read: impl Iterator<Item = i32>) {
         if let Some(member) = self.members.iter_mut().find(|m| m.source == source) {
             member.partitions = partitions;
+            member.read.clear();
+            member.read.extend(read);
         }
+    }
+
+    /// Is it known how far each partition of a member has come? Of one that sent nothing since the start it is when it is read to
+    /// its end; that is enough for a transaction that is waited for no more.
+    fn knows_all(&self, member: usize, waits: bool) -> bool {
+        let queues = || self.queues.iter().filter(|queue| queue.member == member);
+        let of = &self.members[member];
+        let silent = || of.read.iter().filter(|partition| queues().all(|queue| queue.partition != **partition)).count();
+        queues().count() + if waits { 0 } else { silent() } >= of.partitions
     }
 
     /// Bytes that are held.
@@ -448,9 +461,7 @@ impl Gate {
                 _ => {}
             }
             let mut of = self.queues.iter().filter(|q| q.member == member).peekable();
-            of.peek().is_some()
-                && self.queues.iter().filter(|q| q.member == member).count() >= self.members[member].partitions
-                && of.all(|queue| self.passed(queue, id, end.number))
+            of.peek().is_some() && self.knows_all(member, !open.incomplete) && of.all(|queue| self.passed(queue, id, end.number))
         })
     }
 
@@ -511,9 +522,11 @@ impl Gate {
         moved
     }
 
-    /// Is it older than the log of transactions reaches back? Then its end is not there, and nobody waits for it.
+    /// Is it older than the log of transactions reaches back? Then its end is not there, and nobody waits for it. One that
+    /// began shortly before the first end may have its own behind that.
     fn is_before_log(&self, open: &Open) -> bool {
-        open.end.is_none() && !open.incomplete && open.time.zip(self.ends.begin()).is_some_and(|(time, begin)| time < begin)
+        let before = |(time, begin): (i64, i64)| time < begin.saturating_sub(rest::BEYOND_MS);
+        open.end.is_none() && !open.incomplete && open.time.zip(self.ends.begin()).is_some_and(before)
     }
 
     /// Passes transactions that are whole, each with whatever stands before its messages.

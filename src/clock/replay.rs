@@ -12,7 +12,7 @@ use std::{
 
 pub(super) use crate::engine::chunk::{cut, first};
 
-use super::{Ask, CHUNKS_PER_WORKER, CREDIT_WAIT, Clock, Lane, Stopped, resent::Resent};
+use super::{Ask, CREDIT_WAIT, Clock, Lane, Stopped, resent::Resent};
 use crate::{
     engine::{Again, Chunk, Command, Marked, Payload, Sealed, SealedSource, SideOf, workers::Workers},
     log::LogError,
@@ -98,7 +98,7 @@ impl Clock<'_> {
                     ask => asks.push_back(ask),
                 }
             }
-            if self.workers.pending() >= CHUNKS_PER_WORKER * self.workers.count() as u64 {
+            if self.workers.pending() >= self.most_pending()? {
                 std::thread::sleep(CREDIT_WAIT);
                 continue;
             }
@@ -146,7 +146,7 @@ impl Clock<'_> {
     pub(super) fn take_over(&mut self, sealed: &mut Sealed) {
         for (lane, of) in self.lanes.iter_mut().zip(&mut sealed.sources) {
             lane.positions = lane.own(&of.positions);
-            of.identity.clone_from(&lane.view.identity);
+            of.identity = lane.view.identity.clone().or(of.identity.take());
             of.upstream = lane.resent.as_ref().map(Resent::saved).unwrap_or_default();
             of.schema = lane.log.status.schema();
         }

@@ -339,7 +339,7 @@ pub struct Counts {
     pub filtered: u64,
     /// Could not be decoded, mapped or validated.
     pub rejected: u64,
-    /// Came again as it had come before, and was passed over.
+    /// Passed over because it had come before. None as yet: what comes again is applied again, which changes nothing.
     #[serde(default)]
     pub suppressed: u64,
 }

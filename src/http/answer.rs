@@ -346,7 +346,7 @@ pub struct SourceInfo {
     pub applied: u64,
     pub filtered: u64,
     pub rejected: u64,
-    /// Came again as they had come before, and were passed over.
+    /// Passed over because they had come before. 0 as yet: what comes again is applied again, which changes nothing.
     pub suppressed: u64,
     /// The greatest source time that its messages had.
     pub source_time: Option<String>,

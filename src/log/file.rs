@@ -5,7 +5,7 @@
 //! shrinks below what was read is a named stop: its lines can't be told from those that were there.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -29,6 +29,8 @@ const POLL_QUIET: Duration = Duration::from_millis(5);
 /// How often it is looked whether a quiet file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_secs(2);
+/// After so long without a byte more, what stands behind the last line feed is looked at.
+const TAIL_AFTER: Duration = Duration::from_secs(1);
 
 /// Opens files as a log, at the positions `from` (by place in the list, otherwise 0). A file that is not there yet is waited for, unless the log ends (`Until::End`).
 pub fn open(
@@ -46,7 +48,8 @@ pub fn open(
     let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
         feed.watch(guard, until);
-        let mut reader = Reader { feed, source_time, until, tails: vec![0; files.len()], next: starts, ends: Vec::new(), failure: None };
+        let (tails, ids) = (vec![0; files.len()], vec![None; files.len()]);
+        let mut reader = Reader { feed, source_time, until, tails, ids, next: starts, ends: Vec::new(), failure: None };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)
     })
@@ -60,6 +63,8 @@ struct Reader<'a> {
     next: Vec<u64>,
     /// The length of each file when its end was found to be half a line.
     tails: Vec<u64>,
+    /// Which file each name stood for when it was opened.
+    ids: Vec<Option<(u64, u64)>>,
     /// The length of each file when the reader started.
     ends: Vec<u64>,
     failure: Option<LogError>,
@@ -114,9 +119,12 @@ impl Reader<'_> {
             }
         };
         self.feed.update(|view| view.trouble = None);
+        self.ids[place] = Some(file.metadata().map(|metadata| id(&metadata)).map_err(|e| Some(unreadable(path, &e)))?);
         let limit = (self.until == Until::End).then_some(self.ends[place].max(self.next[place]));
         let mut looked = Instant::now();
         let (mut position, mut buffer, mut busy) = (self.next[place], Vec::<u8>::new(), Instant::now());
+        // The length of the file when its end was found to be half a line.
+        let mut half = 0;
         file.seek(SeekFrom::Start(position)).map_err(|e| Some(unreadable(path, &e)))?;
         loop {
             failpoint::reach("log-file");
@@ -150,17 +158,12 @@ impl Reader<'_> {
             let length = file.metadata().map_err(|e| Some(unreadable(path, &e)))?.len();
             let read = position + buffer.len() as u64;
             if length < read {
-                return Err(Some(LogError {
-                    code: "FILE_TRUNCATED",
-                    message: format!("{} has {length} bytes, and {read} of it are read already", path.display()),
-                    remedy: "append to files of changes; when one was rewritten, start with `run --fresh`, which forgets what was read and reads it all".into(),
-                    retry: false,
-                }));
+                return Err(Some(truncated(path, length, read)));
             }
             if limit.is_some_and(|l| read >= l) || (!last && length == read) {
                 // The last line may lack its line feed; of a file that is followed it may also be half of what is being written.
                 let rest = std::mem::take(&mut buffer);
-                if !rest.is_empty() && (self.until == Until::End || serde_json::from_slice::<serde::de::IgnoredAny>(&rest).is_ok()) {
+                if !rest.is_empty() && (self.until == Until::End || is_whole(&rest)) {
                     self.send(place, &mut position, rest, &file)?;
                 }
                 return Ok(true);
@@ -170,16 +173,26 @@ impl Reader<'_> {
             }
             if self.until == Until::Forever && looked.elapsed() > LOOK {
                 looked = Instant::now();
-                self.same_file(path, &file)?;
+                self.same_file(place, path)?;
+            }
+            // A last line that nothing comes behind is taken as it is, if it is one: not everybody ends it.
+            if !buffer.is_empty() && half != length && busy.elapsed() > TAIL_AFTER {
+                half = length;
+                if is_whole(&buffer) {
+                    let rest = std::mem::take(&mut buffer);
+                    self.send(place, &mut position, rest, &file)?;
+                    continue;
+                }
             }
             if self.read_grown(before)? {
                 continue;
             }
             self.feed.update(|view| {
                 view.asked_ms = Some(wall_ms());
-                view.caught_up = true;
+                // Who stands before half a line has not read all that is there.
+                view.caught_up = buffer.is_empty();
                 view.backlog_done = true;
-                view.behind_bytes = 0;
+                view.behind_bytes = buffer.len() as u64;
             });
             if self.wait(if busy.elapsed() < QUIET_AFTER { POLL_BUSY } else { POLL_QUIET }) {
                 return Ok(false);
@@ -191,8 +204,15 @@ impl Reader<'_> {
     fn read_grown(&mut self, before: &[PathBuf]) -> Result<bool, Option<LogError>> {
         let mut grown = false;
         for (place, path) in before.iter().enumerate() {
-            let (Ok(length), mut position) = (path.metadata().map(|m| m.len()), self.next[place]) else { continue };
-            if length <= position || length == self.tails[place] {
+            let (Ok(named), mut position) = (path.metadata(), self.next[place]) else { continue };
+            let length = named.len();
+            if self.ids[place].is_some_and(|was| was != id(&named)) {
+                return Err(Some(replaced(path)));
+            }
+            if length < position {
+                return Err(Some(truncated(path, length, position)));
+            }
+            if length == position || length == self.tails[place] {
                 continue;
             }
             let mut file = File::open(path).map_err(|e| Some(unreadable(path, &e)))?;
@@ -239,20 +259,13 @@ impl Reader<'_> {
     }
 
     /// Is the file that is open still the one of that name? One that was moved away or replaced gets no more lines.
-    fn same_file(&self, path: &Path, open: &File) -> Result<(), Option<LogError>> {
-        use std::os::unix::fs::MetadataExt;
+    fn same_file(&self, place: usize, path: &Path) -> Result<(), Option<LogError>> {
         let Ok(named) = path.metadata() else {
             self.feed.update(|view| view.trouble = Some(format!("{} is gone; nothing can be appended to it", path.display())));
             return Ok(());
         };
-        let open = open.metadata().map_err(|e| Some(unreadable(path, &e)))?;
-        if (named.dev(), named.ino()) != (open.dev(), open.ino()) {
-            return Err(Some(LogError {
-                code: "FILE_REPLACED",
-                message: format!("{} is another file now than the one that was read", path.display()),
-                remedy: "append to files of changes; after one was replaced, name the new one in the source's `files` and start again".into(),
-                retry: false,
-            }));
+        if self.ids[place].is_some_and(|was| was != id(&named)) {
+            return Err(Some(replaced(path)));
         }
         self.feed.update(|view| view.trouble = None);
         Ok(())
@@ -265,6 +278,35 @@ impl Reader<'_> {
     }
 }
 
+/// What tells a file from another one of its name.
+fn id(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Is it a message to its last byte?
+fn is_whole(line: &[u8]) -> bool {
+    line.trim_ascii_end().ends_with(b"}") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+}
+
+fn truncated(path: &Path, length: u64, read: u64) -> LogError {
+    LogError {
+        code: "FILE_TRUNCATED",
+        message: format!("{} has {length} bytes, and {read} of it are read already", path.display()),
+        remedy: "append to files of changes; when one was rewritten, start with `run --fresh`, which forgets what was read and reads it all".into(),
+        retry: false,
+    }
+}
+
+fn replaced(path: &Path) -> LogError {
+    LogError {
+        code: "FILE_REPLACED",
+        message: format!("{} is another file now than the one that was read", path.display()),
+        remedy: "append to files of changes; after one was replaced, name the new one in the source's `files` and start again".into(),
+        retry: false,
+    }
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> LogError {
     LogError {
         code: "FILE_UNREADABLE",
@@ -273,3 +315,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> LogError {
         retry: error.kind() == std::io::ErrorKind::Interrupted,
     }
 }
+
+#[cfg(test)]
+mod tests;

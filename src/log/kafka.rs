@@ -20,7 +20,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -34,7 +34,7 @@ use rdkafka::{
 
 use self::{
     client::{Config, Context, Denied},
-    watch::{Identity, Seen, Watch},
+    watch::{Identity, Last, Seen, Watch},
 };
 use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
 use crate::{
@@ -85,11 +85,11 @@ pub struct TopicSpec {
 }
 
 impl TopicSpec {
-    /// The topic whose messages move the table's source time.
+    /// The topic whose messages move the table's source time, beside the table's own.
     fn heartbeat_topic(&self) -> Option<String> {
         match &self.heartbeat {
             Heartbeat::None => None,
-            Heartbeat::Topic(topic) => Some(topic.clone()),
+            Heartbeat::Topic(topic) => Some(topic.clone()).filter(|topic| *topic != self.topic),
             Heartbeat::Auto => Heartbeat::of(&self.topic),
         }
     }
@@ -190,6 +190,10 @@ struct Reader<'a> {
     consumer: Arc<BaseConsumer<Context>>,
     /// Since when there has been no answer from any broker, or the client is new.
     silent: Option<Instant>,
+    /// A position is not in the topic, as the client said, and this asks why: when to ask again.
+    astray: Option<Instant>,
+    /// How often in a row the topic was not there, or had fewer partitions; watchers come and go.
+    lost: Arc<AtomicU32>,
     until: Until,
     source_time: SourceTime,
     partitions: Vec<Partition>,
@@ -211,7 +215,8 @@ struct Heartbeats {
     topic: Option<String>,
     /// The end of the heartbeat topic at the start, by partition, while it has not been reached.
     backlog: BTreeMap<i32, i64>,
-    followed: bool,
+    /// The partitions that are followed; none: it has not been found yet.
+    followed: Vec<i32>,
     /// Received, with when.
     fresh: VecDeque<(Instant, i64)>,
     /// Waiting for these positions of the table, which were asked after the heartbeat was received.
@@ -250,6 +255,8 @@ fn read(feed: &Feed, spec: TopicSpec, (config, consumer): Client, until: Until, 
         config,
         consumer,
         silent: None,
+        astray: None,
+        lost: Arc::default(),
         until,
         source_time,
         partitions: Vec::new(),
@@ -310,9 +317,9 @@ impl Reader<'_> {
     fn renew(&mut self, pace: Pace) -> Result<(Sender<()>, Receiver<Seen>), End> {
         tracing::info!(topic = self.spec.topic, "no answer for {} s: the client is made anew", pace.renew_after.as_secs());
         self.send_all()?;
-        (self.consumer, self.at_end, self.silent) = (client(&self.config, &self.spec)?, false, Some(Instant::now()));
+        (self.consumer, self.at_end, self.silent, self.astray) = (client(&self.config, &self.spec)?, false, Some(Instant::now()), None);
         // From its last message on, when it is found again.
-        self.heartbeats.followed = false;
+        self.heartbeats.followed.clear();
         let places: Vec<(i32, i64)> = self.own().map(|(partition, place)| (partition, place.next)).collect();
         self.assign(&self.spec.topic.clone(), &places)?;
         Ok(self.watch(pace))
@@ -329,8 +336,9 @@ impl Reader<'_> {
                 None if pace.identify => Identity::Unasked { tries: 0 },
                 None => Identity::None,
             },
-            heartbeat: self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed && self.until == Until::Forever),
+            heartbeat: self.heartbeats.topic.clone().filter(|_| self.heartbeats.followed.is_empty() && self.until == Until::Forever),
             partitions: self.partitions.len(),
+            lost: Arc::clone(&self.lost),
             pace,
         };
         watch::start(watch, &self.spec.topic)
@@ -349,6 +357,7 @@ impl Reader<'_> {
                 if let Some(is) = topic_id::ask(consumer.client(), &topic, PATIENCE).filter(|is| *is != was) {
                     return Err(self.replaced(&was, &is).into());
                 }
+                self.feed.update(|view| view.identity = Some(was));
             }
             // Before anything is read: of processes that read topics of two clusters nothing is to be shown.
             None if pace.identify => {
@@ -360,9 +369,9 @@ impl Reader<'_> {
         // Heartbeats first: those before these ends were sent before the table's ends were asked.
         let mut beats = None;
         if let Some(beat) = &self.heartbeats.topic
-            && let Some(n) = watch::partitions(&consumer, beat, PATIENCE).map_err(|e| self.unanswered(&e))?
+            && let Some(places) = watch::last(&consumer, beat, PATIENCE).map_err(|e| self.unanswered(&e))?
         {
-            beats = Some(asked(watch::ask(&consumer, beat, n, Offset::End, PATIENCE))?);
+            beats = Some(places);
         }
         let lows = asked(watch::ask(&consumer, &topic, count, Offset::Beginning, PATIENCE))?;
         let asked_ms = wall_ms();
@@ -379,8 +388,8 @@ impl Reader<'_> {
         self.partitions = (0..count).map(|p| Partition { start: starts[p], next: starts[p], start_end: ends[p], ..Partition::default() }).collect();
         let places: Vec<(i32, i64)> = (0..count as i32).zip(starts).filter(|(partition, _)| self.spec.share.has(*partition)).collect();
         self.assign(&topic, &places)?;
-        if let Some(ends) = beats {
-            self.follow_heartbeats(&(0..ends.len() as i32).zip(ends).collect::<Vec<_>>())?;
+        if let Some(places) = beats {
+            self.follow_heartbeats(&places)?;
         }
         self.publish(Some((asked_ms, &ends)));
         Ok(true)
@@ -432,6 +441,9 @@ impl Reader<'_> {
             }
             if self.silent.is_some_and(|since| since.elapsed() >= pace.renew_after) {
                 return Err(End::Silent);
+            }
+            if self.astray.is_some_and(|at| at <= Instant::now()) {
+                self.out_of_range()?;
             }
             self.let_heartbeats_through()?;
             if self.until == Until::End && self.backlog_done() {
@@ -646,7 +658,7 @@ impl Reader<'_> {
             Seen::Replaced { was, is } => {
                 return Err(self.replaced(&was, &is).into());
             }
-            Seen::Heartbeats(ends) => self.follow_heartbeats(&ends)?,
+            Seen::Heartbeats(places) => self.follow_heartbeats(&places)?,
             Seen::Silence(error) => match self.unanswered(&error) {
                 error if error.retry => {
                     self.silent.get_or_insert_with(Instant::now);
@@ -685,15 +697,24 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Follows the heartbeat topic from its last message on.
-    fn follow_heartbeats(&mut self, ends: &[(i32, i64)]) -> Result<(), LogError> {
-        let Some(topic) = self.heartbeats.topic.clone() else { return Ok(()) };
-        if !std::mem::replace(&mut self.heartbeats.followed, true) {
-            let places: Vec<(i32, i64)> = ends.iter().map(|(p, end)| (*p, (end - 1).max(0))).collect();
-            self.heartbeats.backlog = ends.iter().copied().filter(|(_, end)| *end > 0).collect();
-            self.assign(&topic, &places)?;
+    /// Follows the heartbeat topic from its last messages on.
+    fn follow_heartbeats(&mut self, places: &[Last]) -> Result<(), LogError> {
+        let Some(topic) = self.heartbeats.topic.clone().filter(|_| self.heartbeats.followed.is_empty()) else { return Ok(()) };
+        self.heartbeats.followed = places.iter().map(|last| last.partition).collect();
+        self.heartbeats.backlog = places.iter().filter(|last| last.at < last.end).map(|last| (last.partition, last.end)).collect();
+        self.assign(&topic, &places.iter().map(|last| (last.partition, last.at)).collect::<Vec<_>>())
+    }
+
+    /// A position of the heartbeat topic is not there any more: it was emptied, or created again. It is followed anew.
+    fn follow_heartbeats_anew(&mut self, topic: &str) -> Result<(), End> {
+        let Some(places) = watch::last(&self.consumer, topic, PATIENCE).map_err(|e| self.unanswered(&e))? else { return Ok(()) };
+        tracing::info!(topic = self.spec.topic, heartbeats = topic, "the heartbeat topic lost what was to be read next; it is followed from its end");
+        let mut list = TopicPartitionList::new();
+        for partition in std::mem::take(&mut self.heartbeats.followed) {
+            list.add_partition(topic, partition);
         }
-        Ok(())
+        let _ = self.consumer.incremental_unassign(&list);
+        Ok(self.follow_heartbeats(&places)?)
     }
 
     fn assign(&self, topic: &str, places: &[(i32, i64)]) -> Result<(), LogError> {
@@ -762,7 +783,7 @@ impl Reader<'_> {
     }
 
     /// Hands what librdkafka has to say by itself to [`Reader::complaint`], while nothing is assigned.
-    fn serve_errors(&self) -> Result<(), End> {
+    fn serve_errors(&mut self) -> Result<(), End> {
         if self.partitions.is_empty() {
             let consumer = self.consumer.clone();
             // A line for the log is an event, too, and looks as if there were none.
@@ -777,7 +798,7 @@ impl Reader<'_> {
 
     /// An error that came in place of a message. Most are about connections, which librdkafka mends by itself; the
     /// watcher's questions tell when it can't.
-    fn complaint(&self, error: &KafkaError) -> Result<(), End> {
+    fn complaint(&mut self, error: &KafkaError) -> Result<(), End> {
         let code = error.rdkafka_error_code();
         if let Some(denied) = self.denied(error)
             && !denied.retry
@@ -794,9 +815,22 @@ impl Reader<'_> {
         }
     }
 
-    /// A position is not in the topic: says which, and why. A partition that is read from its beginning, and of which
-    /// nothing has been read, may begin elsewhere now.
-    fn out_of_range(&self) -> Result<(), End> {
+    /// A position is not in a topic: looks which it is, and why. Who asks at a moment when no broker answers asks again.
+    fn out_of_range(&mut self) -> Result<(), End> {
+        self.astray = None;
+        match self.look_out_of_range() {
+            Err(End::Failed(error)) if error.code == "BROKER_UNREACHABLE" => {
+                self.silent.get_or_insert_with(Instant::now);
+                self.trouble(error.message);
+                self.astray = Some(Instant::now() + PATIENCE);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// A partition that is read from its beginning, and of which nothing has been read, may begin elsewhere now.
+    fn look_out_of_range(&mut self) -> Result<(), End> {
         let count = self.partitions.len();
         let ask = |at| watch::ask(&self.consumer, &self.spec.topic, count, at, PATIENCE).map_err(|e| self.unanswered(&e));
         let (lows, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
@@ -820,6 +854,9 @@ impl Reader<'_> {
                     )
                     .into());
             }
+        }
+        if let Some(topic) = self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed.is_empty()) {
+            return self.follow_heartbeats_anew(&topic);
         }
         Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
     }

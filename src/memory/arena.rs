@@ -77,6 +77,8 @@ impl Arena {
     pub fn new(dir: &Path, most: u64) -> io::Result<Arena> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(format!("memory-{}", std::process::id()));
+        // One of this number that was killed just here may have left its file.
+        let _ = std::fs::remove_file(&path);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
         let bytes = most.saturating_mul(TIMES).max(LEAST_BYTES);

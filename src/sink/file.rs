@@ -34,7 +34,7 @@ impl FileSink {
     /// that was killed).
     ///
     /// # Errors
-    /// The file can't be written.
+    /// The file can't be written, or somebody else wrote behind what is to be cut off.
     pub fn open(path: &Path, keep: Keep) -> Result<FileSink, SinkError> {
         let open = || {
             if let Some(dir) = path.parent() {
@@ -42,25 +42,45 @@ impl FileSink {
             }
             let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
             let mut end = whole_lines(&mut file, u64::MAX)?;
+            if !is_half_of_ours(&mut file, end)? {
+                return Ok(Err(foreign(path, "ends with half a line")));
+            }
             match keep {
                 Keep::All => {}
                 Keep::Bytes(bytes) => end = end.min(bytes),
                 Keep::UpTo(tick) => {
-                    while end > 0 {
-                        let start = whole_lines(&mut file, end - 1)?;
-                        if tick_of(&mut file, start, end)?.is_none_or(|of| of <= tick) {
-                            break;
+                    let (mut at, mut others) = (end, false);
+                    while at > 0 {
+                        let start = whole_lines(&mut file, at - 1)?;
+                        match tick_of(&mut file, start, at)? {
+                            None => others = true,
+                            Some(of) if of <= tick => break,
+                            Some(_) if others => return Ok(Err(foreign(path, "has lines behind those that are to be written again"))),
+                            Some(_) => end = start,
                         }
-                        end = start;
+                        at = start;
                     }
                 }
             }
             file.set_len(end)?;
             file.seek(SeekFrom::Start(end))?;
-            Ok(BufWriter::with_capacity(1 << 16, file))
+            Ok(Ok(BufWriter::with_capacity(1 << 16, file)))
         };
-        open().map(|file| FileSink { path: path.into(), file }).map_err(|e: io::Error| failure(path, &e))
+        let file = open().map_err(|e: io::Error| failure(path, &e))??;
+        Ok(FileSink { path: path.into(), file })
     }
+}
+
+/// What each line begins with.
+const KEY: &[u8] = b"{\"key\":";
+
+/// Is what stands behind the last line feed the begin of a line of ours? Zeros are what a file system leaves of one when the
+/// machine goes down.
+fn is_half_of_ours(file: &mut File, from: u64) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.take(KEY.len() as u64).read_to_end(&mut begin)?;
+    Ok(KEY.starts_with(&begin) || begin.iter().all(|byte| *byte == 0))
 }
 
 /// The tick of a line; nothing: it was written by somebody else.
@@ -102,6 +122,15 @@ pub fn gone(path: &Path) -> SinkError {
     }
 }
 
+fn foreign(path: &Path, what: &str) -> SinkError {
+    SinkError {
+        code: "FILE_NOT_WRITTEN",
+        message: format!("{} {what} that tieout did not write", path.display()),
+        remedy: "let nobody else write to it: move those lines away, or name another `file` for the output".into(),
+        retry: false,
+    }
+}
+
 fn failure(path: &Path, error: &io::Error) -> SinkError {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     SinkError {
@@ -117,7 +146,7 @@ impl Sink for FileSink {
         failpoint::reach("sink-file");
         let mut write = || {
             for record in &batch.records {
-                self.file.write_all(b"{\"key\":")?;
+                self.file.write_all(KEY)?;
                 self.file.write_all(&record.key)?;
                 self.file.write_all(b",\"value\":")?;
                 self.file.write_all(record.value.as_deref().unwrap_or(b"null"))?;

@@ -1,6 +1,6 @@
 //! Encoding, files, and the round trip through librdkafka's mock cluster. (Creating topics needs a real broker: `tests/real`.)
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -104,7 +104,7 @@ fn a_file_gets_whole_lines_after_whole_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sub/out.ndjson");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, "{\"a\":1}\n{\"torn").unwrap();
+    std::fs::write(&path, "{\"a\":1}\n{\"key\":{\"torn").unwrap();
     let mut plan = (*plan(Format::UpsertJson)).clone();
     plan.connections[0].kind = ConnectionKind::File { dir: dir.path().join("sub") };
     let writers = Writers::start(&Arc::new(plan), Vec::new(), "", |_| Keep::All).unwrap();
@@ -195,4 +195,19 @@ fn a_file_is_cut_back_to_the_tick_of_a_checkpoint() {
     assert_eq!(write(Keep::UpTo(1), &[]), [0; 0]);
     assert_eq!(write(Keep::Bytes(0), &[9]), [9, 9]);
     assert_eq!(write(Keep::Bytes(began), &[10]), [9, 9, 10, 10]);
+    let append = |text: &str| std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+    append("{\"key\":{\"id\":1");
+    assert_eq!(write(Keep::UpTo(10), &[]), [9, 9, 10, 10], "half a line of ours goes");
+    // What others wrote stays, and nothing is written beside it that is there already.
+    let refused = |keep| {
+        let before = std::fs::read(&path).unwrap();
+        let error = file::FileSink::open(&path, keep).unwrap_err();
+        assert_eq!((error.code, std::fs::read(&path).unwrap() == before), ("FILE_NOT_WRITTEN", true), "{error}");
+    };
+    append("# mine");
+    refused(Keep::All);
+    append("\n");
+    refused(Keep::UpTo(9));
+    file::FileSink::open(&path, Keep::UpTo(10)).unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().ends_with("# mine\n"));
 }

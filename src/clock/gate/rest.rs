@@ -23,7 +23,7 @@ use crate::{
 pub(super) const STANDING: usize = 100;
 /// A partition is beyond a time when an event came that is so many milliseconds later: times of MySQL's and MariaDB's events
 /// are those of statements, in seconds.
-const BEYOND_MS: i64 = 60_000;
+pub(super) const BEYOND_MS: i64 = 60_000;
 /// What stands in the place of a transaction's id.
 const ID: &str = "older";
 
@@ -98,7 +98,7 @@ impl Gate {
             && self.members.iter().enumerate().all(|(at, member)| {
                 let queues = || self.queues.iter().filter(|queue| queue.member == at);
                 let lacking: i64 = rest.lacking.iter().chain(&self.forgotten).filter(|(source, _)| *source == member.source).map(|(_, lacking)| *lacking).sum();
-                lacking <= 0 || (queues().count() >= member.partitions.max(1) && queues().all(|queue| beyond(queue.time)))
+                lacking <= 0 || (queues().count() > 0 && self.knows_all(at, false) && queues().all(|queue| beyond(queue.time)))
             });
         if gone {
             (self.rest, self.forgotten) = (None, Vec::new());

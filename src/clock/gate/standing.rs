@@ -121,7 +121,7 @@ impl Gate {
             _ => None,
         });
         let later = behind.max().unwrap_or(0);
-        let all = (0..self.members.len()).all(|m| self.queues.iter().filter(|q| q.member == m).count() >= self.members[m].partitions);
+        let all = (0..self.members.len()).all(|member| self.knows_all(member, false));
         later > 0 && all && self.queues.iter().all(|queue| self.reached(queue) >= later)
     }
 

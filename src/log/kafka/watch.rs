@@ -4,7 +4,10 @@
 //! that are there must not wait for it. It only asks and tells; what follows from an answer is the reader's business.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,10 +39,19 @@ pub enum Seen {
     Fewer(usize),
     /// The topic has another identity than at the start.
     Replaced { was: String, is: String },
-    /// The heartbeat topic exists, with the position after the last message by partition.
-    Heartbeats(Vec<(i32, i64)>),
+    /// The heartbeat topic exists, with where its last messages are.
+    Heartbeats(Vec<Last>),
     /// A question was not answered.
     Silence(KafkaError),
+}
+
+/// Where the last message of a partition is; of an empty one `at` is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    pub partition: i32,
+    pub at: i64,
+    /// The position after it.
+    pub end: i64,
 }
 
 /// What is known of the topic's id.
@@ -61,8 +73,14 @@ pub struct Watch {
     /// Followed as soon as it exists; `None`: there is none, or the reader has it already.
     pub heartbeat: Option<String>,
     pub partitions: usize,
+    /// How often in a row the topic was not there, or had fewer partitions.
+    pub lost: Arc<AtomicU32>,
     pub pace: Pace,
 }
+
+/// A topic that was not there, or had fewer partitions, so many times is believed: a broker that has just started may know less
+/// than it will in a moment.
+const LOST: u32 = 3;
 
 /// Starts the watcher; it ends when the reader drops what this returns. Sending on the first channel asks for the ends now.
 pub fn start(watch: Watch, name: &str) -> (Sender<()>, Receiver<Seen>) {
@@ -76,7 +94,6 @@ impl Watch {
     /// Answers that find the channel full are dropped: the next ones say the same, later.
     fn run(mut self, poked: &Receiver<()>, tell: &Sender<Seen>) {
         let mut refreshed = Instant::now();
-        let mut lost = 0;
         self.identify(tell);
         loop {
             match poked.recv_timeout(self.pace.ask_every) {
@@ -87,7 +104,7 @@ impl Watch {
             let _ = tell.try_send(self.ends());
             if refreshed.elapsed() >= self.pace.refresh_every {
                 refreshed = Instant::now();
-                self.refresh(tell, &mut lost);
+                self.refresh(tell);
             }
         }
     }
@@ -124,7 +141,9 @@ impl Watch {
         }
     }
 
-    fn refresh(&mut self, tell: &Sender<Seen>, lost: &mut u32) {
+    fn refresh(&mut self, tell: &Sender<Seen>) {
+        // First of all: of another topic of the same name the partitions are of no meaning.
+        self.identify(tell);
         match partitions(&self.consumer, &self.topic, PATIENCE) {
             Ok(Some(n)) if n > self.partitions => {
                 if let Ok(lows) = ask(&self.consumer, &self.topic, n, Offset::Beginning, PATIENCE) {
@@ -133,26 +152,19 @@ impl Watch {
                         self.partitions = n;
                     }
                 }
-                *lost = 0;
+                self.lost.store(0, Ordering::Relaxed);
             }
             Ok(n) if n.unwrap_or(0) < self.partitions => {
-                // A broker that has just started may know less than it will in a moment.
-                *lost += 1;
-                if *lost == 3 {
+                if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= LOST {
                     let _ = tell.try_send(Seen::Fewer(n.unwrap_or(0)));
-                    *lost = 0;
                 }
             }
-            Ok(_) => {
-                *lost = 0;
-                self.identify(tell);
-            }
+            Ok(_) => self.lost.store(0, Ordering::Relaxed),
             Err(error) => drop(tell.try_send(Seen::Silence(error))),
         }
         if let Some(topic) = &self.heartbeat
-            && let Ok(Some(n)) = partitions(&self.consumer, topic, PATIENCE)
-            && let Ok(ends) = ask(&self.consumer, topic, n, Offset::End, PATIENCE)
-            && tell.try_send(Seen::Heartbeats((0..n as i32).zip(ends).collect())).is_ok()
+            && let Ok(Some(places)) = last(&self.consumer, topic, PATIENCE)
+            && tell.try_send(Seen::Heartbeats(places)).is_ok()
         {
             self.heartbeat = None;
         }
@@ -178,6 +190,15 @@ pub fn ask(consumer: &BaseConsumer<Context>, topic: &str, partitions: usize, at:
         }
     }
     Ok(found)
+}
+
+/// Where the last message of each partition is; `None` if there is no such topic.
+pub fn last(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -> KafkaResult<Option<Vec<Last>>> {
+    let Some(n) = partitions(consumer, topic, patience)? else { return Ok(None) };
+    let ends = ask(consumer, topic, n, Offset::End, patience)?;
+    // What was there may be gone: then reading goes on where the next one will be.
+    let lows = ask(consumer, topic, n, Offset::Beginning, patience)?;
+    Ok(Some((0..).zip(lows.iter().zip(ends)).map(|(partition, (low, end))| Last { partition, at: (end - 1).max(*low).min(end), end }).collect()))
 }
 
 /// How many partitions a topic has; `None` if there is no such topic.

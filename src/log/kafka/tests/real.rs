@@ -152,10 +152,58 @@ fn real_a_topic_that_was_deleted_is_a_named_stop() {
     let broker = Broker::new();
     let topic = broker.topic("gone", 1);
     broker.put(&topic, 0, numbers(0, 3));
-    let log = begin(broker.spec(&topic, Start::Beginning), Until::Forever);
+    // No question about it is answered then, and a client made anew would not know more: as it is at the usual pace.
+    let pace = Pace { refresh_every: Duration::from_millis(500), renew_after: Duration::from_secs(1), identify: true, ..pace() };
+    let log = open(7, broker.spec(&topic, Start::Beginning), Until::Forever, Box::new(|_| None), None, pace).unwrap();
     until(&log, |view| view.caught_up);
     broker.runtime.block_on(broker.admin.delete_topics(&[&topic], &options())).unwrap();
     ends_with(log, "TOPIC_GONE");
+}
+
+#[test]
+#[ignore = "needs a real broker"]
+fn real_a_heartbeat_topic_that_is_emptied_or_created_again_is_followed_anew() {
+    let broker = Broker::new();
+    let (topic, beats) = (broker.topic("beaten", 1), broker.topic("beats", 1));
+    broker.put(&topic, 0, numbers(0, 3));
+    let beat = |ms: i64| broker.put(&beats, 0, [(ms, format!(r#"{{"ts_ms":{ms}}}"#))]);
+    let empty = |upto: i64| {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&beats, 0, Offset::Offset(upto)).unwrap();
+        broker.runtime.block_on(broker.admin.delete_records(&list, &options())).unwrap();
+    };
+    (1..=5).for_each(beat);
+    // At the start there is nothing left of it.
+    empty(5);
+    let log = begin(TopicSpec { heartbeat: Heartbeat::Topic(beats.clone()), ..broker.spec(&topic, Start::Beginning) }, Until::Forever);
+    until(&log, |view| view.caught_up);
+    let next = |least: i64| {
+        let begun = Instant::now();
+        loop {
+            let chunk = log.chunks.recv_timeout(Duration::from_millis(500));
+            if let Ok(Chunk { payload: Payload::Heartbeat(ms), .. }) = chunk
+                && ms >= least
+            {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT, "{:?}", log.status.view());
+        }
+    };
+    beat(6);
+    next(6);
+    broker.runtime.block_on(broker.admin.delete_topics(&[&beats], &options())).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    broker.create(&beats, 1);
+    beat(7);
+    let begun = Instant::now();
+    // Where it is read on from is found out when the client asks for a place that is not there.
+    while begun.elapsed() < WAIT {
+        beat(8);
+        if matches!(log.chunks.recv_timeout(Duration::from_millis(500)), Ok(Chunk { payload: Payload::Heartbeat(7 | 8), .. })) {
+            return;
+        }
+    }
+    panic!("{:?}", log.status.view());
 }
 
 #[test]
