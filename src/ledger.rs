@@ -185,6 +185,7 @@ impl Ledger {
         let mut differences: Vec<Vec<DifferenceChange>> = vec![Vec::new(); plan.comparisons.len()];
         let mut marks: Vec<Vec<(Box<[u8]>, Arc<str>)>> = vec![Vec::new(); plan.comparisons.len()];
         let mut seen = vec![(None, None); plan.sources.len()];
+        self.sources.iter_mut().for_each(|source| source.of_tick = None);
         let (mut rows, mut rejects, mut loose, mut seconds) = (Vec::new(), BTreeMap::<Reject, i64>::new(), Vec::new(), 0f64);
         for report in reports {
             assert_eq!(report.tick, tick, "worker {} reported tick {} for tick {tick}", report.worker, report.tick);

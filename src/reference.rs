@@ -30,7 +30,11 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("CLUSTER_CHANGED", false, "a connection's brokers are those of another cluster than the one that was read"),
     ("CLUSTER_TWICE", false, "two connections have outputs on the same cluster"),
     ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
-    ("FILE_NOT_WRITTEN", false, "an output file can't be created or written"),
+    (
+        "FILE_NOT_WRITTEN",
+        false,
+        "an output file can't be created or written, is another process's, or has lines of others; of a full disk it may be tried again (75)",
+    ),
     ("FILE_REPLACED", false, "a file was replaced by another one of its name while it was followed"),
     ("FILE_TRUNCATED", false, "a file is shorter than what was read of it"),
     ("FILE_UNREADABLE", false, "a file can't be opened or read"),

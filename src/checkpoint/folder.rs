@@ -169,6 +169,11 @@ pub fn list(folder: &Path) -> Vec<Found> {
 pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError> {
     for EntriesFile { name, bytes, checksum } in &manifest.entries {
         let path = folder.join(name);
+        // Before it is read: what was put in its place may have no end.
+        let file = fs::metadata(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
+        if !file.is_file() || file.len() != *bytes {
+            return Err(CheckpointError::damaged(&path, format!("it has {} bytes, and {bytes} were written", file.len())));
+        }
         let (found_bytes, found) = entries::sum(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
         if found_bytes != *bytes {
             return Err(CheckpointError::damaged(&path, format!("it has {found_bytes} bytes, and {bytes} were written")));

@@ -45,6 +45,9 @@ pub struct Manifest {
     /// By such a connection: those clusters' names for the topics of outputs.
     #[serde(default)]
     pub topics: BTreeMap<String, BTreeMap<String, String>>,
+    /// By output to a file: how long that was.
+    #[serde(default)]
+    pub lengths: BTreeMap<String, u64>,
     /// Files of entries, the oldest first; the last one is this checkpoint's own.
     pub entries: Vec<EntriesFile>,
 }
@@ -113,6 +116,7 @@ impl Manifest {
             progress: BTreeMap::new(),
             clusters: BTreeMap::new(),
             topics: BTreeMap::new(),
+            lengths: BTreeMap::new(),
             entries,
         }
     }

@@ -37,13 +37,15 @@ impl Restore {
             let (shape, state) = (&manifest.sources[old], &manifest.ledger.sources[old]);
             let now = beginnings(plan, source, &state.positions);
             for (partition, was) in &shape.beginnings {
-                let is = now.iter().find(|(p, _)| p == partition).map_or("nothing that can be read", |(_, is)| is);
-                if is != was {
+                if now.iter().all(|(p, is)| p != partition || is != was) {
+                    let position = state.positions.iter().find(|(p, _)| p == partition).map_or(0, |(_, position)| *position);
                     return Err(CheckpointError {
                         code: "CHECKPOINT_LOG_CHANGED",
                         message: format!(
-                            "source `{}`: {}, number {partition}, does not begin as it did when the checkpoint of tick {} was taken",
-                            source.name, shape.log, manifest.tick
+                            "source `{}`: {} when the checkpoint of tick {} was taken",
+                            source.name,
+                            why(plan, source, *partition, position),
+                            manifest.tick
                         ),
                         remedy: "bring the log back; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
                     });
@@ -143,4 +145,17 @@ pub fn beginnings(plan: &Plan, source: &crate::plan::Source, positions: &[(i32, 
         Some((*partition, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&head))))
     };
     positions.iter().filter(|(_, position)| *position > 0).filter_map(fingerprint).collect()
+}
+
+/// What is not as it was in a source's log.
+fn why(plan: &Plan, source: &crate::plan::Source, partition: i32, position: i64) -> String {
+    let (LogSpec::Files(files), ConnectionKind::File { dir }) = (&source.log, &plan.connections[source.connection].kind) else {
+        return "its log does not begin as it did".into();
+    };
+    let Some(path) = files.get(partition as usize).map(|file| dir.join(file)) else { return "a file was left out of its list that was read".into() };
+    match std::fs::metadata(&path) {
+        Err(error) => format!("{} can't be read ({error}), and could be", path.display()),
+        Ok(file) if (file.len() as i64) < position => format!("{} has {} bytes, and {position} of it were read", path.display(), file.len()),
+        Ok(_) => format!("{} does not begin as it did", path.display()),
+    }
 }

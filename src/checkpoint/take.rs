@@ -158,8 +158,8 @@ impl Chain {
         for (connection, topics) in self.written.topics() {
             self.topics.entry(connection).or_default().extend(topics);
         }
-        let topics = self.topics.clone();
-        let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, entries: files.clone(), ..self.of_plan.clone() };
+        let (topics, lengths) = (self.topics.clone(), self.written.lengths(tick));
+        let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, lengths, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
             self.files.clear();

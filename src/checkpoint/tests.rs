@@ -30,6 +30,7 @@ fn publish(folder: &Folder, tick: u64, before: Vec<EntriesFile>, keep: usize) ->
         progress: std::collections::BTreeMap::new(),
         clusters: Default::default(),
         topics: Default::default(),
+        lengths: Default::default(),
         entries: before.into_iter().chain([file]).collect(),
     };
     folder.publish(&manifest, keep).unwrap();
@@ -130,6 +131,7 @@ fn empty() -> Manifest {
         progress: std::collections::BTreeMap::new(),
         clusters: Default::default(),
         topics: Default::default(),
+        lengths: Default::default(),
         entries: Vec::new(),
     }
 }

@@ -410,8 +410,7 @@ impl LiveComparison {
             Some(before) => (before.difference.base, before.reached),
             None => (self.ahead[EXPECTED].take(&change.key), self.ahead[ACTUAL].take(&change.key)),
         };
-        // A change that came through a join or an aggregate has no source time of its own: it is as new as its side.
-        let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.status.time } else { time };
+        let of_tick = |time: i64, side: &SideClock| if time == TIME_OF_TICK { side.of_tick } else { time };
         let (expected_time, actual_time) = (of_tick(change.expected_time, &self.expected), of_tick(change.actual_time, &self.actual));
         let found = change.now.and_then(|sides| Some((difference::classify(comparison, &sides)?, sides)));
         let Some(((kind, unclear), sides)) = found else {

@@ -240,7 +240,9 @@ impl Connectors {
                 times.pop_front();
             }
         }
+        let timed: Vec<usize> = of.iter().zip(&*sources).filter(|(_, source)| source.time.is_some()).map(|(of, _)| *of).collect();
         for (id, source) in sources.iter_mut().enumerate() {
+            source.beside = source.time.is_none() && timed.contains(&of[id]);
             let own = &self.all[self.of[id]];
             let at = |one: &Connector| one.times.iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
             // A log that is read to its end once, and not followed, has all that there is to know.

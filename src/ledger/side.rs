@@ -26,12 +26,15 @@ pub(super) struct SideClock {
     pub status: SideStatus,
     /// The newest time of its sources: no change of the side is newer.
     pub newest: i64,
+    /// How new a change is that came through a join or an aggregate, which has no source time of its own: as new as the side, or
+    /// as what was read of its sources in this tick, where that is newer. The side's other sources are known as far a moment later.
+    pub of_tick: i64,
 }
 
 impl SideClock {
     pub fn new(plan: &Plan, table: TableRef) -> SideClock {
         let status = SideStatus { time: i64::MIN, held_by: None, rows: 0, moved_ms: i64::MIN };
-        SideClock { table, sources: plan.sources_of(table), status, newest: i64::MIN }
+        SideClock { table, sources: plan.sources_of(table), status, newest: i64::MIN, of_tick: i64::MIN }
     }
 
     pub fn advance(&mut self, now: &Now) {
@@ -42,6 +45,7 @@ impl SideClock {
         if time != self.status.time || self.status.moved_ms == i64::MIN {
             self.status.moved_ms = now.wall_ms;
         }
+        self.of_tick = self.sources.iter().filter_map(|s| now.sources[*s].of_tick).fold(time, i64::max);
         self.status = SideStatus { time, held_by, rows: now.rows.get(&self.table).copied().unwrap_or(0), ..self.status };
     }
 }

@@ -17,6 +17,12 @@ pub struct SourceState {
     /// The greatest source time that any of its messages had or that a heartbeat counts for, in milliseconds; `None`: none
     /// came yet.
     pub time: Option<i64>,
+    /// The greatest source time that its messages of this tick had; `None`: none came in it.
+    #[serde(skip)]
+    pub of_tick: Option<i64>,
+    /// Others of its connector show times, and it has shown none: the tick does not stand in for them.
+    #[serde(skip)]
+    pub beside: bool,
     /// The source time up to which it is known. A source that is read to its end is known as far as its connector is, so
     /// that a quiet table holds nobody back. Never goes back.
     pub known_to: Option<i64>,
@@ -46,11 +52,12 @@ pub struct SourceState {
 
 impl SourceState {
     /// The source time up to which it is closed at `tick`. The tick stands in for it while a source that is being read
-    /// shows no source times. `i64::MIN`: nothing was read yet; a log that is empty tells nothing of its system's time.
+    /// shows no source times, nor others of its connector. `i64::MIN`: nothing was read yet; a log that is empty tells nothing of
+    /// its system's time.
     pub fn closed_to(&self, tick: Tick) -> i64 {
         match self.known_to {
             Some(time) => time,
-            None if self.counts().read > 0 => tick as i64,
+            None if self.counts().read > 0 && !self.beside => tick as i64,
             None => i64::MIN,
         }
     }
@@ -67,6 +74,7 @@ impl SourceState {
         }
         if report.source_time != i64::MIN {
             self.time = self.time.max(Some(report.source_time));
+            self.of_tick = self.of_tick.max(Some(report.source_time));
         }
     }
 

@@ -49,7 +49,7 @@ pub fn open(
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
         feed.watch(guard, until);
         let (tails, ids) = (vec![0; files.len()], vec![None; files.len()]);
-        let mut reader = Reader { feed, source_time, until, tails, ids, next: starts, ends: Vec::new(), failure: None };
+        let mut reader = Reader { feed, source_time, until, tails, ids, next: starts, ends: Vec::new(), failure: None, warned: false };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)
     })
@@ -68,6 +68,8 @@ struct Reader<'a> {
     /// The length of each file when the reader started.
     ends: Vec<u64>,
     failure: Option<LogError>,
+    /// It was said that an earlier file grew.
+    warned: bool,
 }
 
 impl Reader<'_> {
@@ -229,6 +231,10 @@ impl Reader<'_> {
                 continue;
             };
             bytes.truncate(end + 1);
+            if !std::mem::replace(&mut self.warned, true) {
+                let why = "it is in no order with later files; a restart may read it before them";
+                tracing::warn!("{} grew after a later file of its source was begun: {why}", path.display());
+            }
             self.send(place, &mut position, bytes, &file)?;
             grown = true;
         }

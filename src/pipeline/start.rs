@@ -166,17 +166,23 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
 /// there was before this deployment.
 ///
 /// # Errors
-/// `OUTPUT_GONE`: the checkpoint knows of a file that is not there.
+/// `OUTPUT_GONE`: the checkpoint knows of a file that is not there, or of more of it. One that was emptied is meant to be.
 pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> Result<impl Fn(usize) -> Keep + use<>, Failure> {
     let names = manifest::outputs(plan);
+    let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let known = |name: &String| restore.and_then(|restore| restore.manifest.outputs.as_ref()).is_some_and(|outputs| outputs.contains(name));
     for (output, _) in plan.outputs.iter().zip(&names).filter(|(_, name)| known(name)) {
         if let Some(path) = plan.file_of(output).filter(|path| !path.exists()) {
             return Err(file::gone(&path).into());
         }
+        let was = restore.and_then(|restore| restore.manifest.lengths.get(&output.to)).copied().unwrap_or(0);
+        match plan.file_of(output).map(|path| (length(&path), path)) {
+            Some((0, path)) if was > 0 => tracing::warn!("{} was emptied; it gets what changes from now on", path.display()),
+            Some((is, path)) if is < was => return Err(file::shorter(&path, is, was).into()),
+            _ => {}
+        }
     }
     let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();
-    let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let now = paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
     let (restored, begun) = (restore.map(|restore| restore.manifest.tick), folder.map(|folder| folder.begin(now)));
     Ok(move |output: usize| match (restored, &begun, &paths[output]) {

@@ -4,7 +4,7 @@
 //! at its end what it would if there had been no crash.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -27,6 +27,8 @@ pub enum Keep {
 pub struct FileSink {
     path: PathBuf,
     file: BufWriter<File>,
+    /// How long it is once everything is flushed.
+    length: u64,
 }
 
 impl FileSink {
@@ -34,13 +36,18 @@ impl FileSink {
     /// that was killed).
     ///
     /// # Errors
-    /// The file can't be written, or somebody else wrote behind what is to be cut off.
+    /// The file can't be written, another process writes to it, or somebody else wrote behind what is to be cut off.
     pub fn open(path: &Path, keep: Keep) -> Result<FileSink, SinkError> {
         let open = || {
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir)?;
             }
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            // Appended to: whoever empties it while it is written leaves no hole.
+            let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+            // Not every file system has locks.
+            if let Err(TryLockError::WouldBlock) = file.try_lock() {
+                return Ok(Err(busy(path)));
+            }
             let mut end = whole_lines(&mut file, u64::MAX)?;
             if !is_half_of_ours(&mut file, end)? {
                 return Ok(Err(foreign(path, "ends with half a line")));
@@ -63,11 +70,10 @@ impl FileSink {
                 }
             }
             file.set_len(end)?;
-            file.seek(SeekFrom::Start(end))?;
-            Ok(Ok(BufWriter::with_capacity(1 << 16, file)))
+            Ok(Ok((BufWriter::with_capacity(1 << 16, file), end)))
         };
-        let file = open().map_err(|e: io::Error| failure(path, &e))??;
-        Ok(FileSink { path: path.into(), file })
+        let (file, length) = open().map_err(|e: io::Error| failure(path, &e))??;
+        Ok(FileSink { path: path.into(), file, length })
     }
 }
 
@@ -122,6 +128,20 @@ pub fn gone(path: &Path) -> SinkError {
     }
 }
 
+/// A file is shorter than what was written to it.
+pub fn shorter(path: &Path, is: u64, was: u64) -> SinkError {
+    SinkError { message: format!("{} has {is} bytes, and {was} of it were written when the checkpoint was taken", path.display()), ..gone(path) }
+}
+
+fn busy(path: &Path) -> SinkError {
+    SinkError {
+        code: "FILE_NOT_WRITTEN",
+        message: format!("{} is written by another process", path.display()),
+        remedy: "end that one first; a run beside it (`--once`, `--dry-run`) needs a configuration whose outputs are others".into(),
+        retry: false,
+    }
+}
+
 fn foreign(path: &Path, what: &str) -> SinkError {
     SinkError {
         code: "FILE_NOT_WRITTEN",
@@ -146,11 +166,12 @@ impl Sink for FileSink {
         failpoint::reach("sink-file");
         let mut write = || {
             for record in &batch.records {
-                self.file.write_all(KEY)?;
-                self.file.write_all(&record.key)?;
-                self.file.write_all(b",\"value\":")?;
-                self.file.write_all(record.value.as_deref().unwrap_or(b"null"))?;
-                writeln!(self.file, ",\"tick\":{},\"id\":\"{}\"}}", batch.tick, record.id_text())?;
+                let value = record.value.as_deref().unwrap_or(b"null");
+                let end = format!(",\"tick\":{},\"id\":\"{}\"}}\n", batch.tick, record.id_text());
+                for part in [KEY, &record.key, b",\"value\":", value, end.as_bytes()] {
+                    self.file.write_all(part)?;
+                    self.length += part.len() as u64;
+                }
             }
             Ok(())
         };
@@ -158,7 +179,17 @@ impl Sink for FileSink {
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
-        self.file.flush().map_err(|e| failure(&self.path, &e))
+        self.file.flush().map_err(|e| failure(&self.path, &e))?;
+        let is = self.file.get_ref().metadata().map_or(self.length, |file| file.len());
+        if is < self.length {
+            tracing::warn!("{} has {is} bytes, and {} of it were written: somebody cut it; it is appended to", self.path.display(), self.length);
+        }
+        self.length = is;
+        Ok(())
+    }
+
+    fn length(&self) -> Option<u64> {
+        Some(self.length)
     }
 
     fn settle(&mut self) -> Result<(), SinkError> {

@@ -87,6 +87,11 @@ pub trait Sink: Send {
     fn settle(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
+
+    /// How long the file is with everything that was applied, if it is one.
+    fn length(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Why an output can't be written.
@@ -145,6 +150,8 @@ pub struct WriterStatus {
     cluster: OnceLock<(String, BTreeMap<String, String>)>,
     /// Nothing more will come: the writer should not wait for ever.
     closing: AtomicBool,
+    /// Of a file: how long it was as of the newest tick of a checkpoint, and is.
+    length: Mutex<Option<(Tick, u64, u64)>>,
 }
 
 impl WriterStatus {
@@ -245,7 +252,10 @@ impl Writers {
 
 impl Writer {
     fn start(name: &str, mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
-        Writer::spawn(name, false, |status| move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status))
+        Writer::spawn(name, false, |status| {
+            *status.length.lock().expect("nobody panics while holding it") = sink.length().map(|length| (0, length, length));
+            move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status)
+        })
     }
 
     fn exact(plan: &Arc<Plan>, exact: exact::Exact, from: exact::From, of: &str) -> Writer {
@@ -312,6 +322,12 @@ impl Written {
         self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.1.clone()))).collect()
     }
 
+    /// By output: how long its file was as of this tick, which is the newest checkpoint's, or the last one of all.
+    pub fn lengths(&self, tick: Tick) -> BTreeMap<String, u64> {
+        let length = |status: &WriterStatus| *status.length.lock().expect("nobody panics while holding it");
+        self.all().filter_map(|(name, status)| length(status).map(|(cut, at, now)| (name.to_string(), if cut == tick { at } else { now }))).collect()
+    }
+
     /// The writers by name: of an output, or of a Kafka connection that is written exactly once.
     pub fn all(&self) -> impl Iterator<Item = (&str, &WriterStatus)> {
         self.0.iter().map(|(name, _, status)| (name.as_str(), &**status))
@@ -320,21 +336,28 @@ impl Written {
 
 fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink: &mut dyn Sink, status: &WriterStatus) -> Result<(), SinkError> {
     while let Ok(first) = ticks.recv() {
-        let (mut last, mut records, mut cut) = (first.tick, 0, false);
+        let (mut last, mut records, mut cut) = (first.tick, 0, None);
         for tick in std::iter::once(first).chain(ticks.try_iter().take(QUEUE_TICKS)) {
             last = tick.tick;
-            cut |= tick.save.is_some();
             let batch = encoder.encode(&tick);
             records += batch.records.len() as u64;
             if !batch.records.is_empty() {
                 sink.apply(&batch)?;
             }
+            if tick.save.is_some() {
+                cut = Some((last, sink.length()));
+            }
         }
         if records > 0 {
             sink.flush()?;
         }
-        if cut {
+        if cut.is_some() {
             sink.settle()?;
+        }
+        if let Some(now) = sink.length() {
+            let mut length = status.length.lock().expect("nobody panics while holding it");
+            let (tick, at) = cut.and_then(|(tick, at)| Some((tick, at?.min(now)))).or(length.map(|(tick, at, _)| (tick, at.min(now)))).unwrap_or((0, now));
+            *length = Some((tick, at, now));
         }
         status.records.fetch_add(records, Ordering::Relaxed);
         status.tick.store(last, Ordering::Release);

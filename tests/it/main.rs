@@ -9,6 +9,7 @@ mod fixture;
 #[path = "../../benches/generate.rs"]
 mod generate;
 mod late;
+mod live;
 #[allow(
     dead_code,
     clippy::bind_instead_of_map,

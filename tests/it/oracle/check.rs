@@ -40,6 +40,8 @@ struct Run {
     scenario: Scenario,
     messages: Vec<Message>,
     tick_start: usize,
+    /// By source, the newest time of the messages of the tick that has closed.
+    of_tick: Vec<i64>,
     /// By source: messages that are not handed over yet.
     pending: Vec<Vec<usize>>,
     now: i64,
@@ -88,6 +90,7 @@ pub fn run(setup: &[u16], steps: &[Vec<u16>]) -> Result<u64, String> {
         scenario: Scenario::spread(plan, processes(setup.iter().map(|n| *n as usize).sum())),
         messages: Vec::new(),
         tick_start: 0,
+        of_tick: Vec::new(),
         pending: vec![Vec::new(); sources],
         now: START_MS,
         tick: 0,
@@ -283,6 +286,8 @@ impl Run {
         self.sealed += 1;
         let changed = self.changes();
         let world = World::replay(&self.model, &self.messages);
+        let of = |source: usize, messages: &[Message]| messages.iter().filter(|m| m.source == source).map(|m| m.time).max().unwrap_or(i64::MIN);
+        self.of_tick = (0..self.model.sources.len()).map(|source| of(source, &self.messages[self.tick_start..])).collect();
         self.tick_start = self.messages.len();
         ensure!(self, output.failure.is_none(), "asked to stop: {:?}", output.failure);
         ensure!(self, self.scenario.ledger().as_of() == self.tick, "as_of is {}", self.scenario.ledger().as_of());
@@ -410,6 +415,11 @@ impl Run {
         times.min().unwrap()
     }
 
+    /// How new a row is that was computed of others: as its side, or as what this tick read of that.
+    fn time_of_computed(&self, table: Table) -> i64 {
+        self.model.sources_of(table).into_iter().map(|s| self.of_tick[s]).max().unwrap_or(i64::MIN).max(self.time_of(table))
+    }
+
     /// The plan, and a comparison's place in it.
     fn declared(&self, c: usize) -> (Arc<Plan>, usize) {
         let (plan, name) = (self.scenario.ledger().plan().clone(), &self.model.comparisons[c].name);
@@ -463,7 +473,7 @@ impl Run {
             let late = |side: usize, other: i64| touched(side).iter().skip(1).any(|time| *time > other);
             let expected_times = match model.by_record(comparison.expected) {
                 true => touched(0).clone(),
-                false => Vec::from_iter((!alike(self.before[c].0.get(key), e)).then_some(expected_time)),
+                false => Vec::from_iter((!alike(self.before[c].0.get(key), e)).then_some(self.time_of_computed(comparison.expected))),
             };
             let twice = touched(1).len() > 1 || model.by_record(comparison.expected) && touched(0).len() > 1;
             let sure = judged.is_some() || stood.is_some() || late(1, expected_time) || model.by_record(comparison.expected) && late(0, actual_time);
@@ -520,8 +530,8 @@ impl Run {
                 }
                 (net, found)
             };
-            let (expected_net, es) = changed(0, comparison.expected, e, expected_time);
-            let (_, as_) = changed(1, actual_table, a, actual_time);
+            let (expected_net, es) = changed(0, comparison.expected, e, self.time_of_computed(comparison.expected));
+            let (_, as_) = changed(1, actual_table, a, self.time_of_computed(actual_table));
             // Where nothing says when it was, it is as new as the expected side.
             let told = |time: i64| if time == i64::MIN { expected_time } else { time };
             let possible: Vec<Standing> = match self.standing[c].get(key) {
