@@ -20,10 +20,7 @@ use rdkafka::{
 };
 
 use super::token::Login;
-use crate::{
-    log::LogError,
-    plan::{Properties, properties},
-};
+use crate::{log::LogError, plan::Properties};
 
 /// How many events of a client are looked at for what its brokers say of it.
 pub const EVENTS: usize = 64;
@@ -266,9 +263,9 @@ pub fn refusal(connection: &str, what: &str, denied: &Denied) -> LogError {
 
 /// The error of settings that librdkafka does not take.
 pub fn misconfigured(connection: &str, error: &KafkaError) -> LogError {
+    // No value is shown: a secret may stand under a name that is spelled wrong, or that only Java knows.
     let text = match error {
-        KafkaError::ClientConfig(_, _, name, _) if properties::is_secret(name) => format!("a value that is not shown (`{name}`)"),
-        KafkaError::ClientConfig(_, text, name, value) => format!("{text} (`{name}: {value}`)"),
+        KafkaError::ClientConfig(_, text, name, _) => format!("{text} (`{name}`)"),
         other => other.to_string(),
     };
     LogError {
