@@ -38,6 +38,9 @@ pub fn end_with_supervisor() {
     if std::env::var_os(SUPERVISED).is_none() {
         return;
     }
+    // Started as `/proc/self/exe`, it would be listed as `exe`; where that can't be said, it is.
+    #[cfg(target_os = "linux")]
+    let _ = std::fs::write("/proc/self/comm", env!("CARGO_PKG_NAME"));
     let wait = || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         tracing::error!("the supervisor is gone: this process ends");
@@ -82,17 +85,26 @@ pub fn run(supervised: &Supervised) -> Result<(), Fail> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(internal)?;
-        let (mut pause, mut asked) = (PAUSE, false);
+        let (mut pause, mut asked, mut ran) = (PAUSE, false, false);
         loop {
             let began = Instant::now();
-            let mut running = Running::start(supervised).map_err(internal)?;
-            let ends = running.until_ended(&mut signals, &mut asked).await.map_err(internal)?;
-            let code = verdict(&ends);
-            if code == 0 {
-                return Ok(());
-            }
-            if !supervised.restart || asked || code != RETRY {
-                return Err(Fail::Child(code));
+            match Running::start(supervised) {
+                Ok(mut running) => {
+                    ran = true;
+                    let ends = running.until_ended(&mut signals, &mut asked).await.map_err(internal)?;
+                    let code = verdict(&ends);
+                    if code == 0 {
+                        return Ok(());
+                    }
+                    if !supervised.restart || asked || code != RETRY {
+                        return Err(Fail::Child(code));
+                    }
+                }
+                // What went once will go again: there are too many processes, or the disk is full.
+                Err(error) if ran => tracing::error!(
+                    "the processes can't be started again: {error}; see that this machine has memory and room in its folder for temporary files"
+                ),
+                Err(error) => return Err(internal(error)),
             }
             if began.elapsed() > LASTED {
                 pause = PAUSE;
@@ -124,10 +136,9 @@ struct Running {
 impl Running {
     fn start(supervised: &Supervised) -> std::io::Result<Running> {
         let mut running = Running { children: Vec::new(), file: None };
-        let program = std::env::current_exe()?;
         let arguments = own_arguments(supervised.processes.is_some());
         let Some(processes) = supervised.processes else {
-            running.children.push(Charge::start(Command::new(program).args(arguments).env(SUPERVISED, "alone"))?);
+            running.children.push(Charge::start(this_program()?.args(arguments).env(SUPERVISED, "alone"))?);
             return Ok(running);
         };
         let file = cluster_file(&supervised.name, processes)?;
@@ -138,7 +149,7 @@ impl Running {
             if listen.port() != 0 {
                 listen.set_port(listen.port().wrapping_add(u16::try_from(process).unwrap_or(0)));
             }
-            let mut command = Command::new(&program);
+            let mut command = this_program()?;
             command.args(&arguments).arg("--cluster").arg(&file).args(["--process", &process.to_string(), "--listen", &listen.to_string()]);
             running.children.push(Charge::start(command.env(SECRET, &secret).env(SUPERVISED, process.to_string()))?);
         }
@@ -235,6 +246,20 @@ impl Charge {
         }
         Ok(())
     }
+}
+
+/// This program as it runs, under the name by which it was called: on Linux also when another one has taken its place on the disk
+/// meanwhile, or nothing has. A new version comes with a new supervisor, so that all processes of a run are of one.
+fn this_program() -> std::io::Result<Command> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new("/proc/self/exe");
+        std::env::args_os().next().map(|name| command.arg0(name));
+        Ok(command)
+    }
+    #[cfg(not(target_os = "linux"))]
+    std::env::current_exe().map(Command::new)
 }
 
 /// The arguments of this process without those that are for a supervisor, and without what each of its processes gets anew.
