@@ -329,7 +329,7 @@ impl<'a> Clock<'a> {
                 match ask {
                     Ask::Row { table, key, reply } => {
                         self.seal(None);
-                        self.workers.all(&Command::Row { table, key, reply });
+                        self.workers.all(&Command::Row { table, key, reply: Arc::new(move |answer| drop(reply.send(answer))) });
                     }
                     Ask::Save { all, to } => self.workers.all(&Command::Save { all, to }),
                     Ask::Cut(cut) => {

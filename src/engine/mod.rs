@@ -107,7 +107,7 @@ pub enum Command {
     /// `Restored` that follows, though other workers may send some. `shown`: differences are shown as of this tick, or were.
     Seal { tick: Tick, hold: bool, shown: bool },
     /// Answer with the row of a table as of the newest closed tick. Sent after a seal; only the key's owner answers.
-    Row { table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer> },
+    Row { table: TableRef, key: Vec<u8>, reply: Reply },
     /// Keep in mind what changes, for checkpoints. Sent before everything else, or never.
     Keep,
     /// Copy the tables for a checkpoint, bit by bit beside the other work: everything, or what changed since the last.
@@ -226,6 +226,9 @@ pub struct RowAnswer {
     pub as_of: Tick,
     pub state: RowState,
 }
+
+/// Takes the answer to a look-up; it must not block.
+pub type Reply = Arc<dyn Fn(RowAnswer) + Send + Sync>;
 
 /// What a table holds for a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Chunk, Command, Counts, Give, Payload, Reject, Renumbered, Report, RowAnswer, RowChange, SavePart, SideOf, SourceReport, StageTimes, TableReport, Tick,
-    buffers, chunk,
+    Chunk, Command, Counts, Give, Payload, Reject, Renumbered, Reply, Report, RowAnswer, RowChange, SavePart, SideOf, SourceReport, StageTimes, TableReport,
+    Tick, buffers, chunk,
     mapping::Fate,
     render::{
         self, Dataflow,
@@ -186,7 +186,7 @@ impl Loop {
                     });
                     self.step(worker);
                 }
-                Ok(Command::Row { table, key, reply }) => self.ask(table, key, &reply),
+                Ok(Command::Row { table, key, reply }) => self.ask(table, key, reply),
                 Ok(Command::Keep) => {
                     for (stage, _) in self.flow.stages.iter().zip(&self.watched).filter(|(_, target)| target.is_some()) {
                         stage.borrow_mut().table.keep(EXPECTED, Keeps::Keys);
@@ -456,17 +456,15 @@ impl Loop {
     }
 
     /// Takes a look-up down to the table that can answer it, if this worker holds the key.
-    fn ask(&mut self, table: TableRef, key: Vec<u8>, reply: &Sender<RowAnswer>) {
+    fn ask(&mut self, table: TableRef, key: Vec<u8>, reply: Reply) {
         let TableRef::Target(target) = table else { return };
         if row::worker_of(row::hash_key(&key), self.place.workers) != self.place.index {
             return;
         }
         let (home, whole) = &self.flow.homes[target];
         let tick = self.sealed.back().map_or(self.closed, |s| s.tick);
-        let (reply, whole, asked) = (reply.clone(), whole.clone(), key.clone());
-        let answer = Box::new(move |value: Value| {
-            let _ = reply.send(RowAnswer { as_of: tick, state: value.state(|row| whole.row(&asked, row).into()) });
-        });
+        let (whole, asked) = (whole.clone(), key.clone());
+        let answer = Box::new(move |value: Value| reply(RowAnswer { as_of: tick, state: value.state(|row| whole.row(&asked, row).into()) }));
         self.flow.stages[home.table].borrow_mut().questions.push(Question { tick, side: home.side, key, answer });
     }
 

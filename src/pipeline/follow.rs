@@ -96,6 +96,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         mesh: Arc::clone(&mesh),
         say: say.clone(),
         forward,
+        rows: say.rows(),
         orders: to_orders,
         workers: plan.all_workers(),
         process: plan.process.index,
@@ -188,6 +189,14 @@ impl Say {
         spawn("reports", move || reports.iter().for_each(|report| say.up(&Up::Report(report))))
     }
 
+    /// Passes on what is sent there.
+    fn rows(&self) -> Sender<(u64, RowAnswer)> {
+        let (to, rows) = unbounded();
+        let say = self.clone();
+        spawn("rows", move || rows.iter().for_each(|(id, answer)| say.up(&Up::Row { id, answer })));
+        to
+    }
+
     /// Shows how far logs are read, until it is told to stop.
     fn show(&self, logs: Vec<Arc<LogStatus>>, pending: Arc<AtomicU64>, http: Option<String>, stop: Arc<AtomicBool>) -> JoinHandle<()> {
         let say = self.clone();
@@ -207,6 +216,8 @@ struct Hearer {
     mesh: Arc<Mesh>,
     say: Say,
     forward: Arc<Forward>,
+    /// Answers to look-ups, by their numbers.
+    rows: Sender<(u64, RowAnswer)>,
     orders: Sender<Order>,
     /// A clock that makes ticks again hears no orders, but this.
     asks: Sender<Ask>,
@@ -236,7 +247,10 @@ impl Hearer {
     fn take(&self, down: Down) {
         let command = match down {
             Down::Seal { tick, hold, shown } => Command::Seal { tick, hold, shown },
-            Down::Row { id, table, key } => Command::Row { table, key, reply: self.answers(move |answer: RowAnswer| Up::Row { id, answer }) },
+            Down::Row { id, table, key } => {
+                let rows = self.rows.clone();
+                Command::Row { table, key, reply: Arc::new(move |answer| drop(rows.send((id, answer)))) }
+            }
             Down::Keep => Command::Keep,
             Down::Save { id, all } => Command::Save { all, to: self.answers(move |part: SavePart| Up::Save { id, part }) },
             Down::Cut => Command::Cut,

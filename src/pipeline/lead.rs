@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::{Ask, Begin},
     cluster::Mesh,
-    engine::{Command, ExportBlock, Part, Report, RowAnswer, SavePart, workers::Others},
+    engine::{Command, ExportBlock, Part, Reply, Report, SavePart, workers::Others},
     http::forward::Guests,
     ledger::Torn,
     log::{LogError, LogStatus},
@@ -41,7 +41,7 @@ pub struct Leader {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    rows: BTreeMap<u64, Sender<RowAnswer>>,
+    rows: BTreeMap<u64, Reply>,
     /// The checkpoint that is being taken.
     save: Option<(u64, Sender<SavePart>)>,
     /// By worker.
@@ -100,7 +100,7 @@ impl Leader {
             Up::State(state) => drop(ears.ask.send(Ask::Is(from, state))),
             Up::Row { id, answer } => {
                 let reply = self.waiting().rows.remove(&id);
-                let _ = reply.map(|reply| reply.send(answer));
+                let _ = reply.map(|reply| reply(answer));
             }
             Up::Save { id, part } => {
                 let to = self.waiting().save.as_ref().filter(|(of, _)| *of == id).map(|(_, to)| to.clone());
