@@ -2,16 +2,19 @@
 //! so that any process answers for the whole, right for one tick. What goes between them goes over the cluster's connections.
 //!
 //! ```text
-//!  client ─▶ Own ── Request ──▶ the one that leads: Guests ─▶ router
-//!         ◀──── Forward ◀── Pieces ──────────────────────────┘
+//!  client ─▶ Own ─────── Word ──▶ the one that leads: Guests ─▶ router
+//!         ◀──── Forward ◀── Piece ─────────────────────────────┘
 //! ```
 
 use std::{
     collections::BTreeMap,
+    io,
+    pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -24,8 +27,12 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
-use tokio_stream::{Stream, StreamExt, wrappers::UnboundedReceiverStream};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+};
+use tokio_stream::{Stream, StreamExt};
 use tower::ServiceExt;
 
 use super::{App, problem::Problem};
@@ -40,16 +47,37 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
-/// A part of its answer.
+/// What is said of an answer to the process that gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Piece {
-    Head { status: u16, headers: Vec<(String, String)> },
-    Body(#[serde(with = "serde_bytes")] Vec<u8>),
-    End,
+pub enum Word {
+    /// What is asked.
+    Ask(Request),
+    /// The client has taken so many bytes of the answer: as many more may come.
+    Taken(u32),
+    /// Nobody waits for it any more.
+    Gone,
 }
 
-/// Bytes of an answer that may wait for a client; one that reads more slowly is cut.
-const WAITING_MAX: u64 = 256 << 20;
+/// A part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Piece {
+    Head {
+        status: u16,
+        headers: Vec<(String, String)>,
+    },
+    Body(#[serde(with = "serde_bytes")] Vec<u8>),
+    End,
+    /// It ends here, and is not whole.
+    Broken,
+}
+
+/// Bytes of an answer that may be under way to its client; who answers waits until some are taken, so a client that reads slowly
+/// slows its own answer down, as it does with one process.
+const WINDOW: u32 = 256 << 10;
+/// The longest piece, and how much is taken before that is said.
+const PIECE_MAX: usize = 64 << 10;
+/// Requests that may be under way: with what waits of their answers, 256 MiB.
+const REQUESTS_MAX: usize = 1024;
 
 /// Headers that are between two neighbours only.
 const OWN_HEADERS: [HeaderName; 4] = [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
@@ -59,56 +87,59 @@ fn headers(of: &axum::http::HeaderMap) -> Vec<(String, String)> {
     of.iter().filter(|(name, _)| !OWN_HEADERS.contains(name)).filter_map(text).collect()
 }
 
-/// Says a request, or (none) that nobody waits for it any more.
-type Ask = Box<dyn Fn(u64, Option<Request>) + Send + Sync>;
+/// Says something of an answer, by its number.
+type Say = Box<dyn Fn(u64, Word) + Send + Sync>;
 
 /// Questions that are under way to the one that leads.
 pub struct Forward {
-    ask: Ask,
+    say: Say,
     next: AtomicU64,
-    waiting: Mutex<BTreeMap<u64, Guest>>,
-}
-
-struct Guest {
-    pieces: mpsc::UnboundedSender<Piece>,
-    bytes: Arc<AtomicU64>,
+    /// By number, those whose clients have not got all of it.
+    waiting: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Piece>>>,
 }
 
 impl Forward {
-    pub fn new(ask: impl Fn(u64, Option<Request>) + Send + Sync + 'static) -> Forward {
-        Forward { ask: Box::new(ask), next: AtomicU64::new(1), waiting: Mutex::default() }
+    pub fn new(say: impl Fn(u64, Word) + Send + Sync + 'static) -> Forward {
+        Forward { say: Box::new(say), next: AtomicU64::new(1), waiting: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::UnboundedSender<Piece>>> {
+        self.waiting.lock().expect("nobody panics while holding it")
     }
 
     /// Takes a part of an answer.
     pub fn answered(&self, id: u64, piece: Piece) {
-        let mut waiting = self.waiting.lock().expect("nobody panics while holding it");
-        let Some(guest) = waiting.get(&id) else { return };
-        let over = piece == Piece::End;
-        let bytes = if let Piece::Body(bytes) = &piece { bytes.len() as u64 } else { 0 };
-        let slow = guest.bytes.fetch_add(bytes, Ordering::Relaxed) > WAITING_MAX;
-        let gone = slow || guest.pieces.send(piece).is_err();
-        if gone || over {
-            waiting.remove(&id);
+        let begins = matches!(piece, Piece::Head { .. });
+        // Of a client that has left its answer says so itself, unless it was not asked for yet.
+        let known = self.waiting().get(&id).map(|pieces| pieces.send(piece)).is_some();
+        if begins && !known {
+            (self.say)(id, Word::Gone);
         }
-        drop(waiting);
-        if gone {
-            (self.ask)(id, None);
-        }
+    }
+
+    /// Saying may have to wait for the connection.
+    async fn say(self: &Arc<Self>, id: u64, word: Word) {
+        let forward = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || (forward.say)(id, word)).await;
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Response {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (to, mut pieces) = mpsc::unbounded_channel();
-        let bytes = Arc::new(AtomicU64::new(0));
-        self.waiting.lock().expect("nobody panics while holding it").insert(id, Guest { pieces: to, bytes: Arc::clone(&bytes) });
-        let forward = Arc::clone(&self);
-        // Saying may have to wait for the connection.
-        let _ = tokio::task::spawn_blocking(move || (forward.ask)(id, Some(request))).await;
-        let Some(Piece::Head { status, headers }) = pieces.recv().await else {
-            return Problem::unavailable("no_leader", "the process that leads the cluster does not answer", "see /readyz and the log").into_response();
+        let (to, from) = mpsc::unbounded_channel();
+        {
+            let mut waiting = self.waiting();
+            if waiting.len() >= REQUESTS_MAX {
+                let why = format!("{REQUESTS_MAX} requests are under way from this process to the one that leads the cluster");
+                return Problem::unavailable("no_worker", why, "ask again, or the process that leads; end subscriptions that nobody reads").into_response();
+            }
+            waiting.insert(id, to);
+        }
+        let mut pieces = Pieces { from, taken: 0, over: false, forward: Arc::clone(&self), id };
+        self.say(id, Word::Ask(request)).await;
+        let Some(Piece::Head { status, headers }) = pieces.from.recv().await else {
+            return Problem::unavailable("no_worker", "the process that leads the cluster does not answer", "see /readyz and the log").into_response();
         };
-        let body = body(UnboundedReceiverStream::new(pieces), bytes, Leaving { forward: self, id });
-        let mut response = Response::new(body);
+        let mut response = Response::new(Body::from_stream(pieces));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         for (name, value) in headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -119,31 +150,48 @@ impl Forward {
     }
 }
 
-fn body(pieces: impl Stream<Item = Piece> + Send + 'static, waiting: Arc<AtomicU64>, leaving: Leaving) -> Body {
-    let bytes = pieces.filter_map(move |piece| {
-        let _until_the_end = &leaving;
-        match piece {
-            Piece::Body(bytes) => {
-                waiting.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-                Some(Ok::<_, std::convert::Infallible>(bytes))
-            }
-            Piece::Head { .. } | Piece::End => None,
-        }
-    });
-    Body::from_stream(bytes)
-}
-
-/// Says that nobody waits any more, if the answer is not over when the client leaves.
-struct Leaving {
+/// The body of an answer, as it comes. One that is cut off is an error, so that the client's connection breaks: its end would
+/// look like that of the whole.
+struct Pieces {
+    from: mpsc::UnboundedReceiver<Piece>,
+    /// Bytes that the client has taken since that was said.
+    taken: u32,
+    over: bool,
     forward: Arc<Forward>,
     id: u64,
 }
 
-impl Drop for Leaving {
+impl Stream for Pieces {
+    type Item = io::Result<Vec<u8>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        match ready!(self.from.poll_recv(context)) {
+            Some(Piece::Body(bytes)) => {
+                self.taken += bytes.len() as u32;
+                if self.taken as usize >= PIECE_MAX {
+                    let (forward, id, taken) = (Arc::clone(&self.forward), self.id, std::mem::take(&mut self.taken));
+                    tokio::spawn(async move { forward.say(id, Word::Taken(taken)).await });
+                }
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            end => {
+                self.over = true;
+                let broken = io::Error::new(io::ErrorKind::UnexpectedEof, "the process that leads the cluster has cut its answer off");
+                Poll::Ready((end != Some(Piece::End)).then_some(Err(broken)))
+            }
+        }
+    }
+}
+
+/// Until then it counts as under way, since what has come of it is kept for its client.
+impl Drop for Pieces {
     fn drop(&mut self) {
-        let under_way = self.forward.waiting.lock().is_ok_and(|mut waiting| waiting.remove(&self.id).is_some());
-        if under_way {
-            (self.forward.ask)(self.id, None);
+        self.forward.waiting().remove(&self.id);
+        if !self.over {
+            (self.forward.say)(self.id, Word::Gone);
         }
     }
 }
@@ -185,7 +233,14 @@ pub struct Guests {
     router: Router,
     runtime: Handle,
     answers: mpsc::Sender<(usize, u64, Piece)>,
-    under_way: Mutex<BTreeMap<(usize, u64), AbortHandle>>,
+    under_way: Mutex<BTreeMap<(usize, u64), Guest>>,
+}
+
+/// One of them.
+struct Guest {
+    answering: AbortHandle,
+    /// Bytes that may still be said of its answer.
+    window: Arc<Semaphore>,
 }
 
 /// Parts of answers that wait for the connection to another process.
@@ -194,48 +249,76 @@ const PIECES_MAX: usize = 64;
 impl Guests {
     /// `runtime` answers; what the answers have is received, and said to whom it is for: process, number, piece.
     pub fn new(app: App, runtime: Handle) -> (Guests, mpsc::Receiver<(usize, u64, Piece)>) {
-        let (answers, pieces) = mpsc::channel(PIECES_MAX);
-        (Guests { router: super::router(app), runtime, answers, under_way: Mutex::default() }, pieces)
+        Guests::over(super::router(app), runtime)
     }
 
-    /// Answers a request of a process.
-    pub fn ask(&self, from: usize, id: u64, request: Request) {
+    fn over(router: Router, runtime: Handle) -> (Guests, mpsc::Receiver<(usize, u64, Piece)>) {
+        let (answers, pieces) = mpsc::channel(PIECES_MAX);
+        (Guests { router, runtime, answers, under_way: Mutex::default() }, pieces)
+    }
+
+    /// Hears what a process says of an answer to it.
+    pub fn hear(&self, from: usize, id: u64, word: Word) {
+        let mut under_way = self.under_way.lock().expect("nobody panics while holding it");
+        match word {
+            Word::Ask(request) => {
+                under_way.retain(|_, guest| !guest.answering.is_finished());
+                let window = Arc::new(Semaphore::new(WINDOW as usize));
+                let answering = self.answer(from, id, request, Arc::clone(&window));
+                under_way.insert((from, id), Guest { answering, window });
+            }
+            Word::Taken(bytes) => {
+                let _ = under_way.get(&(from, id)).map(|guest| guest.window.add_permits(bytes.min(WINDOW) as usize));
+            }
+            Word::Gone => {
+                let _ = under_way.remove(&(from, id)).map(|guest| guest.answering.abort());
+            }
+        }
+    }
+
+    fn answer(&self, from: usize, id: u64, request: Request, window: Arc<Semaphore>) -> AbortHandle {
         let (router, answers) = (self.router.clone(), self.answers.clone());
-        let task = self.runtime.spawn(async move {
-            // Who can't be told has gone.
-            let _ = answer(router, request, |piece| {
+        let to = self.answers.clone();
+        let answering = self.runtime.spawn(async move {
+            let say = |piece| {
                 let answers = answers.clone();
                 async move { answers.send((from, id, piece)).await.is_ok() }
-            })
-            .await;
+            };
+            // Who can't be told has gone.
+            let _ = answer(router, request, &window, say).await;
         });
-        let mut under_way = self.under_way.lock().expect("nobody panics while holding it");
-        under_way.retain(|_, task| !task.is_finished());
-        under_way.insert((from, id), task.abort_handle());
-    }
-
-    /// Nobody waits for this any more.
-    pub fn hang_up(&self, from: usize, id: u64) {
-        if let Some(task) = self.under_way.lock().expect("nobody panics while holding it").remove(&(from, id)) {
-            task.abort();
-        }
+        let abort = answering.abort_handle();
+        self.runtime.spawn(async move {
+            // A panic must not leave anybody waiting.
+            if answering.await.is_err() {
+                let _ = to.send((from, id, Piece::Broken)).await;
+            }
+        });
+        abort
     }
 }
 
-async fn answer<F: Future<Output = bool>>(router: Router, request: Request, say: impl Fn(Piece) -> F) -> Option<()> {
-    let mut asked = HttpRequest::builder().method(Method::from_bytes(request.method.as_bytes()).ok()?).uri(request.uri);
-    for (name, value) in request.headers {
-        asked = asked.header(name, value);
-    }
-    let response = match asked.body(Body::empty()) {
+async fn answer<F: Future<Output = bool>>(router: Router, request: Request, window: &Semaphore, say: impl Fn(Piece) -> F) -> Option<()> {
+    let asked = Method::from_bytes(request.method.as_bytes()).map_err(axum::http::Error::from).and_then(|method| {
+        let asked = HttpRequest::builder().method(method).uri(request.uri);
+        request.headers.into_iter().fold(asked, |asked, (name, value)| asked.header(name, value)).body(Body::empty())
+    });
+    let response = match asked {
         Ok(asked) => router.oneshot(asked).await.unwrap_or_else(|never| match never {}),
         Err(error) => Problem::parameter(format!("this is no request: {error}"), "ask as the description of the API says").into_response(),
     };
     let head = Piece::Head { status: response.status().as_u16(), headers: headers(response.headers()) };
-    let mut there = say(head).await;
+    say(head).await.then_some(())?;
     let mut body = response.into_body().into_data_stream();
-    while there && let Some(Ok(bytes)) = body.next().await {
-        there = say(Piece::Body(bytes.to_vec())).await;
+    while let Some(bytes) = body.next().await {
+        let Ok(bytes) = bytes else { return say(Piece::Broken).await.then_some(()) };
+        for piece in bytes.chunks(PIECE_MAX) {
+            window.acquire_many(piece.len() as u32).await.ok()?.forget();
+            say(Piece::Body(piece.to_vec())).await.then_some(())?;
+        }
     }
     say(Piece::End).await.then_some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,12 +56,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     let ready_to_serve = Arc::new(AtomicBool::new(false));
     let forward = Arc::new(Forward::new({
         let say = say.clone();
-        move |id, request| {
-            say.up(&match request {
-                Some(request) => Up::Request { id, request },
-                None => Up::Hangup { id },
-            })
-        }
+        move |id, word| say.up(&Up::Http { id, word })
     }));
     let server = if options.serve {
         let own = Own { index: plan.process.index, of: plan.process.of, ready: Arc::clone(&ready_to_serve), forward: Arc::clone(&forward) };

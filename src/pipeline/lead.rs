@@ -130,14 +130,9 @@ impl Leader {
                 let _ = ears.ask.send(Ask::Failed(source, LogError { code, message, remedy, retry }));
             }
             Up::AskedToStop => drop(ears.ask.send(Ask::Stop)),
-            Up::Request { id, request } => {
+            Up::Http { id, word } => {
                 if let Some(guests) = &ears.guests {
-                    guests.ask(from, id, request);
-                }
-            }
-            Up::Hangup { id } => {
-                if let Some(guests) = &ears.guests {
-                    guests.hang_up(from, id);
+                    guests.hear(from, id, word);
                 }
             }
             Up::Done => {}

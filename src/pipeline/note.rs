@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     clock::{Begin, State},
     engine::{ExportBlock, Give, Part, Renumbered, Report, RowAnswer, SavePart, SideOf, Tick},
-    http::forward::{Piece, Request},
+    http::forward::{Piece, Word},
     log::View,
     plan::TableRef,
 };
@@ -92,13 +92,10 @@ pub enum Up {
     },
     /// Somebody asked it to stop.
     AskedToStop,
-    /// A question over HTTP, and that nobody waits for its answer any more.
-    Request {
+    /// A question over HTTP, and what becomes of its answer.
+    Http {
         id: u64,
-        request: Request,
-    },
-    Hangup {
-        id: u64,
+        word: Word,
     },
     /// All that there was to say has been said.
     Done,
