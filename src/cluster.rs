@@ -14,6 +14,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `hello` | what is proved to each other, byte by byte |
+//! | `build` | which build of tieout this process runs |
 //! | `door` | the listener, and who knocks |
 //! | `dial` | calling others |
 //! | `pulse` | the control connection: signs of life, farewells, notes |
@@ -32,6 +33,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::plan::cluster::Cluster;
 
+mod build;
 mod dial;
 mod door;
 pub mod hello;
@@ -168,7 +170,7 @@ impl Mesh {
             threads: number(alike.threads),
             boot: hello::random(),
             cluster: cluster.name.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: build::version(),
             plan: alike.plan.clone(),
         };
         let (called, calls) = unbounded();

@@ -10,8 +10,8 @@
 //! A proof is an HMAC-SHA256 under the cluster's secret, with another label for each direction, so that none can be played
 //! back or reflected. Who accepts says nothing but a random number to somebody who has proved nothing. Both cards are under
 //! the proofs: name of the cluster, both indexes, what the connection is for and whether it will be encrypted, how many processes
-//! and threads there are, which start of the process this is, tieout's version, and the plan's fingerprint. What follows from all
-//! of it under the secret is the key of the connection (`wire`).
+//! and threads there are, which start of the process this is, tieout's version and build, and the plan's fingerprint. What
+//! follows from all of it under the secret is the key of the connection (`wire`).
 //!
 //! All sizes are bounded before anything is kept; no bytes lead to a panic.
 
@@ -252,8 +252,9 @@ impl Card {
                 let word = |card: &Card| if card.encrypts { "tls" } else { "none" };
                 format!("it has `encryption: {}`, and this one `{}`; all processes need the same cluster file", word(other), word(self))
             }),
-            (self.version != other.version)
-                .then(|| format!("it is tieout {}, and this is {}; stop all processes, and start the same version everywhere", other.version, self.version)),
+            (self.version != other.version).then(|| {
+                format!("it is tieout {}, and this is {}; stop all processes, put the same build on all machines, and start them", other.version, self.version)
+            }),
             (self.plan != other.plan)
                 .then(|| format!("its dataflow is {}, and this one's {}; all processes need the same dataflow files and configuration", other.plan, self.plan)),
             (self.threads != other.threads)

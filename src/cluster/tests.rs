@@ -89,7 +89,7 @@ fn card(encrypts: bool) -> Card {
         threads: 1,
         boot: hello::random(),
         cluster: "test".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: build::version(),
         plan: "p".into(),
     }
 }
@@ -148,7 +148,7 @@ fn a_process_that_starts_anew_takes_its_own_place(encrypts: bool) {
                 threads: 1,
                 boot: hello::random(),
                 cluster: "test".into(),
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: build::version(),
                 plan: "p".into(),
             };
             dial::call(&one, &card, 0).expect("it is let in")
@@ -297,7 +297,7 @@ fn one_that_hangs_makes_nobody_else_silent(encrypts: bool) {
         threads: 1,
         boot: hello::random(),
         cluster: "test".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: build::version(),
         plan: "p".into(),
     };
     let mut called: Vec<Called> = (0..2).map(|to| dial::call(&two, &card, to).expect("it is let in")).collect();
