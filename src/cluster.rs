@@ -149,7 +149,9 @@ impl Mesh {
             message: format!("process {} can't listen on {}: {error}; `listen` names another address of this machine", cluster.index, cluster.listen),
             retry: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
         };
-        let addresses: Vec<SocketAddr> = cluster.listen.to_socket_addrs().map_err(refused)?.collect();
+        // Who resolves names may be there later than this process, at the start of a machine.
+        let addresses = cluster.listen.to_socket_addrs().map_err(|error| MeshError { retry: true, ..refused(error) })?;
+        let addresses: Vec<SocketAddr> = addresses.collect();
         Mesh::connect_on(TcpListener::bind(&addresses[..]).map_err(refused)?, cluster, alike, on_lost)
     }
 
@@ -247,7 +249,8 @@ impl Missing {
         MeshError {
             code: if differs { "PEER_DIFFERS" } else { "PEER_MISSING" },
             message: format!("not all of the cluster came together within {:?}: {}{}", cluster.start_max, all.join("; "), if differs { "" } else { REMEDY }),
-            retry: !differs,
+            // Somebody may be changing them one by one; who starts them again goes on until all fit.
+            retry: true,
         }
     }
 }

@@ -399,14 +399,14 @@ fn what_does_not_fit_is_told_by_exit_codes() {
     fs::write(other.path().join("cluster.yaml"), file.replace("encryption: tls", "encryption: none")).expect("a file");
     for process in [tried(dir.path(), 0, SECRET, "1s"), tried(other.path(), 1, SECRET, "1s")] {
         let (status, said) = process.end(Duration::from_secs(20));
-        assert!(status.code() == Some(78) && said.contains("PEER_DIFFERS") && said.contains("`encryption: "), "{status}: {said}");
+        assert!(status.code() == Some(75) && said.contains("PEER_DIFFERS") && said.contains("`encryption: "), "{status}: {said}");
     }
     fs::write(other.path().join("cluster.yaml"), &file).expect("a file");
     // Another dataflow.
     fs::write(other.path().join("dataflows/spread.yaml"), DATAFLOW.replace("amount: amount", "amount: customer")).expect("a file");
     for process in [tried(dir.path(), 0, SECRET, "1s"), tried(other.path(), 1, SECRET, "1s")] {
         let (status, said) = process.end(Duration::from_secs(20));
-        assert!(status.code() == Some(78) && said.contains("PEER_DIFFERS") && said.contains("same dataflow files"), "{status}: {said}");
+        assert!(status.code() == Some(75) && said.contains("PEER_DIFFERS") && said.contains("same dataflow files"), "{status}: {said}");
     }
 }
 
