@@ -79,12 +79,22 @@ pub struct Lost {
     pub address: String,
     pub code: &'static str,
     pub why: String,
+    /// The code with which to exit: that of who gave up, since what it can't mend by trying again nobody can.
+    pub exit: u8,
 }
+
+/// The exit code of who has lost another process: all are started together again.
+pub const AGAIN: u8 = 75;
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Lost { peer, address, code, why } = self;
-        write!(f, "{code}: process {peer} of the cluster ({address}) is lost: {why}; the cluster stops, to be started together again")
+        let Lost { peer, address, code, why, exit } = self;
+        let remedy = match *exit {
+            AGAIN => "the cluster stops, to be started together again",
+            0 => "the cluster stops, too",
+            _ => "the cluster stops, and trying again changes nothing: see to that process, then start all",
+        };
+        write!(f, "{code}: process {peer} of the cluster ({address}) is lost: {why}; {remedy}")
     }
 }
 
@@ -200,14 +210,20 @@ impl Mesh {
         self.run
     }
 
-    /// Tells the others that this process gives up, and why, so that they name the cause when they end; it should end at once.
-    pub fn give_up(&self, why: &str) {
-        self.fate.say_all(&Frame::GivesUp(why.into()));
+    /// Tells the others that this process gives up with an exit code, and why, so that they name the cause and exit likewise; it should
+    /// end at once.
+    pub fn give_up(&self, exit: u8, why: &str) {
+        self.fate.give_up(exit, why);
     }
 
     /// A process says what nobody understands: it is lost, as far as this one is concerned.
     pub fn distrust(&self, peer: usize, why: &str) {
         self.fate.lost(peer, LOST, why);
+    }
+
+    /// Does this process leave, or has it given up?
+    pub fn is_leaving(&self) -> bool {
+        self.fate.is_leaving()
     }
 
     /// Leaves as one should, once the engine has stopped.

@@ -20,6 +20,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -83,7 +84,7 @@ pub struct Outcome {
 }
 
 /// What somebody can do about a failure; the exit code follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blame {
     /// The configuration, or what it points to, does not hold: trying again changes nothing.
     Configuration,
@@ -91,6 +92,17 @@ pub enum Blame {
     Surroundings,
     /// tieout itself.
     Tieout,
+}
+
+impl Blame {
+    /// What a process says of it when it ends.
+    pub fn exit(self) -> u8 {
+        match self {
+            Blame::Configuration => 78,
+            Blame::Surroundings => 75,
+            Blame::Tieout => 70,
+        }
+    }
 }
 
 /// Why a run ended before its time.
@@ -173,7 +185,7 @@ pub fn run(plan: Plan, options: &Options, mesh: Option<Mesh>, ready: impl FnOnce
             let links = mesh.links();
             let leader = Arc::new(lead::Leader::new(Arc::new(mesh), &plan));
             let outcome = lead(&plan, options, Some((Arc::clone(&leader), links)), ready);
-            leader.over(outcome.as_ref().err().map(|failure| failure.message.clone()));
+            leader.over(outcome.as_ref().err());
             outcome
         }
     }
@@ -227,6 +239,7 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let (to_parts, parts) = unbounded();
     let statuses: Vec<Arc<LogStatus>> = logs.iter().map(|log| Arc::clone(&log.status)).collect();
     let mut all_logs = vec![statuses.clone()];
+    let leader = others.as_ref().map(|(leader, _)| Arc::clone(leader));
     let workers = match others {
         None => Workers::start(Arc::clone(plan), to_reports),
         Some((leader, links)) => {
@@ -292,9 +305,10 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let stopped = clock.run();
     watchdog.stop();
     written.closing();
+    let failed_elsewhere = || leader.as_ref()?.failed().map(|(source, error)| Failure::log(plan, source, &error));
     let (mut complete, mut early) = (false, false);
     let ended = match stopped {
-        Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last).map(|()| complete = ledger.read().as_of() == last),
+        Stopped::Done { last } => until_closed(&ledger, &workers, &keeper, last, failed_elsewhere).map(|()| complete = ledger.read().as_of() == last),
         Stopped::Log { source, error } => Err(Failure::log(plan, source, &error)),
         Stopped::Early { .. } => {
             early = true;
@@ -386,11 +400,15 @@ fn unwritable(error: std::io::Error) -> Failure {
 }
 
 /// Waits until the last sealed tick is closed and applied.
-fn until_closed(ledger: &SharedLedger, workers: &Workers, keeper: &Keeper, last: Tick) -> Result<(), Failure> {
+fn until_closed(ledger: &SharedLedger, workers: &Workers, keeper: &Keeper, last: Tick, failed_elsewhere: impl Fn() -> Option<Failure>) -> Result<(), Failure> {
     let mut news = ledger.closed();
     while *news.borrow_and_update() < last {
         if !workers.is_alive() {
             return Err(Failure::new("a worker ended before it had closed the last tick; see the lines above", Blame::Tieout));
+        }
+        // Its clock can't be told any more, and the tick has no part of it.
+        if let Some(failure) = failed_elsewhere() {
+            return Err(failure);
         }
         if keeper.thread.is_finished() {
             // It says itself why.

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use crossbeam_channel::bounded;
 
-use super::{Fail, Files, RETRY};
+use super::{Fail, Files};
 use crate::{
     checkpoint::manifest,
     cluster::{Alike, Lost, Mesh},
@@ -69,8 +69,11 @@ pub(super) fn join(file: &Path, index: Option<usize>, plan: &mut Plan) -> Result
     plan.process = Process { index: cluster.index, of: cluster.processes.len() };
     tracing::info!(process = cluster.index, of = plan.process.of, "joins cluster `{}`", cluster.name);
     let mesh = connect(&cluster, plan, |lost| {
-        tracing::error!("{lost}");
-        std::process::exit(i32::from(RETRY));
+        match lost.exit {
+            0 => tracing::info!("{lost}"),
+            _ => tracing::error!("{lost}"),
+        }
+        std::process::exit(i32::from(lost.exit));
     })?;
     tracing::info!("all processes of the cluster are there");
     Ok(mesh)

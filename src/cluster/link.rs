@@ -51,7 +51,10 @@ impl Link {
     fn lost(&self, why: &str) -> ! {
         // Who gives up says why over the control connection, which may be heard a moment later than this connection ends.
         std::thread::sleep(Duration::from_millis(300));
-        self.fate.lost(self.peer, super::LOST, why);
+        // Who has said farewell is not missed: the run is over, which this process is about to hear, too.
+        if !self.fate.has_left(self.peer) {
+            self.fate.lost(self.peer, super::LOST, why);
+        }
         loop {
             std::thread::park();
         }

@@ -14,13 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{SendTimeoutError, Sender};
 
-use super::{LOST, Lost, SILENT, wire::Wire};
+use super::{AGAIN, LOST, Lost, SILENT, wire::Wire};
 
 /// The longest payload of a piece of a note, and of everything else.
 const PIECE_MAX: usize = 1 << 20;
 const SHORT_MAX: usize = 1024;
+/// How long it takes at most that the others hear something, where nothing holds them up.
+const HEARD: Duration = Duration::from_millis(100);
 /// Notes that wait until somebody takes them; more wait where they come from.
 pub const NOTES_MAX: usize = 256;
 
@@ -32,8 +34,8 @@ pub enum Frame {
     Pulse,
     /// The sender leaves as it should.
     Bye,
-    /// The sender gives up, and why.
-    GivesUp(String),
+    /// The sender gives up: the code that it exits with, and why.
+    GivesUp(u8, String),
     /// Whatever those above have to say, up to its end,
     Note(Vec<u8>),
     /// and what comes before that where it is long.
@@ -43,11 +45,15 @@ pub enum Frame {
 impl Frame {
     /// As it goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
+        let gives_up;
         let (kind, payload): (u8, &[u8]) = match self {
             Frame::Roll(run) => (1, run),
             Frame::Pulse => (2, &[]),
             Frame::Bye => (3, &[]),
-            Frame::GivesUp(why) => (4, &why.as_bytes()[..why.len().min(SHORT_MAX)]),
+            Frame::GivesUp(exit, why) => {
+                gives_up = [&[*exit], &why.as_bytes()[..why.len().min(SHORT_MAX - 1)]].concat();
+                (4, &gives_up)
+            }
             Frame::Note(bytes) => (5, bytes),
             Frame::Begun(bytes) => (6, bytes),
         };
@@ -90,7 +96,10 @@ impl Frames {
             1 => Frame::Roll(payload.try_into().map_err(|_| "its roll is none".to_string())?),
             2 => Frame::Pulse,
             3 => Frame::Bye,
-            4 => Frame::GivesUp(String::from_utf8_lossy(payload).replace(char::is_control, " ")),
+            4 => {
+                let (exit, why) = payload.split_first().ok_or("it gives up without a code")?;
+                Frame::GivesUp(*exit, String::from_utf8_lossy(why).replace(char::is_control, " "))
+            }
             5 => Frame::Note(payload.to_vec()),
             6 => Frame::Begun(payload.to_vec()),
             _ => return Err(format!("it says something of kind {kind}")),
@@ -111,6 +120,8 @@ pub struct Fate {
     /// Held while a note is said, so that the pieces of two do not mix; signs of life come between them.
     notes: Vec<Mutex<()>>,
     leaving: AtomicBool,
+    /// Who has said farewell.
+    left: Vec<AtomicBool>,
 }
 
 impl std::fmt::Debug for Fate {
@@ -121,16 +132,21 @@ impl std::fmt::Debug for Fate {
 
 impl Fate {
     pub fn new(addresses: Vec<String>, on_lost: OnLost) -> Fate {
-        let notes = addresses.iter().map(|_| Mutex::default()).collect();
-        Fate { addresses, on_lost: Mutex::new(Some(on_lost)), writers: OnceLock::new(), notes, leaving: AtomicBool::new(false) }
+        let (notes, left) = addresses.iter().map(|_| (Mutex::default(), AtomicBool::default())).unzip();
+        Fate { addresses, on_lost: Mutex::new(Some(on_lost)), writers: OnceLock::new(), notes, leaving: AtomicBool::new(false), left }
     }
 
     /// A process is lost: the first who says so is believed, unless this process leaves by itself.
     pub fn lost(&self, peer: usize, code: &'static str, why: &str) {
+        self.ended(peer, code, why, AGAIN);
+    }
+
+    /// The same, with the code that this process exits with.
+    fn ended(&self, peer: usize, code: &'static str, why: &str, exit: u8) {
         let said = self.on_lost.lock().map_or(None, |mut said| said.take());
         let Some(on_lost) = said.filter(|_| !self.leaving.load(Ordering::Acquire)) else { return };
-        let lost = Lost { peer, address: self.addresses.get(peer).cloned().unwrap_or_default(), code, why: why.into() };
-        let gives_up = Frame::GivesUp(format!("it lost process {peer}: {why}")).bytes();
+        let lost = Lost { peer, address: self.addresses.get(peer).cloned().unwrap_or_default(), code, why: why.into(), exit };
+        let gives_up = Frame::GivesUp(exit, format!("it lost process {peer}: {why}")).bytes();
         for (_, writer) in self.writers().enumerate().filter(|(to, _)| *to != peer) {
             // Nobody is waited for: this process ends now.
             if let Some(stream) = writer.try_lock().ok().as_deref_mut().and_then(Option::as_mut) {
@@ -176,6 +192,14 @@ impl Fate {
         (0..self.addresses.len()).for_each(|to| self.say(to, frame));
     }
 
+    /// Says that this process gives up; that the others end for it is not news to it any more.
+    pub fn give_up(&self, exit: u8, why: &str) {
+        self.leaving.store(true, Ordering::Release);
+        self.say_all(&Frame::GivesUp(exit, why.into()));
+        // What is not read when a connection ends takes with it what was said before, so that is heard first.
+        std::thread::sleep(HEARD);
+    }
+
     /// Says farewell; from now on nobody is missed.
     pub fn leave(&self) {
         self.say_all(&Frame::Bye);
@@ -183,6 +207,17 @@ impl Fate {
         for writer in self.writers() {
             let _ = writer.lock().map(|writer| writer.as_ref().map(|stream| stream.shutdown(Shutdown::Both)));
         }
+    }
+
+    /// Has a process said farewell? Then this one hears from the one that leads that the run is over, or that this one is lost.
+    pub fn has_left(&self, peer: usize) -> bool {
+        self.left.get(peer).is_some_and(|left| left.load(Ordering::Acquire))
+    }
+
+    /// Has somebody been called lost?
+    #[cfg(test)]
+    pub fn has_lost(&self) -> bool {
+        self.on_lost.lock().is_ok_and(|on_lost| on_lost.is_none())
     }
 
     /// Does this process leave?
@@ -215,12 +250,19 @@ pub fn hear(peer: usize, mut stream: Wire, mut frames: Frames, silence: Duration
         loop {
             match frames.next(false) {
                 Ok(None) => break,
-                Ok(Some(Frame::Bye)) => return,
-                Ok(Some(Frame::GivesUp(why))) => return fate.lost(peer, LOST, &format!("it gave up: {why}")),
+                Ok(Some(Frame::Bye)) => return fate.left[peer].store(true, Ordering::Release),
+                Ok(Some(Frame::GivesUp(exit, why))) => return fate.ended(peer, LOST, &format!("it gave up: {why}"), exit),
                 Ok(Some(Frame::Begun(bytes))) => begun.extend_from_slice(&bytes),
                 Ok(Some(Frame::Note(bytes))) => {
                     let whole = if begun.is_empty() { bytes } else { [std::mem::take(&mut begun), bytes].concat() };
-                    let _ = notes.send((peer, whole));
+                    let mut note = (peer, whole);
+                    // Nobody may take it any more, and then this process leaves.
+                    while let Err(SendTimeoutError::Timeout(again)) = notes.send_timeout(note, turn) {
+                        if fate.is_leaving() {
+                            return;
+                        }
+                        note = again;
+                    }
                 }
                 Ok(Some(Frame::Pulse | Frame::Roll(_))) => {}
                 Err(why) => return fate.lost(peer, LOST, &why),

@@ -29,6 +29,8 @@ both!(
     one_that_does_not_fit_is_named_by_both,
     a_process_that_starts_anew_takes_its_own_place,
     one_that_gives_up_says_why,
+    one_that_leaves_waits_for_no_notes,
+    who_has_said_farewell_is_not_missed,
     strangers_are_refused_and_keep_nobody_out,
     one_that_dies_or_hangs_is_named,
     one_that_hangs_makes_nobody_else_silent
@@ -171,11 +173,43 @@ fn one_that_gives_up_says_why(encrypts: bool) {
     let zero = spawn(move || Mesh::connect_on(first, &zero, &alike("p"), move |lost| drop(said.send(lost))));
     let one = join(listener, one, "p").join().expect("no panic").expect("it joins");
     let zero = zero.join().expect("no panic").expect("it joins");
-    one.give_up("source `orders` is gone");
+    one.give_up(78, "source `orders` is gone");
     let lost = heard.recv_timeout(Duration::from_secs(5)).expect("it is told");
-    assert!(lost.peer == 1 && lost.why.contains("source `orders` is gone"), "{lost}");
+    assert!(lost.peer == 1 && lost.why.contains("source `orders` is gone") && lost.exit == 78, "{lost}");
     one.leave();
     zero.leave();
+}
+
+/// Though more is said to it than is taken, and nobody takes anything any more.
+fn one_that_leaves_waits_for_no_notes(encrypts: bool) {
+    let joins: Vec<_> = cluster(2, encrypts).into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
+    let mut meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    for n in 0..=pulse::NOTES_MAX {
+        meshes[1].say(0, &n.to_be_bytes());
+    }
+    while meshes[0].notes().len() < pulse::NOTES_MAX {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let one = meshes.pop().expect("two");
+    meshes[0].leave();
+    assert_eq!(meshes[0].notes().len(), pulse::NOTES_MAX);
+    one.leave();
+}
+
+/// Who hears a little later that the run is over does not take it for lost, and goes on to hear that.
+fn who_has_said_farewell_is_not_missed(encrypts: bool) {
+    let joins: Vec<_> = cluster(2, encrypts).into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect();
+    let mut meshes: Vec<Mesh> = joins.into_iter().map(|join| join.join().expect("no panic").expect("it joins")).collect();
+    let mut link = meshes[1].links().remove(0).expect("to the other one");
+    drop(meshes[0].links());
+    meshes[0].say(1, b"the run is over");
+    meshes.remove(0).leave();
+    // The link ends in the middle, and never says so: `never` would panic.
+    spawn(move || link.read(&mut [0; 8]));
+    assert_eq!(meshes[0].notes().recv_timeout(Duration::from_secs(5)).expect("it is heard").1, b"the run is over");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(meshes[0].fate.has_left(0) && !meshes[0].fate.has_lost());
+    meshes[0].leave();
 }
 
 /// Nothing of this keeps the cluster from coming together, or is let in.
@@ -257,7 +291,7 @@ fn lost_by(encrypts: bool, end: impl FnOnce(Wire, Wire)) -> Lost {
 
 fn one_that_dies_or_hangs_is_named(encrypts: bool) {
     let died = lost_by(encrypts, |control, data| drop((control, data)));
-    assert!(died.code == LOST && died.peer == 1 && died.to_string().contains("process 1"), "{died}");
+    assert!(died.code == LOST && died.peer == 1 && died.exit == AGAIN && died.to_string().contains("process 1"), "{died}");
     let began = Instant::now();
     let mut kept = None;
     let hangs = lost_by(encrypts, |control, data| kept = Some((control, data)));
@@ -265,7 +299,7 @@ fn one_that_dies_or_hangs_is_named(encrypts: bool) {
     assert!((2..5).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
     // What is not read when a connection ends takes with it what was said before: these stay open until they are heard.
     let gave_up = lost_by(encrypts, |mut control, data| {
-        control.write_all(&Frame::GivesUp("it lost process 7".into()).bytes()).expect("it is heard");
+        control.write_all(&Frame::GivesUp(75, "it lost process 7".into()).bytes()).expect("it is heard");
         kept = Some((control, data));
     });
     assert!(gave_up.why.contains("process 7"), "{gave_up}");
@@ -439,7 +473,7 @@ proptest! {
     fn frames_are_read_as_they_were_said(notes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..6), cut in 1..64_usize) {
         let mut said = vec![Frame::Roll([3; 32]), Frame::Pulse];
         said.extend(notes.into_iter().map(Frame::Note));
-        said.extend([Frame::GivesUp("why".into()), Frame::Bye]);
+        said.extend([Frame::GivesUp(78, "why".into()), Frame::Bye]);
         let bytes: Vec<u8> = said.iter().flat_map(Frame::bytes).collect();
         let (mut frames, mut heard) = (Frames::default(), Vec::new());
         for piece in bytes.chunks(cut) {

@@ -18,7 +18,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
-    Failure, Live, Options, Outcome, Server,
+    Blame, Failure, Live, Options, Outcome, Server,
     note::{self, Down, Shown, Up},
     spawn, unlimited,
 };
@@ -49,7 +49,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     let links = mesh.links();
     let mesh = Arc::new(mesh);
     let failed = |failure: Failure| {
-        mesh.give_up(&failure.message);
+        mesh.give_up(failure.blame.exit(), &failure.message);
         failure
     };
     let say = Say(Arc::clone(&mesh));
@@ -67,7 +67,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     };
     let begin = match mesh.notes().recv().map(|(_, bytes)| note::read(&bytes)) {
         Ok(Ok(Down::Begin(begin))) => *begin,
-        Ok(Ok(Down::Over(why))) => return over(why),
+        Ok(Ok(Down::Over(why))) => return leave(&mesh, why),
         Ok(Ok(_)) => return Err(failed(Failure::tieout("the process that leads did not say what to go on from"))),
         Ok(Err(why)) => return Err(failed(Failure::tieout(&why))),
         Err(_) => return Err(Failure::tieout("the cluster is gone")),
@@ -132,7 +132,7 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         Stopped::Memory => return Err(failed(Failure::memory(plan))),
         Stopped::Worker => return Err(failed(Failure::tieout("a worker panicked (see the lines above)"))),
         // The run is over, whatever was to be made again before.
-        Stopped::Early { .. } => return over(is_over.recv_timeout(FAREWELL).unwrap_or_else(|_| Some("it left".into()))),
+        Stopped::Early { .. } => return leave(&mesh, is_over.recv_timeout(FAREWELL).unwrap_or_else(|_| Some((Blame::Surroundings, "it left".into())))),
     }
     let left = workers.stop();
     stop.store(true, Ordering::Relaxed);
@@ -151,11 +151,17 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
 }
 
 /// What the end of a run means for one that followed.
-fn over(why: Option<String>) -> Result<Outcome, Failure> {
+fn over(why: Option<(Blame, String)>) -> Result<Outcome, Failure> {
     match why {
         None => Ok(Outcome::default()),
-        Some(why) => Err(Failure::surroundings(format!("the process that leads the cluster failed: {why}"))),
+        Some((blame, why)) => Err(Failure::new(format!("the process that leads the cluster failed: {why}"), blame)),
     }
+}
+
+/// The same for one whose engine has nothing to end in order: nobody shall miss it.
+fn leave(mesh: &Mesh, why: Option<(Blame, String)>) -> Result<Outcome, Failure> {
+    mesh.leave();
+    over(why)
 }
 
 /// After a failure of its own: does what is still to be done, so that the others can end in order.
@@ -222,7 +228,7 @@ struct Hearer {
 
 impl Hearer {
     /// Gives how it is told that the run is over.
-    fn start(self) -> Receiver<Option<String>> {
+    fn start(self) -> Receiver<Option<(Blame, String)>> {
         let (to_over, over) = bounded(1);
         spawn("leader", move || {
             while let Ok((from, bytes)) = self.mesh.notes().recv() {

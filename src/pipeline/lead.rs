@@ -10,6 +10,7 @@ use std::{
 use crossbeam_channel::Sender;
 
 use super::{
+    Failure,
     note::{self, Down, Shown, Up},
     spawn,
 };
@@ -35,6 +36,8 @@ pub struct Leader {
     /// Workers of each.
     threads: usize,
     waiting: Mutex<Waiting>,
+    /// The first log that one of the others can't read on.
+    failed: Mutex<Option<(SourceId, LogError)>>,
 }
 
 /// Who waits for something that the others say.
@@ -53,7 +56,7 @@ const ROWS_MAX: usize = 10_000;
 
 impl Leader {
     pub fn new(mesh: Arc<Mesh>, plan: &Plan) -> Leader {
-        Leader { mesh, processes: plan.process.of, threads: plan.workers.max(1), waiting: Mutex::default() }
+        Leader { mesh, processes: plan.process.of, threads: plan.workers.max(1), waiting: Mutex::default(), failed: Mutex::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -71,8 +74,8 @@ impl Leader {
     }
 
     /// Tells the others that the run is over, and leaves the cluster.
-    pub fn over(&self, failure: Option<String>) {
-        self.say(&Down::Over(failure));
+    pub fn over(&self, failure: Option<&Failure>) {
+        self.say(&Down::Over(failure.map(|failure| (failure.blame, failure.message.clone()))));
         self.mesh.leave();
     }
 
@@ -126,8 +129,9 @@ impl Leader {
                 ears.processes.show(from, shown.memory_bytes, shown.pending, shown.http);
             }
             Up::Failed { source, code, message, remedy, retry } => {
-                let code = reference::stop(&code);
-                let _ = ears.ask.send(Ask::Failed(source, LogError { code, message, remedy, retry }));
+                let error = LogError { code: reference::stop(&code), message, remedy, retry };
+                self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| (source, error.clone()));
+                let _ = ears.ask.send(Ask::Failed(source, error));
             }
             Up::AskedToStop => drop(ears.ask.send(Ask::Stop)),
             Up::Http { id, word } => {
@@ -137,6 +141,11 @@ impl Leader {
             }
             Up::Done => {}
         }
+    }
+
+    /// The log that one of the others can't read on, if there is one: it binds no positions any more, so no tick ends.
+    pub fn failed(&self) -> Option<(SourceId, LogError)> {
+        self.failed.lock().expect("nobody panics while holding it").clone()
     }
 
     /// Says a part of an answer over HTTP.
@@ -221,5 +230,63 @@ impl Others for Leader {
 
     fn align(&self, process: usize, oldest: i64) {
         self.mesh.say(process, &note::write(&Down::Oldest(oldest)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, time::Duration};
+
+    use super::*;
+    use crate::{
+        cluster::Alike,
+        config::{self, Need},
+        plan::cluster::{Cluster, Secret},
+    };
+
+    const CONFIG: &str = "connections: { bus: { kind: kafka, brokers: 'a:1' } }";
+    const DATAFLOW: &str = "
+dataflow: d
+sources:
+  s: { connection: bus, topic: t, format: upsert-json, key: [id], columns: { id: bigint } }
+targets:
+  a: { key: [id], from: s, fields: { id: id } }
+";
+
+    /// Whoever waits for its last tick learns of it, though the clock has stopped.
+    #[test]
+    fn a_log_that_fails_after_the_clock_has_stopped_is_known() {
+        let plan = config::load_texts(("config.yaml", CONFIG), &[("d.yaml", DATAFLOW)], &|_| None, Need::Connections).unwrap_or_else(|p| panic!("{p}"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let cluster = Cluster {
+            name: "test".into(),
+            secret: Secret::new("a secret of some length"),
+            encrypts: false,
+            processes: vec![address.clone()],
+            index: 0,
+            listen: address,
+            hello_max: Duration::from_secs(1),
+            silence_max: Duration::from_secs(2),
+            start_max: Duration::from_secs(20),
+            strangers_max: 16,
+        };
+        let mesh = Mesh::connect_on(listener, &cluster, &Alike { threads: 1, plan: "p".into() }, |lost| panic!("{lost}")).expect("it is alone");
+        let leader = Leader::new(Arc::new(mesh), &plan);
+        let (ask, _) = crossbeam_channel::unbounded();
+        let ears = Ears {
+            reports: crossbeam_channel::unbounded().0,
+            parts: crossbeam_channel::unbounded().0,
+            ask,
+            logs: Vec::new(),
+            processes: Processes::of(&plan),
+            guests: None,
+        };
+        assert_eq!(leader.failed(), None);
+        let fails = |code: &str| Up::Failed { source: 0, code: code.into(), message: "gone".into(), remedy: "none".into(), retry: false };
+        leader.take(&ears, 1, fails("TOPIC_GONE"));
+        leader.take(&ears, 2, fails("OFFSET_GONE"));
+        assert_eq!(leader.failed().map(|(source, error)| (source, error.code)), Some((0, "TOPIC_GONE")), "the first one");
+        leader.over(None);
     }
 }

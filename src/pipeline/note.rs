@@ -10,6 +10,7 @@ use crate::{
     engine::{ExportBlock, Give, Part, Renumbered, Report, RowAnswer, SavePart, SideOf, Tick},
     http::forward::{Piece, Word},
     log::View,
+    pipeline::Blame,
     plan::TableRef,
 };
 
@@ -59,7 +60,7 @@ pub enum Down {
         piece: Piece,
     },
     /// The run is over; why, if something failed.
-    Over(Option<String>),
+    Over(Option<(Blame, String)>),
 }
 
 /// From the others.
