@@ -35,6 +35,7 @@ use crate::{
     memory::Governor,
     plan::{ConnectionKind, Plan, TableRef},
     processes::Processes,
+    signals,
     sink::{SinkError, Writers},
     telemetry,
     watchdog::{Watchdog, Watched},
@@ -45,9 +46,6 @@ mod follow;
 mod lead;
 mod note;
 mod start;
-
-/// Signals that come together ask once.
-const ONE_QUESTION: Duration = Duration::from_secs(1);
 
 /// What a run does beside keeping tables and differences.
 #[derive(Clone, Debug)]
@@ -184,6 +182,15 @@ pub fn run(plan: Plan, options: &Options, mesh: Option<Mesh>, ready: impl FnOnce
         Some(mut mesh) => {
             let links = mesh.links();
             let leader = Arc::new(lead::Leader::new(Arc::new(mesh), &plan));
+            if options.serve {
+                // What to go on from may take a while to be found; there is nothing to end in order until then.
+                let leader = Arc::clone(&leader);
+                let stop = move || {
+                    leader.over(None);
+                    std::process::exit(0);
+                };
+                signals::when_asked(stop).map_err(deaf)?;
+            }
             let outcome = lead(&plan, options, Some((Arc::clone(&leader), links)), ready);
             leader.over(outcome.as_ref().err());
             outcome
@@ -214,8 +221,13 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let watched = Watched::default();
     let processes = Processes::of(plan);
     let app = http::App::new(ledger.clone(), rows(ask.clone()), watched.clone(), processes.clone());
-    let to_stop = ask.clone();
-    let server = if options.serve { Some(Server::start(plan.listen, http::router(app.clone()), move || drop(to_stop.send(Ask::Stop)))?) } else { None };
+    let server = if options.serve {
+        let to_stop = ask.clone();
+        signals::when_asked(move || drop(to_stop.send(Ask::Stop))).map_err(deaf)?;
+        Some(Server::start(plan.listen, http::router(app.clone()))?)
+    } else {
+        None
+    };
     let writers = match options.write {
         Write::Yes => {
             let of = checkpoint::manifest::fingerprint(plan);
@@ -395,6 +407,12 @@ fn unlimited(plan: &Plan, error: &std::io::Error) -> Failure {
     Failure::new(format!("memory can't be limited with a file in {dir}: {error}; {remedy}"), Blame::Configuration)
 }
 
+/// Somebody who asks this process to stop would not be heard.
+pub(crate) fn deaf(error: std::io::Error) -> Failure {
+    let remedy = "see that the limits of this process leave it a thread and some files";
+    Failure::surroundings(format!("what asks this process to stop can't be heard: {error}; {remedy}"))
+}
+
 fn unwritable(error: std::io::Error) -> Failure {
     Failure::new(format!("{error}; name a folder that can be written with `--export`"), Blame::Configuration)
 }
@@ -484,7 +502,7 @@ fn rows(ask: Sender<Ask>) -> impl http::RowLookup {
     move |table: TableRef, key: Vec<u8>, reply: Sender<RowAnswer>| ask.send(Ask::Row { table, key, reply }).map_err(|_| "tieout is stopping".to_string())
 }
 
-/// The thread that serves HTTP, and hears when the process is asked to stop.
+/// The thread that serves HTTP.
 struct Server {
     address: SocketAddr,
     runtime: tokio::runtime::Handle,
@@ -493,9 +511,8 @@ struct Server {
 }
 
 impl Server {
-    /// Binds before anything else is started, so that a second process on the same port does no harm. `stop` is called when the
-    /// process is asked to stop.
-    fn start(listen: SocketAddr, router: http::Router, stop: impl Fn() + Send + 'static) -> Result<Server, Failure> {
+    /// Binds before anything else is started, so that a second process on the same port does no harm.
+    fn start(listen: SocketAddr, router: http::Router) -> Result<Server, Failure> {
         let refused = |error: std::io::Error| {
             let remedy = "`--listen ADDR` or `http.listen` names another address; port 0 takes a free one";
             let blame = if error.kind() == std::io::ErrorKind::AddrInUse { Blame::Surroundings } else { Blame::Configuration };
@@ -507,27 +524,8 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build().map_err(refused)?;
         let handle = runtime.handle().clone();
         let (to_stop, stopped) = tokio::sync::oneshot::channel();
-        // Before anybody is told that it runs, so that whoever asks it to stop is heard.
-        let mut signals = {
-            let _within = runtime.enter();
-            crate::signals::Signals::new().map_err(refused)?
-        };
         let thread = spawn("http", move || {
             runtime.block_on(async move {
-                tokio::spawn(async move {
-                    signals.next().await;
-                    stop();
-                    // A terminal asks its whole group, and a supervisor in it passes that on: that is one question.
-                    let _ = tokio::time::timeout(ONE_QUESTION, async {
-                        loop {
-                            signals.next().await;
-                        }
-                    })
-                    .await;
-                    // Whoever asks twice does not want to wait for the last tick.
-                    signals.next().await;
-                    std::process::exit(130);
-                });
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 http::serve(listener, router, async {
                     let _ = stopped.await;

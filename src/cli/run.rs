@@ -13,6 +13,7 @@ use crate::{
     config::{Need, span},
     log::Until,
     pipeline::{self, Options, Outcome},
+    signals,
 };
 
 /// Follow the sources, keep targets and differences, serve and write them
@@ -105,6 +106,10 @@ pub fn run(args: &Run, out: &mut impl Write) -> Result<(), Fail> {
         },
         fresh: args.fresh,
     };
+    if options.serve {
+        // Until there is a run to be ended in order: while others are waited for, and while it is found out what to go on from.
+        signals::when_asked(|| std::process::exit(0)).map_err(pipeline::deaf)?;
+    }
     let mesh = args.cluster.as_deref().map(|file| super::cluster::join(file, args.process, &mut plan)).transpose()?;
     let (shown, leads) = (plan.clone(), plan.process.leads());
     let mut progress = None;

@@ -18,7 +18,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
-    Blame, Failure, Live, Options, Outcome, Server,
+    Blame, Failure, Live, Options, Outcome, Server, deaf,
     note::{self, Down, Shown, Up},
     spawn, unlimited,
 };
@@ -31,6 +31,7 @@ use crate::{
     log::{self, LogHandle, LogStatus, Until},
     memory::{self, Governor},
     plan::Plan,
+    signals,
 };
 
 /// Orders that wait for the clock while it is given what a checkpoint has; more wait where they come from.
@@ -60,8 +61,10 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
     }));
     let server = if options.serve {
         let own = Own { index: plan.process.index, of: plan.process.of, ready: Arc::clone(&ready_to_serve), forward: Arc::clone(&forward) };
-        let say = say.clone();
-        Some(Server::start(plan.listen, own.router(), move || say.up(&Up::AskedToStop)).map_err(failed)?)
+        // The one that leads hears nobody while it looks for what to go on from; there is nothing to end in order until then.
+        let early = Arc::clone(&mesh);
+        signals::when_asked(move || early.give_up(0, "it was asked to stop")).map_err(|error| failed(deaf(error)))?;
+        Some(Server::start(plan.listen, own.router()).map_err(failed)?)
     } else {
         None
     };
@@ -70,8 +73,16 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         Ok(Ok(Down::Over(why))) => return leave(&mesh, why),
         Ok(Ok(_)) => return Err(failed(Failure::tieout("the process that leads did not say what to go on from"))),
         Ok(Err(why)) => return Err(failed(Failure::tieout(&why))),
-        Err(_) => return Err(Failure::tieout("the cluster is gone")),
+        // It was asked to stop, and has given up.
+        Err(_) => return leave(&mesh, None),
     };
+    if options.serve {
+        let say = say.clone();
+        signals::when_asked(move || say.up(&Up::AskedToStop)).map_err(|error| failed(deaf(error)))?;
+        if mesh.is_leaving() {
+            return leave(&mesh, None);
+        }
+    }
     let until = if begin.once { Until::End } else { Until::Forever };
     let governor = match plan.memory_max {
         Some(most) => Some(Governor::start(most, &plan.data_dir).map_err(|e| failed(unlimited(plan, &e)))?),

@@ -410,6 +410,88 @@ fn what_does_not_fit_is_told_by_exit_codes() {
     }
 }
 
+/// Waits until somebody listens there, or (not) any more.
+fn until_listens(address: &str, listens: bool) {
+    while TcpStream::connect(address).is_ok() != listens {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn one_that_waits_for_others_stops_when_it_is_asked_to() {
+    let file = file(2, "tls");
+    let dir = folder(&file);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+    command.current_dir(dir.path()).args(["run", "--cluster", "cluster.yaml", "--listen", "127.0.0.1:0"]).env("SECRET", SECRET);
+    let zero = Started::start(&mut command);
+    until_listens(&cluster(&file, 0).listen, true);
+    zero.signal("-TERM");
+    let (status, said) = zero.end(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+/// While the one that leads looks for what to go on from, for as long as no broker answers.
+#[test]
+fn all_stop_when_one_is_asked_to_before_anything_runs() {
+    let file = file(2, "tls");
+    let dir = folder(&file);
+    fs::write(dir.path().join("config.yaml"), "connections: { bus: { kind: kafka, brokers: 'localhost:1' } }").expect("a file");
+    let outputs = "outputs: [ { table: plain, connection: bus, topic: out, format: upsert-json } ]\n";
+    fs::write(dir.path().join("dataflows/spread.yaml"), format!("{DATAFLOW}{outputs}")).expect("a file");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").to_string();
+    let start = |index: usize, listen: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        command.current_dir(dir.path()).args(["run", "--cluster", "cluster.yaml", "--listen", listen]);
+        Started::start(command.env("SECRET", SECRET).env("INDEX", index.to_string()))
+    };
+    let all = [start(0, "127.0.0.1:0"), start(1, &free)];
+    until_listens(&free, true);
+    all[1].signal("-TERM");
+    for process in all {
+        let (status, said) = process.end(Duration::from_secs(30));
+        assert_eq!(status.code(), Some(0), "{said}");
+    }
+}
+
+/// Nobody can go on without it, and its supervisor leaves it as it is.
+#[test]
+fn what_one_can_not_mend_by_trying_again_ends_all() {
+    let file = file(2, "tls");
+    let dir = folder(&file);
+    let start = |index: usize, listen: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tieout"));
+        command.current_dir(dir.path()).args(["run", "--cluster", "cluster.yaml", "--listen", listen]);
+        Started::start(command.env("SECRET", SECRET).env("INDEX", index.to_string()))
+    };
+    // The second address is nobody's.
+    for process in [start(0, "127.0.0.1:0"), start(1, "192.0.2.1:7171")] {
+        let (status, said) = process.end(Duration::from_secs(60));
+        assert!(status.code() == Some(78) && said.contains("HTTP can't be served on 192.0.2.1:7171"), "{status}: {said}");
+    }
+}
+
+/// As the programs of a package are while it is replaced.
+#[test]
+fn what_is_started_again_is_what_was_started_though_its_file_is_gone() {
+    let file = file(2, "tls").replace("start_max: 30s", "start_max: 1s");
+    let dir = folder(&file);
+    let program = dir.path().join("tieout");
+    if fs::hard_link(env!("CARGO_BIN_EXE_tieout"), &program).is_err() {
+        fs::copy(env!("CARGO_BIN_EXE_tieout"), &program).expect("room for it");
+    }
+    let mut command = Command::new(&program);
+    command.current_dir(dir.path()).args(["run", "--restart", "--cluster", "cluster.yaml", "--listen", "127.0.0.1:0"]).env("SECRET", SECRET);
+    let supervisor = Started::start(&mut command);
+    let address = cluster(&file, 0).listen;
+    until_listens(&address, true);
+    fs::remove_file(&program).expect("it is there");
+    until_listens(&address, false);
+    until_listens(&address, true);
+    supervisor.signal("-TERM");
+    let (status, said) = supervisor.end(Duration::from_secs(20));
+    assert!(status.code() == Some(0) && said.contains("PEER_MISSING") && said.contains("all are started again"), "{status}: {said}");
+}
+
 /// The files inside of the manifests hold.
 #[test]
 fn the_shipped_manifests_say_what_holds() {
