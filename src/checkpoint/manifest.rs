@@ -45,7 +45,7 @@ pub struct Manifest {
     /// By such a connection: those clusters' names for the topics of outputs.
     #[serde(default)]
     pub topics: BTreeMap<String, BTreeMap<String, String>>,
-    /// By output to a file: how long that was.
+    /// By file that outputs are written to: how long it was.
     #[serde(default)]
     pub lengths: BTreeMap<String, u64>,
     /// Files of entries, the oldest first; the last one is this checkpoint's own.

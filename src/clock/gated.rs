@@ -76,7 +76,12 @@ impl Clock<'_> {
                         break;
                     }
                     lane.fill();
-                    let read = lane.view.partitions.iter().filter(|partition| lane.drained && partition.caught_up()).map(|partition| partition.partition);
+                    let read = lane
+                        .view
+                        .partitions
+                        .iter()
+                        .filter(|partition| lane.drained && !lane.is_replaying() && partition.caught_up())
+                        .map(|partition| partition.partition);
                     gate.partitions(*source, lane.view.partitions.len(), read);
                     let Some(chunk) = lane.head.take() else { break };
                     if sources.last() == Some(source) && lane.position(chunk.partition).is_none() {

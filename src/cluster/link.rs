@@ -15,6 +15,8 @@ use timely::communication::allocator::zero_copy::stream::Stream;
 
 use super::{pulse::Fate, wire::Wire};
 
+/// So long after another process has left in order this one should have ended, too.
+const AFTER_FAREWELL: Duration = Duration::from_secs(60);
 /// The end of what timely sends is a header of zeros.
 const END: usize = 48;
 
@@ -51,10 +53,11 @@ impl Link {
     fn lost(&self, why: &str) -> ! {
         // Who gives up says why over the control connection, which may be heard a moment later than this connection ends.
         std::thread::sleep(Duration::from_millis(300));
-        // Who has said farewell is not missed: the run is over, which this process is about to hear, too.
-        if !self.fate.has_left(self.peer) {
-            self.fate.lost(self.peer, super::LOST, why);
+        // Who has said farewell is not missed at once: the run is over, which this process is about to hear, too.
+        if self.fate.has_left(self.peer) {
+            std::thread::sleep(AFTER_FAREWELL);
         }
+        self.fate.lost(self.peer, super::LOST, why);
         loop {
             std::thread::park();
         }

@@ -42,7 +42,7 @@ impl Chunk {
     pub fn find<T>(&self, mut look: impl FnMut(Message) -> Option<T>) -> Option<T> {
         match &self.payload {
             Payload::Lines { bytes, offset } => {
-                let mut start = marks(bytes, *offset);
+                let mut start = 0;
                 while start < bytes.len() {
                     let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |n| start + n);
                     if let Some(found) = line(&bytes[start..end], offset + start as i64).and_then(&mut look) {
@@ -75,12 +75,6 @@ impl Chunk {
             Payload::Heartbeat(_) => None,
         }
     }
-}
-
-/// How many bytes of a file's beginning only say how it is written: its byte order mark.
-pub fn marks(bytes: &[u8], offset: i64) -> usize {
-    const MARK: &[u8] = &[0xef, 0xbb, 0xbf];
-    if offset == 0 && bytes.starts_with(MARK) { MARK.len() } else { 0 }
 }
 
 /// A line as a message; an empty one is none.

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Chunk, Command, Counts, Give, Payload, Reject, Renumbered, Reply, Report, RowAnswer, RowChange, SavePart, SideOf, SourceReport, StageTimes, TableReport,
-    Tick, buffers, chunk,
+    Tick, buffers,
     mapping::Fate,
     render::{
         self, Dataflow,
@@ -352,7 +352,7 @@ impl Loop {
         };
         match &chunk.payload {
             Payload::Lines { bytes, offset } => {
-                let mut start = chunk::marks(bytes, *offset);
+                let mut start = 0;
                 while start < bytes.len() {
                     let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |n| start + n);
                     let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);

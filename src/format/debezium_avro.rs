@@ -252,16 +252,6 @@ impl DebeziumAvro {
             b"d" => {
                 let delete = record(Op::Delete, time, message);
                 let told = has(BEFORE);
-                let is_zero = |c: &usize| !before.places[*c].is_missing() && before.places[*c].of(value).iter().all(|byte| *byte == 0);
-                if told
-                    && let Some(column) = self.columns.key.iter().copied().find(is_zero)
-                    && message.key.is_some()
-                    && self.key.scan(&self.columns, message.key).is_ok()
-                    && self.key.row(message.key, &self.columns.spellings).places[column].is_missing()
-                {
-                    return Err(self.columns.invented(column));
-                }
-                let before = self.row(&self.event.before, value);
                 let first = if told {
                     self.columns.keyed(before, delete, batch)
                 } else {

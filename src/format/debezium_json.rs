@@ -146,21 +146,14 @@ impl DebeziumJson {
             }
             b"d" => {
                 let delete = record(Op::Delete, time, message);
-                let told = fields[BEFORE].kind == Kind::Object;
-                if told
-                    && let Some(&column) = self.columns.key.iter().find(|c| matches!(before.tokens[**c].of(value), b"" | b"0" | b"false" | b"AA=="))
-                    && self.key.read(&self.columns, message).is_some_and(|key| key.tokens[column].kind == Kind::Missing)
-                {
-                    return Err(self.columns.invented(column));
-                }
-                let first = if told {
+                let first = if fields[BEFORE].kind == Kind::Object {
                     self.columns.keyed(before, delete, batch)
                 } else {
                     Err(Bad::not_decoded("operation `d` has no `before`, and there is no message key"))
                 };
                 let Err(bad) = first else { return Ok(()) };
                 match self.key.read(&self.columns, message) {
-                    Some(key) => self.columns.keyed(key, delete, batch).map_err(|of_key| if told { bad } else { of_key }),
+                    Some(key) => self.columns.keyed(key, delete, batch).map_err(|of_key| if fields[BEFORE].kind == Kind::Object { bad } else { of_key }),
                     None => Err(bad),
                 }
             }

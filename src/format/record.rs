@@ -294,18 +294,6 @@ impl Columns {
         Bad { code: BEFORE_INCOMPLETE, cause: format!("operation `{op}` has no `before`, and a table without a key needs it: {FULL}") }
     }
 
-    /// A delete by a key that PostgreSQL may have invented: it knows the columns of its own key, and says of others "", 0, false.
-    #[cold]
-    pub fn invented(&self, column: usize) -> Bad {
-        let name = &self.columns[column].name;
-        Bad {
-            code: BEFORE_INCOMPLETE,
-            cause: format!(
-                "a delete whose `before` has no real `{name}`, which is in the declared key and not in the message's: {FULL}; or declare the message's key"
-            ),
-        }
-    }
-
     /// Appends a record without any column.
     pub fn bare(&self, record: Record, batch: &mut Batch) {
         batch.spans.resize(batch.spans.len() + self.columns.len(), Span::MISSING);

@@ -542,7 +542,7 @@ impl LiveComparison {
         let reached = reached.max(difference.base);
         let phase = if difference.unclear.is_some() {
             Phase::Unclear
-        } else if self.expected.status.time < self.awaited(difference.base, reached) {
+        } else if self.expected_to() < self.awaited(difference.base, reached) {
             Phase::AwaitsExpected
         } else if self.actual.status.time < self.deadline(&difference) {
             Phase::AwaitsActual
@@ -581,7 +581,7 @@ impl LiveComparison {
         let mut due = Vec::new();
         self.ahead[EXPECTED].pass(self.actual.status.time);
         self.ahead[ACTUAL].pass(self.expected.status.time);
-        while self.await_expected.first().is_some_and(|(time, _)| *time <= self.expected.status.time) {
+        while self.await_expected.first().is_some_and(|(time, _)| *time <= self.expected_to()) {
             due.extend(self.await_expected.pop_first().map(|(_, key)| key));
         }
         while self.await_actual.first().is_some_and(|(deadline, _)| *deadline <= self.actual.status.time) {
@@ -649,6 +649,11 @@ impl LiveComparison {
     /// Up to where the expected side must be closed. At the end of all logs nothing is late any more.
     fn awaited(&self, base: i64, reached: i64) -> i64 {
         if self.ended { base } else { reached }
+    }
+
+    /// Up to where it is. At the end of all logs one of its sources that says nothing has nothing to say.
+    fn expected_to(&self) -> i64 {
+        if self.ended { self.expected.newest } else { self.expected.status.time }
     }
 
     /// Nothing comes any more: what waits for expected changes that may be late has them all.

@@ -48,7 +48,7 @@ pub fn open(
     let files: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
     spawn(source, name, QUEUE_CHUNKS, move |feed| {
         feed.watch(guard, until);
-        let (tails, ids) = (vec![0; files.len()], vec![None; files.len()]);
+        let (tails, ids) = (vec![None; files.len()], vec![None; files.len()]);
         let mut reader = Reader { feed, source_time, until, tails, ids, next: starts, ends: Vec::new(), failure: None, warned: false };
         reader.read_all(&files);
         reader.failure.map_or(Ok(()), Err)
@@ -61,8 +61,9 @@ struct Reader<'a> {
     until: Until,
     /// The next position in each file.
     next: Vec<u64>,
-    /// The length of each file when its end was found to be half a line.
-    tails: Vec<u64>,
+    /// Of each file before the last: its length when its end was found to be half a line, and when that was, until it has been looked
+    /// at for the last time.
+    tails: Vec<Option<(u64, Option<Instant>)>>,
     /// Which file each name stood for when it was opened.
     ids: Vec<Option<(u64, u64)>>,
     /// The length of each file when the reader started.
@@ -137,6 +138,7 @@ impl Reader<'_> {
             let got = if want == 0 { 0 } else { (&mut file).take(want).read_to_end(&mut buffer).map_err(|e| Some(unreadable(path, &e)))? };
             if got > 0 {
                 busy = Instant::now();
+                unmark(&mut position, &mut buffer);
                 if let Some(end) = memchr::memrchr(b'\n', &buffer[had..]).map(|at| had + at + 1) {
                     let rest = buffer[end..].to_vec();
                     buffer.truncate(end);
@@ -186,15 +188,16 @@ impl Reader<'_> {
                     continue;
                 }
             }
-            if self.read_grown(before)? {
+            let (grown, half_before) = self.read_grown(before)?;
+            if grown {
                 continue;
             }
             self.feed.update(|view| {
                 view.asked_ms = Some(wall_ms());
                 // Who stands before half a line has not read all that is there.
-                view.caught_up = buffer.is_empty();
+                view.behind_bytes = half_before + buffer.len() as u64;
+                view.caught_up = view.behind_bytes == 0;
                 view.backlog_done = true;
-                view.behind_bytes = buffer.len() as u64;
             });
             if self.wait(if busy.elapsed() < QUIET_AFTER { POLL_BUSY } else { POLL_QUIET }) {
                 return Ok(false);
@@ -202,9 +205,10 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads on the files before the one that is followed, where they grew; whether some did.
-    fn read_grown(&mut self, before: &[PathBuf]) -> Result<bool, Option<LogError>> {
-        let mut grown = false;
+    /// Reads on the files before the one that is followed, where they grew; whether some did, and how many bytes of half lines
+    /// they end with.
+    fn read_grown(&mut self, before: &[PathBuf]) -> Result<(bool, u64), Option<LogError>> {
+        let (mut grown, mut half) = (false, 0);
         for (place, path) in before.iter().enumerate() {
             let (Ok(named), mut position) = (path.metadata(), self.next[place]) else { continue };
             let length = named.len();
@@ -214,7 +218,12 @@ impl Reader<'_> {
             if length < position {
                 return Err(Some(truncated(path, length, position)));
             }
-            if length == position || length == self.tails[place] {
+            if length == position {
+                continue;
+            }
+            let tail = self.tails[place].filter(|(was, _)| *was == length);
+            if tail.is_some_and(|(_, since)| since.is_none_or(|since| since.elapsed() <= TAIL_AFTER)) {
+                half += length - position;
                 continue;
             }
             let mut file = File::open(path).map_err(|e| Some(unreadable(path, &e)))?;
@@ -226,11 +235,17 @@ impl Reader<'_> {
                     break;
                 }
             }
-            let Some(end) = memchr::memrchr(b'\n', &bytes) else {
-                self.tails[place] = length;
-                continue;
-            };
-            bytes.truncate(end + 1);
+            unmark(&mut position, &mut bytes);
+            match memchr::memrchr(b'\n', &bytes) {
+                Some(end) => bytes.truncate(end + 1),
+                None if tail.is_some() && is_whole(&bytes) => {}
+                None => {
+                    // Once more after a while, if nothing comes.
+                    self.tails[place] = Some((length, tail.is_none().then(Instant::now)));
+                    half += length - position;
+                    continue;
+                }
+            }
             if !std::mem::replace(&mut self.warned, true) {
                 let why = "it is in no order with later files; a restart may read it before them";
                 tracing::warn!("{} grew after a later file of its source was begun: {why}", path.display());
@@ -238,7 +253,7 @@ impl Reader<'_> {
             self.send(place, &mut position, bytes, &file)?;
             grown = true;
         }
-        Ok(grown)
+        Ok((grown, half))
     }
 
     fn send(&mut self, place: usize, position: &mut u64, bytes: Vec<u8>, file: &File) -> Result<(), Option<LogError>> {
@@ -288,6 +303,15 @@ impl Reader<'_> {
 fn id(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
+}
+
+/// Leaves out what the beginning of a file only says of how it is written: the byte order mark.
+fn unmark(position: &mut u64, bytes: &mut Vec<u8>) {
+    const MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+    if *position == 0 && bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+        *position = MARK.len() as u64;
+    }
 }
 
 /// Is it a message to its last byte?

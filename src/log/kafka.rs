@@ -215,8 +215,8 @@ struct Heartbeats {
     topic: Option<String>,
     /// The end of the heartbeat topic at the start, by partition, while it has not been reached.
     backlog: BTreeMap<i32, i64>,
-    /// The partitions that are followed; none: it has not been found yet.
-    followed: Vec<i32>,
+    /// The partitions that are followed, and from where; none: it has not been found yet.
+    followed: Vec<(i32, i64)>,
     /// Received, with when.
     fresh: VecDeque<(Instant, i64)>,
     /// Waiting for these positions of the table, which were asked after the heartbeat was received.
@@ -700,21 +700,36 @@ impl Reader<'_> {
     /// Follows the heartbeat topic from its last messages on.
     fn follow_heartbeats(&mut self, places: &[Last]) -> Result<(), LogError> {
         let Some(topic) = self.heartbeats.topic.clone().filter(|_| self.heartbeats.followed.is_empty()) else { return Ok(()) };
-        self.heartbeats.followed = places.iter().map(|last| last.partition).collect();
+        self.heartbeats.followed = places.iter().map(|last| (last.partition, last.at)).collect();
         self.heartbeats.backlog = places.iter().filter(|last| last.at < last.end).map(|last| (last.partition, last.end)).collect();
-        self.assign(&topic, &places.iter().map(|last| (last.partition, last.at)).collect::<Vec<_>>())
+        self.assign(&topic, &self.heartbeats.followed)
     }
 
-    /// A position of the heartbeat topic is not there any more: it was emptied, or created again. It is followed anew.
-    fn follow_heartbeats_anew(&mut self, topic: &str) -> Result<(), End> {
-        let Some(places) = watch::last(&self.consumer, topic, PATIENCE).map_err(|e| self.unanswered(&e))? else { return Ok(()) };
+    /// Follows the heartbeat topic anew where what was to be read next is not there any more, since it was emptied or created again;
+    /// whether it was that.
+    fn follow_heartbeats_anew(&mut self, topic: &str) -> Result<bool, End> {
+        let Some(places) = watch::last(&self.consumer, topic, PATIENCE).map_err(|e| self.unanswered(&e))? else {
+            // It may be on its way back.
+            self.astray = Some(Instant::now() + PATIENCE);
+            return Ok(true);
+        };
+        let positions = self.consumer.position().unwrap_or_default();
+        let next = |partition: i32, from: i64| match positions.find_partition(topic, partition).map(|place| place.offset()) {
+            Some(Offset::Offset(next)) => next,
+            _ => from,
+        };
+        let is_there = |(partition, next): (i32, i64)| places.iter().any(|of| of.partition == partition && (of.low..=of.end).contains(&next));
+        if self.heartbeats.followed.iter().all(|(partition, from)| is_there((*partition, next(*partition, *from)))) {
+            return Ok(false);
+        }
         tracing::info!(topic = self.spec.topic, heartbeats = topic, "the heartbeat topic lost what was to be read next; it is followed from its end");
         let mut list = TopicPartitionList::new();
-        for partition in std::mem::take(&mut self.heartbeats.followed) {
+        for (partition, _) in std::mem::take(&mut self.heartbeats.followed) {
             list.add_partition(topic, partition);
         }
         let _ = self.consumer.incremental_unassign(&list);
-        Ok(self.follow_heartbeats(&places)?)
+        self.follow_heartbeats(&places)?;
+        Ok(true)
     }
 
     fn assign(&self, topic: &str, places: &[(i32, i64)]) -> Result<(), LogError> {
@@ -855,8 +870,10 @@ impl Reader<'_> {
                     .into());
             }
         }
-        if let Some(topic) = self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed.is_empty()) {
-            return self.follow_heartbeats_anew(&topic);
+        if let Some(topic) = self.heartbeats.topic.clone().filter(|_| !self.heartbeats.followed.is_empty())
+            && self.follow_heartbeats_anew(&topic)?
+        {
+            return Ok(());
         }
         Err(self.failure("OFFSET_OUT_OF_RANGE", "refused a position that it holds".into()).into())
     }

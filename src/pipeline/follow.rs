@@ -138,12 +138,14 @@ pub fn run(plan: &Arc<Plan>, options: &Options, mut mesh: Mesh, ready: impl FnOn
         Stopped::Log { source, error } => {
             let log::LogError { code, message, remedy, retry } = error;
             say.up(&Up::Failed { source, code: code.into(), message, remedy, retry });
-            until_stop(&workers, &orders);
+            if !until_stop(&workers, &orders) {
+                return leave(&mesh, ended(&is_over));
+            }
         }
         Stopped::Memory => return Err(failed(Failure::memory(plan))),
         Stopped::Worker => return Err(failed(Failure::tieout("a worker panicked (see the lines above)"))),
         // The run is over, whatever was to be made again before.
-        Stopped::Early { .. } => return leave(&mesh, is_over.recv_timeout(FAREWELL).unwrap_or_else(|_| Some((Blame::Surroundings, "it left".into())))),
+        Stopped::Early { .. } => return leave(&mesh, ended(&is_over)),
     }
     let left = workers.stop();
     stop.store(true, Ordering::Relaxed);
@@ -175,15 +177,21 @@ fn leave(mesh: &Mesh, why: Option<(Blame, String)>) -> Result<Outcome, Failure> 
     over(why)
 }
 
-/// After a failure of its own: does what is still to be done, so that the others can end in order.
-fn until_stop(workers: &Workers, orders: &Receiver<Order>) {
+/// How the run has ended, of which nothing more is heard.
+fn ended(is_over: &Receiver<Option<(Blame, String)>>) -> Option<(Blame, String)> {
+    is_over.recv_timeout(FAREWELL).unwrap_or_else(|_| Some((Blame::Surroundings, "it left".into())))
+}
+
+/// After a failure of its own: does what is still to be done, so that the others can end in order; whether they do.
+fn until_stop(workers: &Workers, orders: &Receiver<Order>) -> bool {
     for order in orders.iter() {
         match order {
-            Order::Tell(Command::Stop) => return,
+            Order::Tell(Command::Stop) => return true,
             Order::Tell(command) => workers.all(&command),
             Order::Oldest(_) => {}
         }
     }
+    false
 }
 
 /// The way to the one that leads.

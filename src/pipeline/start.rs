@@ -175,11 +175,12 @@ pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> 
         if let Some(path) = plan.file_of(output).filter(|path| !path.exists()) {
             return Err(file::gone(&path).into());
         }
-        let was = restore.and_then(|restore| restore.manifest.lengths.get(&output.to)).copied().unwrap_or(0);
-        match plan.file_of(output).map(|path| (length(&path), path)) {
-            Some((0, path)) if was > 0 => tracing::warn!("{} was emptied; it gets what changes from now on", path.display()),
-            Some((is, path)) if is < was => return Err(file::shorter(&path, is, was).into()),
-            _ => {}
+        let (Some(path), Some(restore)) = (plan.file_of(output), restore) else { continue };
+        let (is, was) = (length(&path), restore.manifest.lengths.get(&path.display().to_string()).copied().unwrap_or(0));
+        if is < was && (is == 0 || file::is_after(&path, restore.manifest.tick)) {
+            tracing::warn!("{} was emptied; it has what changed since", path.display());
+        } else if is < was {
+            return Err(file::shorter(&path, is, was).into());
         }
     }
     let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();

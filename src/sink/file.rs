@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -54,7 +54,16 @@ impl FileSink {
             }
             match keep {
                 Keep::All => {}
-                Keep::Bytes(bytes) => end = end.min(bytes),
+                Keep::Bytes(bytes) => {
+                    let begin = whole_lines(&mut file, bytes)?;
+                    file.seek(SeekFrom::Start(begin))?;
+                    for line in BufReader::new(&file).take(end.saturating_sub(begin)).split(b'\n') {
+                        if tick_in(&line?).is_none() {
+                            return Ok(Err(foreign(path, "has lines behind those that are to be written again")));
+                        }
+                    }
+                    end = end.min(begin);
+                }
                 Keep::UpTo(tick) => {
                     let (mut at, mut others) = (end, false);
                     while at > 0 {
@@ -91,14 +100,28 @@ fn is_half_of_ours(file: &mut File, from: u64) -> io::Result<bool> {
 
 /// The tick of a line; nothing: it was written by somebody else.
 fn tick_of(file: &mut File, start: u64, end: u64) -> io::Result<Option<Tick>> {
-    const TICK: &[u8] = b",\"tick\":";
-    // It stands before the id, which is of one length.
-    let from = end.saturating_sub(96).max(start);
+    let from = end.saturating_sub(TAIL).max(start);
     let mut line = vec![0; (end - from) as usize];
     file.seek(SeekFrom::Start(from))?;
     file.read_exact(&mut line)?;
+    Ok(tick_in(&line))
+}
+
+/// The tick stands before the id, which is of one length; both within so many bytes of the end.
+const TAIL: u64 = 96;
+
+fn tick_in(line: &[u8]) -> Option<Tick> {
+    const TICK: &[u8] = b",\"tick\":";
+    let line = &line[line.len().saturating_sub(TAIL as usize)..];
     let digits = |at: usize| line[at + TICK.len()..].iter().take_while(|byte| byte.is_ascii_digit()).map(|byte| char::from(*byte)).collect::<String>();
-    Ok(memchr::memmem::rfind(&line, TICK).and_then(|at| digits(at).parse().ok()))
+    memchr::memmem::rfind(line, TICK).and_then(|at| digits(at).parse().ok())
+}
+
+/// Has all that is in a file been written after a tick? Then it was emptied, and written on.
+pub fn is_after(path: &Path, tick: Tick) -> bool {
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file).read_until(b'\n', &mut first));
+    read.is_ok() && first.ends_with(b"\n") && tick_in(&first).is_some_and(|of| of > tick)
 }
 
 /// Where the last whole line ends before `limit`.
@@ -136,8 +159,8 @@ pub fn shorter(path: &Path, is: u64, was: u64) -> SinkError {
 fn busy(path: &Path) -> SinkError {
     SinkError {
         code: "FILE_NOT_WRITTEN",
-        message: format!("{} is written by another process", path.display()),
-        remedy: "end that one first; a run beside it (`--once`, `--dry-run`) needs a configuration whose outputs are others".into(),
+        message: format!("{} is written already, by another process or another output", path.display()),
+        remedy: "end that one first, or name another `file`; a run with `--once` beside one that goes on needs other outputs".into(),
         retry: false,
     }
 }
@@ -188,8 +211,8 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn length(&self) -> Option<u64> {
-        Some(self.length)
+    fn file(&self) -> Option<(&Path, u64)> {
+        Some((&self.path, self.length))
     }
 
     fn settle(&mut self) -> Result<(), SinkError> {

@@ -88,8 +88,8 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// How long the file is with everything that was applied, if it is one.
-    fn length(&self) -> Option<u64> {
+    /// The file, if it is one, and how long it is with everything that was applied.
+    fn file(&self) -> Option<(&std::path::Path, u64)> {
         None
     }
 }
@@ -150,8 +150,23 @@ pub struct WriterStatus {
     cluster: OnceLock<(String, BTreeMap<String, String>)>,
     /// Nothing more will come: the writer should not wait for ever.
     closing: AtomicBool,
-    /// Of a file: how long it was as of the newest tick of a checkpoint, and is.
-    length: Mutex<Option<(Tick, u64, u64)>>,
+    /// Of a file, how long it is.
+    length: Mutex<Option<Length>>,
+}
+
+/// How long a file was as of a tick, which is the newest checkpoint's, and is.
+#[derive(Clone, Debug)]
+struct Length {
+    path: String,
+    tick: Tick,
+    then: u64,
+    now: u64,
+}
+
+impl Length {
+    fn of(sink: &dyn Sink) -> Option<Length> {
+        sink.file().map(|(path, now)| Length { path: path.display().to_string(), tick: 0, then: now, now })
+    }
 }
 
 impl WriterStatus {
@@ -253,7 +268,7 @@ impl Writers {
 impl Writer {
     fn start(name: &str, mut encoder: encode::Encoder, mut sink: Box<dyn Sink>) -> Writer {
         Writer::spawn(name, false, |status| {
-            *status.length.lock().expect("nobody panics while holding it") = sink.length().map(|length| (0, length, length));
+            *status.length.lock().expect("nobody panics while holding it") = Length::of(&*sink);
             move |received: &Receiver<_>| write(received, &mut encoder, &mut *sink, &status)
         })
     }
@@ -322,10 +337,10 @@ impl Written {
         self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.1.clone()))).collect()
     }
 
-    /// By output: how long its file was as of this tick, which is the newest checkpoint's, or the last one of all.
+    /// By file: how long it was as of this tick, which is the newest checkpoint's, or the last one of all.
     pub fn lengths(&self, tick: Tick) -> BTreeMap<String, u64> {
-        let length = |status: &WriterStatus| *status.length.lock().expect("nobody panics while holding it");
-        self.all().filter_map(|(name, status)| length(status).map(|(cut, at, now)| (name.to_string(), if cut == tick { at } else { now }))).collect()
+        let length = |status: &WriterStatus| status.length.lock().expect("nobody panics while holding it").clone();
+        self.all().filter_map(|(_, status)| length(status)).map(|of| (of.path, if of.tick == tick { of.then } else { of.now })).collect()
     }
 
     /// The writers by name: of an output, or of a Kafka connection that is written exactly once.
@@ -345,7 +360,7 @@ fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink:
                 sink.apply(&batch)?;
             }
             if tick.save.is_some() {
-                cut = Some((last, sink.length()));
+                cut = Some((last, sink.file().map_or(0, |(_, length)| length)));
             }
         }
         if records > 0 {
@@ -354,10 +369,9 @@ fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink:
         if cut.is_some() {
             sink.settle()?;
         }
-        if let Some(now) = sink.length() {
-            let mut length = status.length.lock().expect("nobody panics while holding it");
-            let (tick, at) = cut.and_then(|(tick, at)| Some((tick, at?.min(now)))).or(length.map(|(tick, at, _)| (tick, at.min(now)))).unwrap_or((0, now));
-            *length = Some((tick, at, now));
+        if let (Some(length), Some((_, now))) = (&mut *status.length.lock().expect("nobody panics while holding it"), sink.file()) {
+            let (tick, then) = cut.unwrap_or((length.tick, length.then));
+            (length.tick, length.then, length.now) = (tick, then.min(now), now);
         }
         status.records.fetch_add(records, Ordering::Relaxed);
         status.tick.store(last, Ordering::Release);

@@ -208,6 +208,7 @@ fn a_file_is_cut_back_to_the_tick_of_a_checkpoint() {
     refused(Keep::All);
     append("\n");
     refused(Keep::UpTo(9));
+    refused(Keep::Bytes(0));
     file::FileSink::open(&path, Keep::UpTo(10)).unwrap();
     assert!(std::fs::read_to_string(&path).unwrap().ends_with("# mine\n"));
 }

@@ -58,7 +58,7 @@ port() {
 }
 
 # A process that is dead but not yet waited for by its parent counts as gone.
-lives() { [ -r "/proc/$1/stat" ] && ! grep -q ') Z ' "/proc/$1/stat" 2>/dev/null; }
+lives() { local stat; stat=$(cat "/proc/$1/stat" 2>/dev/null) && [[ $stat != *') Z '* ]]; }
 
 # launch NAME COMMAND...: in the background, output to $STATE/NAME.log, pid to $STATE/NAME.pid.
 launch() {
@@ -84,7 +84,7 @@ end() {
   pid=$(cat "$file")
   kill -"${2:-TERM}" "$pid" 2>/dev/null
   for i in $(seq 100); do lives "$pid" || break; sleep 0.1; done
-  lives "$pid" && kill -KILL "$pid"
+  if lives "$pid"; then kill -KILL "$pid" 2>/dev/null || true; fi
   rm -f "$file"
   return 0
 }

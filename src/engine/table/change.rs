@@ -123,7 +123,7 @@ pub const CODES: [(&str, &str); 15] = [
     ("EMPTY_VALUE", "a value is the empty text, and the field's policy refuses that"),
     ("SCHEMA_UNKNOWN", "the registry does not know the schema that the message was written with"),
     ("SCHEMA_UNREADABLE", "the schema that the message was written with is none that tieout reads"),
-    ("BEFORE_INCOMPLETE", "an update or delete in a source without a key does not say what the whole row was; or a delete not which row of the declared key"),
+    ("BEFORE_INCOMPLETE", "an update or delete in a source without a key does not say what the whole row was"),
     ("ROW_NOT_FOUND", "an update or delete in a source without a key is of a row that is not there (more often than it is)"),
     ("COLUMN_GONE", "a row lacks a declared column that the rows around it have, and `schema_change` is `evolve`"),
 ];

@@ -86,22 +86,6 @@ fn without_a_key_an_event_is_whole_rows() {
     assert!(bare.starts_with("reject BEFORE_INCOMPLETE operation `d` has no `before`"), "{bare}");
 }
 
-/// PostgreSQL knows of a deleted row what is in its own key, and says "", 0, false of what else may not be null.
-#[test]
-fn a_delete_by_a_column_that_was_invented_is_refused() {
-    let source = source("debezium-json", "id int, code varchar", "code");
-    let mut decoder = DebeziumJson::new(&source, &[true; 2]);
-    let delete = |code: &str| format!(r#"{{"op":"d","before":{{"id":7,"code":"{code}"}},"after":null}}"#);
-    let mut check = |key: Option<&str>, code: &str, expected: &str| {
-        let found = feed(&mut decoder, &source, &[(key, Some(&delete(code)))]);
-        assert!(found.starts_with(expected), "{found}");
-    };
-    check(Some(r#"{"id":7}"#), "", "reject BEFORE_INCOMPLETE a delete whose `before` has no real `code`");
-    check(Some(r#"{"id":7}"#), "X", "delete id=? code=X");
-    check(Some(r#"{"code":""}"#), "", "delete id=? code=");
-    check(None, "", "delete id=? code=");
-}
-
 #[test]
 fn a_row_that_moves_leaves_its_old_key() {
     check(

@@ -72,6 +72,28 @@ fn a_last_line_that_nobody_ended_is_read_after_a_while_and_half_a_line_never() {
 }
 
 #[test]
+fn so_is_that_of_an_earlier_file() {
+    let folder = Folder::new(&[("a", "{\"n\":1}\n"), ("b", "{\"n\":2}\n")]);
+    let log = folder.follow(&["a", "b"]);
+    assert_eq!(lines(&log, 2).len(), 2);
+    folder.append("a", "{\"n\":{}");
+    until(&log, |view| !view.caught_up && view.behind_bytes == 7);
+    std::thread::sleep(TAIL_AFTER * 2);
+    assert!(!log.status.view().caught_up);
+    folder.append("a", "}");
+    assert_eq!(lines(&log, 1), [r#"{"n":{}}"#]);
+    until(&log, |view| view.caught_up);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let folder = Folder::new(&[("a", "\u{feff}{\"n\":1}"), ("b", "\u{feff}{\"n\":2}\n")]);
+    for (file, line) in [("a", r#"{"n":1}"#), ("b", r#"{"n":2}"#)] {
+        assert_eq!(lines(&folder.follow(&[file]), 1), [line]);
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_or_is_replaced_is_a_named_stop_also_before_the_last() {
     for (files, which) in [(&["a"][..], "a"), (&["a", "b"], "a"), (&["a", "b"], "b")] {
         let start = || {

@@ -50,6 +50,8 @@ pub enum Seen {
 pub struct Last {
     pub partition: i32,
     pub at: i64,
+    /// The position of the first message that is there.
+    pub low: i64,
     /// The position after it.
     pub end: i64,
 }
@@ -198,7 +200,7 @@ pub fn last(consumer: &BaseConsumer<Context>, topic: &str, patience: Duration) -
     let ends = ask(consumer, topic, n, Offset::End, patience)?;
     // What was there may be gone: then reading goes on where the next one will be.
     let lows = ask(consumer, topic, n, Offset::Beginning, patience)?;
-    Ok(Some((0..).zip(lows.iter().zip(ends)).map(|(partition, (low, end))| Last { partition, at: (end - 1).max(*low).min(end), end }).collect()))
+    Ok(Some((0..).zip(lows.iter().zip(ends)).map(|(partition, (low, end))| Last { partition, at: (end - 1).max(*low).min(end), low: *low, end }).collect()))
 }
 
 /// How many partitions a topic has; `None` if there is no such topic.
