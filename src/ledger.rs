@@ -51,7 +51,7 @@ pub use comparison::{Cause, Change, ComparisonState, ComparisonStatus, Counts, S
 pub use difference::{Difference, DifferingField, Kind, Since, State, Unclear, classify, differing};
 pub use export::{DIFFERENCE_COLUMNS, REJECT_COLUMNS, difference_lines, write_csv};
 pub use run::{SharedLedger, run};
-pub use save::{LedgerSave, Packed};
+pub use save::{LedgerSave, Packed, Stands};
 pub use side::SideStatus;
 pub use source::SourceState;
 pub use whole::Torn;
@@ -220,8 +220,13 @@ impl Ledger {
             source.seal(sealed, wall_ms);
             seen.1 = seen.1.max(sealed.heartbeat);
         }
-        self.connectors.beat(&mut self.sources, &seen, wall_ms, wall_ms - self.wall_ms);
-        self.connectors.advance(&mut self.sources, &sealed.sources, wall_ms);
+        if sealed.restored {
+            // Nothing is heard in it: what is known of connectors is what was.
+            self.connectors.set_beside(&mut self.sources);
+        } else {
+            self.connectors.beat(&mut self.sources, &seen, wall_ms, wall_ms - self.wall_ms);
+            self.connectors.advance(&mut self.sources, &sealed.sources, wall_ms);
+        }
         for (source, declared) in self.sources.iter().zip(&plan.sources).filter(|_| sealed.cut.is_some()) {
             if let Some((partition, counts)) = source.counts.iter().find(|(_, counts)| !counts.add_up()) {
                 panic!("not everything that was read of partition {partition} of {} became something: {counts:?}", declared.name);

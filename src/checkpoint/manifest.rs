@@ -133,7 +133,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Why they are not a manifest that this version reads.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, String> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Unread> {
         let text = bytes.strip_suffix(b"\n").ok_or("it does not end as a checkpoint does")?;
         let at = text.iter().rposition(|byte| *byte == b'\n').ok_or("its checksum is lacking")?;
         let (json, sum) = (&text[..at], &text[at + 1..]);
@@ -145,11 +145,26 @@ impl Manifest {
             format: u32,
             written_by: String,
         }
-        let of: Format = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let of: Format = serde_json::from_slice(json).map_err(|e| Unread::Damaged(e.to_string()))?;
         if of.format > FORMAT {
-            return Err(format!("it was written by tieout {}, in format {}; this version reads up to {FORMAT}", of.written_by, of.format));
+            let why = format!("it was written by tieout {}, in format {}; this version reads up to {FORMAT}", of.written_by, of.format);
+            return Err(Unread::Newer(why));
         }
-        serde_json::from_slice(json).map_err(|e| e.to_string())
+        serde_json::from_slice(json).map_err(|e| Unread::Damaged(e.to_string()))
+    }
+}
+
+/// Why bytes are not read as a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    Damaged(String),
+    /// A later version of tieout wrote it, and it is what was written.
+    Newer(String),
+}
+
+impl From<&str> for Unread {
+    fn from(why: &str) -> Unread {
+        Unread::Damaged(why.into())
     }
 }
 
@@ -262,7 +277,9 @@ pub fn sources(plan: &Plan) -> Vec<SourceShape> {
 /// The same for plans of which one can go on from what another one left.
 pub fn fingerprint(plan: &Plan) -> String {
     let sources: Vec<_> = sources(plan).into_iter().map(|source| (source.name, source.log)).collect();
-    format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?} {:?}", tables(plan), comparisons(plan), outputs(plan)).as_bytes()))
+    // When differences are shown as what goes to outputs, too.
+    let bounds: Vec<_> = plan.comparisons.iter().map(|comparison| (comparison.grace, comparison.stale_after)).collect();
+    format!("{:032x}", xxh3_128(format!("{:?} {sources:?} {:?} {bounds:?} {:?}", tables(plan), comparisons(plan), outputs(plan)).as_bytes()))
 }
 
 /// What all processes that run a plan together must have in common: what their tables follow from, and when they show what.

@@ -33,7 +33,7 @@ use crate::{
         ahead::Ahead,
         difference::{self, Difference, Kind, Since, State, Unclear},
         doubt::Doubts,
-        save::{Shown, Stood},
+        save::{Shown, Stands, Stood},
         side::{SideClock, SideStatus},
         source::SourceState,
     },
@@ -41,6 +41,7 @@ use crate::{
     row::source_time_text,
 };
 
+mod restored;
 mod unsaved;
 
 /// Counts of differences by kind and state.
@@ -254,6 +255,10 @@ pub(super) struct LiveComparison {
     touched: BTreeMap<Arc<[u8]>, Option<Arc<Difference>>>,
     /// What stood when the checkpoint was taken, until the tables have given it back.
     stood: BTreeMap<Arc<[u8]>, Stood>,
+    /// And what they have given back, with the states that were shown.
+    came_back: Vec<(Arc<[u8]>, State)>,
+    /// How it stood as a whole then, and up to where its sides were closed.
+    restored: Option<(Stands, [i64; 2])>,
     /// What had been shown before a restart.
     resumed: Shown,
     /// Checkpoints are taken.
@@ -283,6 +288,8 @@ impl LiveComparison {
             stale_after_ms: i64::try_from(comparison.stale_after.as_millis()).unwrap_or(i64::MAX),
             touched: BTreeMap::new(),
             stood: BTreeMap::new(),
+            came_back: Vec::new(),
+            restored: None,
             resumed: Shown::Never,
             keeps: false,
             unsaved: None,
@@ -292,22 +299,6 @@ impl LiveComparison {
     /// And the keys without a difference that are ahead, with their times, by side.
     pub fn ahead(&self) -> &[Ahead; 2] {
         &self.ahead
-    }
-
-    /// Goes on from what stood, and what was ahead.
-    pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, ahead: [Ahead; 2], shown: Shown) {
-        (self.stood, self.ahead, self.resumed) = (stood, ahead, shown);
-    }
-
-    /// The tables have given back what they had: how many differences that stood they did not.
-    pub fn given_back(&mut self) -> usize {
-        self.touched.clear();
-        if self.resumed == Shown::Otherwise {
-            return 0;
-        }
-        let lost = std::mem::take(&mut self.stood);
-        lost.keys().for_each(|key| self.differs_from_saved(key));
-        lost.len()
     }
 
     pub fn status(&self) -> ComparisonStatus {
@@ -357,9 +348,14 @@ impl LiveComparison {
         let turned = self.mark(marks, now.names);
         let first_shown = hydrated && !self.hydrated;
         if first_shown {
-            // While a backlog is read, a side that waits for the other is not stale.
-            self.expected.status.moved_ms = wall_ms;
-            self.actual.status.moved_ms = wall_ms;
+            // While a backlog is read, a side that waits for the other is not stale. One that has not moved since a restart has not
+            // before either.
+            let were = self.restored.take().map_or([None; 2], |(_, times)| times.map(Some));
+            for (side, was) in [&mut self.expected, &mut self.actual].into_iter().zip(were) {
+                if was != Some(side.status.time) {
+                    side.status.moved_ms = wall_ms;
+                }
+            }
         }
         for change in changes {
             self.change(comparison, change, tick);
@@ -435,7 +431,7 @@ impl LiveComparison {
             Shown::Otherwise => self.stood.get(&*change.key).copied(),
             Shown::Never | Shown::Before => self.stood.remove(&*change.key),
         };
-        let passed = before.as_ref().is_some_and(|before| before.phase == Phase::Passed) || stood.is_some_and(|stood| stood.passed);
+        let passed = before.as_ref().is_some_and(|before| before.phase == Phase::Passed) || stood.is_some_and(|stood| stood.passed());
         let before = before.map(|entry| entry.difference);
         let (key, since, base, reached) = match (&before, stood) {
             // What the tables give back is not newer than it was.
@@ -452,6 +448,10 @@ impl LiveComparison {
         let passed = passed && before.is_none_or(|before| before.sides == sides && before.base == base);
         let was_saved = self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.contains(&key));
         self.insert(Difference { key: Arc::clone(&key), kind, state: State::Undetermined, sides, since, base, unclear }, reached, passed);
+        if let Some(state) = stood.filter(|_| self.resumed == Shown::Before).and_then(|stood| stood.state) {
+            let stale = self.restored.is_some_and(|(stands, _)| stands.stale);
+            self.came_back.push((Arc::clone(&key), if stale { State::Undetermined } else { state }));
+        }
         // What comes back as the checkpoint has it is saved.
         if was_saved && stood.is_some() && stood == self.entries.get(&key).map(Entry::stood) {
             self.unsaved.as_mut().map(|unsaved| unsaved.remove(&key));

@@ -240,15 +240,22 @@ impl Connectors {
                 times.pop_front();
             }
         }
-        let timed: Vec<usize> = of.iter().zip(&*sources).filter(|(_, source)| source.time.is_some()).map(|(of, _)| *of).collect();
+        self.set_beside(sources);
         for (id, source) in sources.iter_mut().enumerate() {
-            source.beside = source.time.is_none() && timed.contains(&of[id]);
             let own = &self.all[self.of[id]];
             let at = |one: &Connector| one.times.iter().rev().find(|(wall, _)| *wall < asked(id)).map(|(_, newest)| *newest);
             // A log that is read to its end once, and not followed, has all that there is to know.
             let silent = asked(id) == i64::MAX || wall_ms - own.pace.heard_ms >= SILENT_MS;
             let beside = at(&self.all[own.connection]).filter(|_| self.takes[id] && silent).and_then(|time| own.pace.counts(time));
             source.known_to = source.known_to.max(source.time).max(at(own).max(beside).filter(|_| source.caught_up));
+        }
+    }
+
+    /// Says of each source that has shown no time whether others of its connector have.
+    pub fn set_beside(&self, sources: &mut [SourceState]) {
+        let timed: Vec<usize> = self.of.iter().zip(&*sources).filter(|(_, source)| source.time.is_some()).map(|(of, _)| *of).collect();
+        for (source, of) in sources.iter_mut().zip(&self.of) {
+            source.beside = source.time.is_none() && timed.contains(of);
         }
     }
 }

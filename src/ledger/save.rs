@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ledger, Since,
+    Ledger, Since, State,
     ahead::Ahead,
     comparison::LiveComparison,
     connector::{Paces, Times},
@@ -40,6 +40,9 @@ pub struct LedgerSave {
     pub incomplete: Vec<Incomplete>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<(ComparisonId, String, String)>,
+    /// By comparison in the plan's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stands: Vec<Option<Stands>>,
     /// By comparison in the plan's order, in parts that follow one another; kept beside, since there may be many.
     #[serde(skip)]
     pub differences: Vec<Vec<Packed>>,
@@ -59,14 +62,29 @@ pub(super) enum Shown {
     Otherwise,
 }
 
+/// How a comparison stood as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stands {
+    /// It was stale, so that its differences were shown as undetermined.
+    pub stale: bool,
+    /// The wall clock (ms) when the time of the expected and of the actual side last moved.
+    pub moved_ms: [i64; 2],
+}
+
 /// What a checkpoint keeps of a difference; the tables give back the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stood {
     pub since: Since,
     pub base: i64,
     pub reached: i64,
-    /// It was confirmed, or would have been if the comparison were not stale.
-    pub passed: bool,
+    /// What it was shown as, or would have been if the comparison were not stale; nothing: a checkpoint of before that was kept.
+    pub state: Option<State>,
+}
+
+impl Stood {
+    pub fn passed(&self) -> bool {
+        self.state == Some(State::Confirmed)
+    }
 }
 
 /// Since when differences stand: all of them, or what changed since the part before; and all keys that are ahead.
@@ -137,6 +155,7 @@ impl Ledger {
                 .enumerate()
                 .flat_map(|(id, live)| live.marks().map(move |(key, name)| (id, row::hex(key), name.to_string())))
                 .collect(),
+            stands: self.comparisons.iter().map(|live| Some(live.stands())).collect(),
             differences: self.comparisons.iter().map(|live| vec![pack(live, cut)]).collect(),
         }
     }
@@ -170,7 +189,7 @@ impl Ledger {
                 (true, false) => Shown::Before,
                 (true, true) => Shown::Otherwise,
             };
-            ledger.comparisons[id].resume(stood, ahead, shown);
+            ledger.comparisons[id].resume(stood, ahead, shown, save.stands.get(id).copied().flatten());
         }
         Ok(ledger)
     }
@@ -193,6 +212,8 @@ fn is_loose(plan: &Plan, reject: &Reject) -> bool {
 
 /// It was confirmed, or would have been if the comparison were not stale.
 const PASSED: u8 = 1;
+/// The same of the other states.
+const OTHER: [(State, u8); 2] = [(State::Undetermined, 32), (State::InFlight, 64)];
 /// The newest time of the key follows; without it, that is the base.
 const REACHED: u8 = 2;
 /// The key has no difference, only such a time of the expected or the actual side; the empty key stands for all.
@@ -226,7 +247,8 @@ impl Packer {
         match stood {
             Some(stood) => {
                 let reached = (stood.reached != stood.base).then_some(stood.reached);
-                self.push(key, stood.since, stood.base, if stood.passed { PASSED } else { 0 }, reached);
+                let other = OTHER.iter().find(|(state, _)| stood.state == Some(*state)).map_or(0, |(_, flag)| *flag);
+                self.push(key, stood.since, stood.base, if stood.passed() { PASSED } else { other }, reached);
             }
             None => self.push(key, NEVER, 0, GONE, None),
         }
@@ -270,7 +292,9 @@ fn unpack_into(packed: &[u8], found: &mut BTreeMap<Arc<[u8]>, Stood>, ahead: &mu
         } else if flags & GONE != 0 {
             found.remove(key);
         } else {
-            found.insert(Arc::from(key), Stood { since: Since { tick, source_time }, base, reached, passed: flags & PASSED != 0 });
+            let other = OTHER.iter().find(|(_, flag)| flags & flag != 0).map(|(state, _)| *state);
+            let state = if flags & PASSED != 0 { Some(State::Confirmed) } else { other };
+            found.insert(Arc::from(key), Stood { since: Since { tick, source_time }, base, reached, state });
         }
     }
     Some(())

@@ -136,6 +136,46 @@ fn a_source_stands_before_a_change_and_goes_on_from_there() {
     running.stop();
 }
 
+/// While a comparison is stale its differences are written as undetermined; once it is not, as what they are, also when tieout was
+/// started anew meanwhile.
+#[test]
+fn a_difference_that_was_hidden_before_a_restart_is_written_after_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let declare = |policy: &str| {
+        declare(dir, policy);
+        let flow = dir.join("dataflows/d.yaml");
+        let text = fs::read_to_string(&flow).expect("a file");
+        fs::write(&flow, text.replace("comparisons:", "  - { differences: copied, connection: files, file: differences.ndjson }\ncomparisons:"))
+            .expect("a file");
+    };
+    let states = || -> Vec<String> {
+        let lines = fs::read_to_string(dir.join("differences.ndjson")).unwrap_or_default();
+        let state = |line: &str| serde_json::from_str::<Json>(line).expect("JSON")["value"]["state"].as_str().expect("a state").to_string();
+        lines.lines().map(state).collect()
+    };
+    let written = |state: &str| {
+        let begun = std::time::Instant::now();
+        while !states().iter().any(|written| written == state) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", states());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    };
+    declare("evolve");
+    append(dir, "person.ndjson", &[person(1, "email"), person(2, "email")]);
+    append(dir, "copy.ndjson", &[copy(1), copy(900)]);
+    append(dir, "other.ndjson", &[copy(1), copy(900)]);
+    append(dir, "person.ndjson", &[person(900, "email"), person(901, "mail")]);
+    let running = run(dir);
+    written("undetermined");
+    running.stop();
+    declare("lenient");
+    let running = run(dir);
+    running.until("/readyz", |answer| answer["ready"] == true);
+    written("confirmed");
+    running.stop();
+}
+
 #[test]
 fn declaring_the_columns_that_there_are_now_goes_on_from_there() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Entry, LiveComparison, Phase};
+use super::{Entry, LiveComparison};
 use crate::{
     engine::Cut,
     ledger::save::{Stood, UNSAVED_MAX},
@@ -10,7 +10,7 @@ use crate::{
 
 impl Entry {
     pub(super) fn stood(&self) -> Stood {
-        Stood { since: self.difference.since, base: self.difference.base, reached: self.reached, passed: self.phase == Phase::Passed }
+        Stood { since: self.difference.since, base: self.difference.base, reached: self.reached, state: Some(self.phase.state()) }
     }
 }
 

@@ -74,3 +74,63 @@ fn a_checkpoint_keeps_how_far_keys_are_ahead() {
         assert_eq!(state(&again), [State::Confirmed; 3]);
     }
 }
+
+/// What is shown first after a restart follows from what was shown before it, also where what differs is the same: what was stale
+/// is not any more, or the grace is another one.
+#[test]
+fn a_state_that_is_another_one_after_a_restart_is_told() {
+    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
+    let with_grace = |seconds: u64| {
+        let mut plan = plan();
+        plan.comparisons[0].grace = std::time::Duration::from_secs(seconds);
+        plan
+    };
+    for (said, shown, grace, after, told) in [
+        ("crm@100 erp@150 1:A/-@100/", State::Confirmed, 30, "", None),
+        ("crm@100 erp@150 1:A/-@100/ erp.trouble", State::Undetermined, 30, "", Some(State::Confirmed)),
+        ("crm@100 erp@150 1:A/-@100/ erp.trouble", State::Undetermined, 30, "erp.trouble", None),
+        ("crm@100 erp@110 1:A/-@100/ erp.trouble", State::Undetermined, 30, "", Some(State::InFlight)),
+        ("crm@100 erp@110 1:A/-@100/", State::InFlight, 30, "", None),
+        ("crm@100 erp@110 1:A/-@100/", State::InFlight, 5, "", Some(State::Confirmed)),
+        ("crm@100 erp@150 1:A/-@100/", State::Confirmed, 90, "", Some(State::InFlight)),
+    ] {
+        let mut bench = Bench::new();
+        words(&mut bench, said);
+        bench.sealed.cut = Some(Cut::Whole);
+        let save = bench.close(1).save.expect("it is a cut");
+        assert_eq!(bench.ledger.read().differences(0, None).map(|d| d.state).collect::<Vec<_>>(), [shown], "{said}");
+        let mut again = Bench::new();
+        again.ledger = SharedLedger::new(Ledger::resume(Arc::new(with_grace(grace)), &save, (&[], &[])).unwrap());
+        again.sealed = Sealed { tick: 1, hydrated: false, restored: true, ..again.sealed };
+        words(&mut again, "1:A/-@/");
+        again.close(1);
+        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
+        words(&mut again, after);
+        let output = again.close(2);
+        let changes: Vec<_> = output.changes.of(0).iter().map(|change| [&change.before, &change.after].map(|d| d.as_ref().map(|d| d.state))).collect();
+        let expected: Vec<_> = told.map(|told| [Some(shown), Some(told)]).into_iter().collect();
+        assert_eq!(changes, expected, "{said}, then {after:?} with {grace} s");
+    }
+}
+
+#[test]
+fn a_side_that_stood_still_before_a_restart_stands_still_after_it() {
+    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
+    for (after, stale) in [("wall=59 crm@161", false), ("wall=61 crm@161", true), ("wall=61 crm@161 erp@151", false)] {
+        let mut bench = Bench::new();
+        words(&mut bench, "wall=0 crm@100 erp@150");
+        bench.close(1);
+        words(&mut bench, "wall=50 crm@160");
+        bench.sealed.cut = Some(Cut::Whole);
+        let save = bench.close(2).save.expect("it is a cut");
+        let mut again = Bench::new();
+        again.ledger = SharedLedger::new(Ledger::resume(Arc::new(plan()), &save, (&[], &[])).unwrap());
+        again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
+        words(&mut again, "wall=50");
+        again.close(2);
+        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
+        words(&mut again, after);
+        again.close(3);
+        assert_eq!(again.ledger.read().status(0).state.cause().is_some(), stale, "{after}");
+    }
+}
