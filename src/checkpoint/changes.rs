@@ -243,9 +243,13 @@ impl Changes {
     /// Where each source is read from; `save` is adapted to the plan.
     pub fn at(&self, save: &LedgerSave) -> Vec<At> {
         let at = |(source, state): (SourceId, &SourceState)| {
-            let again = self.again.contains_key(&source);
-            let (positions, settled) = if again { (Vec::new(), state.positions.clone()) } else { (state.positions.clone(), Vec::new()) };
-            At { positions, identity: state.identity.clone(), schema: state.schema.clone(), settled }
+            let at = At { identity: state.identity.clone(), schema: state.schema.clone(), ..At::default() };
+            if !self.again.contains_key(&source) {
+                return At { positions: state.positions.clone(), ..at };
+            }
+            let began = |partition: &i32| state.began.get(partition).copied().unwrap_or(0);
+            let again = state.positions.iter().map(|(partition, until)| (*partition, began(partition).min(*until), *until)).collect();
+            At { settled: state.positions.clone(), again, ..at }
         };
         save.sources.iter().enumerate().map(at).collect()
     }
@@ -304,6 +308,7 @@ impl Changes {
         out.sources = (0..plan.sources.len()).map(|source| self.old_source(source).map(|old| save.sources[old].clone()).unwrap_or_default()).collect();
         let kept = |id: ComparisonId| save.differences.get(self.old_comparison(id)?).cloned();
         out.differences = (0..plan.comparisons.len()).map(|id| kept(id).unwrap_or_default()).collect();
+        out.stands = (0..plan.comparisons.len()).map(|id| *save.stands.get(self.old_comparison(id)?)?).collect();
         out.marks = Vec::new();
         out.rejects = save.rejects.iter().filter_map(|(text, weight)| Some((self.reject_now(text)?, *weight))).collect();
         out

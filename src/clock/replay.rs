@@ -23,6 +23,11 @@ const WAIT: Duration = Duration::from_millis(1);
 /// How long a log may say that it ends before a position that it was read up to, before it is believed.
 const SHRUNK_AFTER: Duration = Duration::from_secs(10);
 
+/// Chunks that are looked at in one turn.
+const TURN: usize = 64;
+/// So much may be put aside of a source while one of its partitions is waited for.
+const ASIDE_BYTES_MAX: usize = 1 << 30;
+
 /// How far a lane is on its way to the positions of a tick.
 enum Step {
     There,
@@ -123,6 +128,10 @@ impl Clock<'_> {
                 stands_since = Instant::now();
                 continue;
             }
+            let full = self.lanes.iter().zip(&upto).enumerate().find_map(|(source, (lane, upto))| Some((source, lane.overfull(upto)?)));
+            if let Some((source, error)) = full {
+                return Err(Stopped::Log { source, error });
+            }
             if stands_since.elapsed() > SHRUNK_AFTER {
                 let shrunk = self.lanes.iter().zip(&upto).enumerate();
                 if let Some((source, error)) = shrunk.map(|(source, (lane, upto))| (source, lane.shrunk(upto))).find_map(|(s, e)| Some((s, e?))) {
@@ -202,7 +211,7 @@ impl Lane {
         if until.iter().all(|(partition, next)| self.is_at(*partition, *next)) {
             return Step::There;
         }
-        loop {
+        for _ in 0..TURN {
             let head = &mut self.head;
             if head.is_none() && !self.ended {
                 let taken = self.log.take(1, |chunk| *head = Some(chunk));
@@ -224,6 +233,7 @@ impl Lane {
                 return Step::Chunk(chunk);
             }
         }
+        Step::Waits
     }
 
     /// Everything of a partition below a position was handed out, or is not there any more (transaction markers, compaction).
@@ -231,6 +241,20 @@ impl Lane {
         let drained = self.drained && self.head.is_none();
         let passed = || self.view.partitions.iter().any(|p| p.partition == partition && (p.start >= next || (drained && p.next >= next)));
         self.position(partition).is_some_and(|at| at >= next) || self.aside.iter().any(|chunk| chunk.partition == partition) || passed()
+    }
+
+    /// More is put aside than may be, while a partition of these is waited for.
+    fn overfull(&self, until: &[(i32, i64)]) -> Option<LogError> {
+        if self.aside.iter().map(|chunk| chunk.payload.bytes()).sum::<usize>() <= ASIDE_BYTES_MAX {
+            return None;
+        }
+        let (partition, next) = until.iter().find(|(partition, next)| !self.is_at(*partition, *next))?;
+        Some(LogError {
+            code: "REPLAY_WAITS",
+            message: format!("number {partition} of the log does not come up to {next}, while the others are {} MiB ahead of it", ASIDE_BYTES_MAX >> 20),
+            remedy: "look after the broker that leads this partition; the next start tries it again".into(),
+            retry: true,
+        })
     }
 
     /// The log has been read to its end, and that lies before these positions.

@@ -68,6 +68,15 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// The memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Payload::Lines { bytes, .. } => bytes.capacity(),
+            Payload::Messages { bytes, index } => bytes.capacity() + index.capacity() * size_of::<MessageAt>(),
+            Payload::Heartbeat(_) => 0,
+        }
+    }
+
     /// Messages (key, value) of a topic, with offsets from `offset` on.
     pub fn messages(messages: &[(Option<&[u8]>, Option<&[u8]>)], offset: i64, timestamp: Option<i64>) -> Payload {
         let (mut bytes, mut index) = (Vec::new(), Vec::new());

@@ -27,6 +27,9 @@ pub struct SourceState {
     /// that a quiet table holds nobody back. Never goes back.
     pub known_to: Option<i64>,
     pub positions: Vec<(i32, i64)>,
+    /// By partition, the first message that was read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub began: BTreeMap<i32, i64>,
     /// What tells the log of these positions from another one of its name.
     #[serde(default)]
     pub identity: Option<String>,
@@ -81,6 +84,9 @@ impl SourceState {
     /// Takes over how far it was read.
     pub(super) fn seal(&mut self, sealed: &SealedSource, wall_ms: i64) {
         self.positions.clone_from(&sealed.positions);
+        for (partition, start) in &sealed.start {
+            self.began.entry(*partition).or_insert(*start);
+        }
         self.caught_up = sealed.caught_up;
         self.trouble.clone_from(&sealed.trouble);
         self.refused = sealed.refused;

@@ -81,6 +81,11 @@ impl Guard {
         Some(guard)
     }
 
+    /// What lies before these positions was taken in before a restart.
+    pub fn settled(&self) -> &[(i32, i64)] {
+        &self.settled
+    }
+
     /// The name of the source.
     pub fn source(&self) -> &str {
         &self.name

@@ -79,6 +79,8 @@ pub struct TopicSpec {
     pub share: Share,
     /// `start` is how far the topic was read before: a partition that it does not name is new since then.
     pub goes_on: bool,
+    /// It is read again, up to here by partition: what retention has taken since it was read first can't come again.
+    pub again: BTreeMap<i32, i64>,
     pub heartbeat: Heartbeat,
     /// Where the schemas of messages are, for the formats in Avro.
     pub registry: Option<Arc<Registry>>,
@@ -415,7 +417,16 @@ impl Reader<'_> {
                 continue;
             }
             if offset < low {
-                return Err(self.gone(partition, offset, low));
+                // What was never read must be there; what was read and is gone since is gone for good.
+                let Some(until) = self.spec.again.get(&partition).filter(|until| low <= **until) else {
+                    return Err(self.gone(partition, self.spec.again.get(&partition).copied().unwrap_or(offset), low));
+                };
+                tracing::warn!(
+                    "topic `{}` is read again, and partition {partition} begins at {low}: what only its messages from {offset} on gave is not made again (it had been read up to {until})",
+                    self.spec.topic
+                );
+                *start = low;
+                continue;
             }
             if offset > end {
                 return Err(self.stop(

@@ -17,6 +17,7 @@
 //! arm in [`open`].
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,7 +30,10 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::Chunk,
+    engine::{
+        Chunk, Payload,
+        chunk::{cut, first},
+    },
     format::{Message, evolution::Evolution},
     plan::{ConnectionKind, LogSpec, Plan, Share, SourceId, Start},
     registry, telemetry,
@@ -146,6 +150,8 @@ pub struct At {
     pub schema: Option<Arc<Evolution>>,
     /// What lies before these positions was taken in before, and is taken in again whatever its schema is.
     pub settled: Vec<(i32, i64)>,
+    /// It is read again from its beginning: by partition where that was, and up to where it had been read.
+    pub again: Vec<(i32, i64, i64)>,
 }
 
 impl View {
@@ -286,6 +292,57 @@ pub struct Feed {
     guard: Mutex<Option<(Guard, Until)>>,
     /// Why the guard let nothing more through.
     refused: Mutex<Option<LogError>>,
+    standing: Mutex<Option<Standing>>,
+}
+
+/// A source whose schema changed in a way that is not accepted stands. What had been taken in before a restart comes again all the
+/// same: it may be waited for.
+#[derive(Debug)]
+struct Standing {
+    error: LogError,
+    /// By partition, the first message that is not handed out.
+    before: BTreeMap<i32, i64>,
+    settled: Vec<(i32, i64)>,
+}
+
+impl Standing {
+    /// What of a chunk is handed out.
+    fn let_through(&mut self, chunk: Chunk) -> Option<Chunk> {
+        if matches!(chunk.payload, Payload::Heartbeat(_)) {
+            return None;
+        }
+        let (partition, at) = (chunk.partition, first(&chunk));
+        let settled = self.settled.iter().find(|(p, _)| *p == partition).map_or(i64::MIN, |(_, next)| *next);
+        let limit = self.before.get(&partition).copied().unwrap_or(settled);
+        if at >= limit {
+            self.before.entry(partition).or_insert(at);
+            return None;
+        }
+        let (head, rest) = cut(chunk, limit);
+        if rest.is_some() {
+            self.before.insert(partition, limit);
+        }
+        Some(head)
+    }
+
+    /// Says of a view where it stands.
+    fn say(&self, view: &mut View) {
+        for (partition, before) in &self.before {
+            if let Some(place) = view.partitions.iter_mut().find(|place| place.partition == *partition) {
+                place.next = *before;
+            }
+        }
+        view.caught_up = false;
+        // It is read as far as it will be: others need not wait for it.
+        view.backlog_done = true;
+        view.trouble = Some(self.error.to_string());
+    }
+
+    /// Everything that had been taken in before has come.
+    fn is_done(&self, view: &View) -> bool {
+        let has = |partition: i32, next: i64| view.partitions.iter().any(|place| place.partition == partition && place.next >= next);
+        self.settled.iter().all(|(partition, next)| self.before.contains_key(partition) || has(*partition, *next))
+    }
 }
 
 /// The reader should end: somebody asked, or nobody receives any more.
@@ -302,11 +359,16 @@ impl Feed {
     }
 
     /// Sends a chunk; waits while the channel is full. Of one with a change of its schema that is not accepted, what lies before
-    /// it is sent; after that the reader waits here to be stopped, or ends if its log does.
+    /// it is sent; after that the reader waits here to be stopped, or ends if its log does. It waits only once all has been sent
+    /// that a restart had taken in before.
     ///
     /// # Errors
     /// The reader should end; the chunk is lost.
     pub fn send(&self, chunk: Chunk) -> Result<(), Stopped> {
+        if self.stands()? {
+            let through = self.standing.lock().expect("one thread reads a log").as_mut().and_then(|standing| standing.let_through(chunk));
+            return through.map_or(Ok(()), |chunk| self.send_on(chunk));
+        }
         let mut guarded = self.guard.lock().expect("one thread reads a log");
         let Some((guard, until)) = guarded.as_mut() else { return self.send_on(chunk) };
         let before = Arc::clone(guard.evolution());
@@ -321,31 +383,28 @@ impl Feed {
         match refused {
             None => Ok(()),
             Some(change) => {
-                let error = guard.stop(&change);
-                self.stand(error, (change.partition, change.offset), *until);
-                Err(Stopped)
+                let standing = Standing { error: guard.stop(&change), before: [(change.partition, change.offset)].into(), settled: guard.settled().to_vec() };
+                self.status.update(|view| standing.say(view));
+                if *until == Until::End {
+                    *self.refused.lock().expect("one thread reads a log") = Some(standing.error);
+                    return Err(Stopped);
+                }
+                *self.standing.lock().expect("one thread reads a log") = Some(standing);
+                self.stands().map(|_| ())
             }
         }
     }
 
-    /// Stands before a message until somebody says stop, or ends.
-    fn stand(&self, error: LogError, (partition, offset): (i32, i64), until: Until) {
-        self.update(|view| {
-            if let Some(place) = view.partitions.iter_mut().find(|place| place.partition == partition) {
-                place.next = offset;
-            }
-            view.caught_up = false;
-            // It is read as far as it will be: others need not wait for it.
-            view.backlog_done = true;
-            view.trouble = Some(error.to_string());
-        });
-        if until == Until::End {
-            *self.refused.lock().expect("one thread reads a log") = Some(error);
-            return;
-        }
-        while !self.stopped() {
+    /// Does the source stand before a message? Returns once there is something that it may still hand out.
+    fn stands(&self) -> Result<bool, Stopped> {
+        let done = match &*self.standing.lock().expect("one thread reads a log") {
+            None => return Ok(false),
+            Some(standing) => standing.is_done(&self.status.view()),
+        };
+        while done && !self.stopped() {
             std::thread::sleep(STOP_CHECK);
         }
+        if done { Err(Stopped) } else { Ok(true) }
     }
 
     fn send_on(&self, chunk: Chunk) -> Result<(), Stopped> {
@@ -371,7 +430,12 @@ impl Feed {
 
     /// Changes the view. Send the chunks that it speaks of before.
     pub fn update(&self, change: impl FnOnce(&mut View)) {
-        self.status.update(change);
+        self.status.update(|view| {
+            change(view);
+            if let Some(standing) = &*self.standing.lock().expect("one thread reads a log") {
+                standing.say(view);
+            }
+        });
     }
 
     /// Whether the reader should end.
@@ -394,6 +458,7 @@ pub fn spawn(source: SourceId, name: &str, queue_chunks: usize, read: impl FnOnc
         reading_since: Mutex::new(Instant::now()),
         guard: Mutex::default(),
         refused: Mutex::default(),
+        standing: Mutex::default(),
     };
     let thread = std::thread::Builder::new()
         .name(format!("log {name}"))
@@ -436,8 +501,13 @@ pub fn open(plan: &Plan, source: SourceId, until: Until, at: &At) -> Result<LogH
                     brokers: brokers.clone(),
                     properties: properties.clone(),
                     topic: topic.clone(),
-                    start: if at.positions.is_empty() { start.clone() } else { Start::Offsets(at.positions.iter().copied().collect()) },
-                    goes_on: !at.positions.is_empty(),
+                    start: match (at.positions.is_empty(), at.again.is_empty()) {
+                        (true, true) => start.clone(),
+                        (true, false) => Start::Offsets(at.again.iter().map(|(partition, began, _)| (*partition, *began)).collect()),
+                        (false, _) => Start::Offsets(at.positions.iter().copied().collect()),
+                    },
+                    goes_on: !at.positions.is_empty() || !at.again.is_empty(),
+                    again: at.again.iter().map(|(partition, _, until)| (*partition, *until)).collect(),
                     share,
                     identity: at.identity.clone(),
                     heartbeat: heartbeat.clone(),

@@ -109,3 +109,60 @@ fn a_log_that_ends_fails_there() {
     while !log.take(9, |_| ()).ended {}
     assert_eq!(log.finish().map_err(|error| error.code), Err("SCHEMA_CHANGED"));
 }
+
+/// Of a log that stands in one partition, what a restart had taken in of the other comes all the same, and nothing else.
+#[test]
+fn what_was_taken_in_before_comes_although_another_partition_stands() {
+    let source = crate::format::testing::source("debezium-json", "id int, v int", "id");
+    let guard = Guard::new(&source, SchemaPolicy::Evolve, None, vec![(0, 1), (1, 7)]);
+    let log = spawn(0, "stands", 8, move |feed| {
+        feed.watch(guard, Until::Forever);
+        let place = |partition| PartitionView { partition, start: 0, next: 0, end: Some(100) };
+        feed.update(|view| view.partitions = vec![place(0), place(1)]);
+        let messages = |partition: i32, rows: &[(i64, &str)]| {
+            let (mut bytes, mut index) = (Vec::new(), Vec::new());
+            for (offset, row) in rows {
+                let value = format!("{{\"op\":\"c\",\"after\":{row}}}");
+                index.push(crate::engine::MessageAt {
+                    start: bytes.len() as u32,
+                    key_len: None,
+                    value_len: Some(value.len() as u32),
+                    offset: *offset,
+                    timestamp: None,
+                });
+                bytes.extend_from_slice(value.as_bytes());
+            }
+            let next = rows.last().map_or(0, |(offset, _)| offset + 1);
+            Chunk { source: 0, partition, payload: Payload::Messages { bytes, index }, source_time: None, next }
+        };
+        let (fine, other) = (r#"{"id":1,"v":1}"#, r#"{"id":2,"w":1}"#);
+        let chunks = [
+            messages(0, &[(0, fine), (1, other), (2, fine)]),
+            messages(1, &[(0, fine), (3, fine)]),
+            messages(0, &[(3, fine)]),
+            messages(1, &[(4, fine), (6, other), (7, fine), (8, fine)]),
+        ];
+        for chunk in chunks {
+            let (partition, next) = (chunk.partition, chunk.next);
+            if feed.send(chunk).is_err() {
+                return Ok(());
+            }
+            feed.update(|view| (view.partitions[partition as usize].next, view.caught_up) = (next, true));
+        }
+        assert!(feed.send(messages(1, &[(9, fine)])).is_err(), "it stands until it is stopped");
+        Ok(())
+    });
+    let (begun, mut received) = (Instant::now(), Vec::new());
+    while received.last() != Some(&(1, 7)) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{received:?}");
+        log.take(9, |chunk| received.push((chunk.partition, chunk.next)));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(STOP_CHECK);
+    let view = log.status.view();
+    assert_eq!(received, [(0, 1), (1, 4), (1, 7)]);
+    assert_eq!((view.partitions[0].next, view.partitions[1].next, view.caught_up, view.backlog_done), (1, 7, false, true));
+    assert!(view.trouble.is_some_and(|why| why.starts_with("SCHEMA_CHANGED: ")) && log.chunks.is_empty());
+    log.stop();
+    assert_eq!(log.finish(), Ok(()));
+}

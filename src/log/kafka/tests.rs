@@ -46,6 +46,7 @@ fn spec(cluster: &Cluster, topic: &str) -> TopicSpec {
         share: Share::All,
         identity: None,
         goes_on: false,
+        again: BTreeMap::new(),
         heartbeat: Heartbeat::Auto,
         registry: None,
     }

@@ -78,7 +78,7 @@ impl Bench {
 
     fn choose(&self, one: Option<Chain>, two: Option<Chain>) -> Result<Start, String> {
         let exact = vec![Exact::known(0, one, "cluster-a"), Exact::known(1, two, "cluster-b")];
-        choose(&self.plan, Some(self.folder.path()), false, true, exact).map_err(|failure| failure.to_string())
+        choose(&self.plan, Some(self.folder.path()), false, exact).map_err(|failure| failure.to_string())
     }
 }
 
@@ -98,6 +98,10 @@ fn with_nothing_everything_begins() {
     let start = bench.choose(None, None).unwrap();
     let begins = From { begins: true, ..From::default() };
     assert_eq!(shown(&start), (None, vec![], vec![begins, begins]));
+    // One that is of no use is still older than what comes.
+    bench.checkpoint(6, 6, b"something else");
+    assert_eq!(shown(&bench.choose(None, None).unwrap()).0, None);
+    assert_eq!((start.last, bench.choose(None, None).unwrap().last), (0, 6));
 }
 
 #[test]
@@ -138,13 +142,13 @@ fn contradictions_have_names() {
         assert!(error.starts_with("PROGRESS_LOST") && error.contains(why), "{error}");
     }
     let elsewhere = vec![Exact::known(0, bench.chain(2, 9), "cluster-c"), Exact::known(1, bench.chain(2, 9), "cluster-b")];
-    let error = choose(&bench.plan, Some(bench.folder.path()), false, true, elsewhere).err().unwrap().to_string();
+    let error = choose(&bench.plan, Some(bench.folder.path()), false, elsewhere).err().unwrap().to_string();
     assert!(error.starts_with("CLUSTER_CHANGED") && error.contains("cluster-a") && error.contains("cluster-c"), "{error}");
     let with_topic = |id: Option<&str>| {
         let mut one = Exact::known(0, bench.chain(2, 9), "cluster-a");
         one.topics = id.map(|id| ("out.a".into(), id.into())).into_iter().collect();
         let exact = vec![one, Exact::known(1, bench.chain(2, 9), "cluster-b")];
-        choose(&bench.plan, Some(bench.folder.path()), false, true, exact).map(|start| shown(&start).0).map_err(|failure| failure.to_string())
+        choose(&bench.plan, Some(bench.folder.path()), false, exact).map(|start| shown(&start).0).map_err(|failure| failure.to_string())
     };
     assert_eq!((with_topic(Some("topic-1")), with_topic(None)), (Ok(Some(5)), Ok(Some(5))));
     // What began anew after that checkpoint does not care what it knew of topics; nor does an output that is written in another way.
@@ -152,7 +156,7 @@ fn contradictions_have_names() {
     let exact = |plan: &Arc<Plan>, chain: Option<Chain>| {
         let mut one = Exact::known(0, chain.clone(), "cluster-a");
         one.topics = [("out.a".into(), "topic-2".into())].into();
-        choose(plan, Some(bench.folder.path()), false, true, vec![one, Exact::known(1, chain, "cluster-b")]).map(|start| shown(&start).0)
+        choose(plan, Some(bench.folder.path()), false, vec![one, Exact::known(1, chain, "cluster-b")]).map(|start| shown(&start).0)
     };
     assert_eq!(exact(&bench.plan, Chain::of(&[anew]).unwrap()).map_err(|failure| failure.to_string()), Ok(None));
     let dataflow = DATAFLOW.replace("topic: out.a, format: upsert-json", "topic: out.a, format: debezium-json");
@@ -162,7 +166,7 @@ fn contradictions_have_names() {
     let error = with_topic(Some("topic-2")).unwrap_err();
     assert!(error.starts_with("OUTPUT_GONE") && error.contains("`out.a`"), "{error}");
     let twice = vec![Exact::known(0, None, "cluster-a"), Exact::known(1, None, "cluster-a")];
-    let error = choose(&bench.plan, Some(bench.dir.path()), false, true, twice).err().unwrap().to_string();
+    let error = choose(&bench.plan, Some(bench.dir.path()), false, twice).err().unwrap().to_string();
     assert!(error.starts_with("CLUSTER_TWICE") && error.contains("`one` and `two`"), "{error}");
 }
 
@@ -174,7 +178,7 @@ fn another_plan_or_fresh_begins_anew_behind_all_that_was_written() {
     assert_eq!((shown(&start), start.last), ((None, vec![], vec![begins, begins]), 9));
     bench.checkpoint(12, 9, b"");
     let exact = vec![Exact::known(0, bench.chain(2, 9), "cluster-a"), Exact::known(1, bench.chain(2, 9), "cluster-b")];
-    let start = choose(&bench.plan, Some(bench.folder.path()), true, true, exact).unwrap();
+    let start = choose(&bench.plan, Some(bench.folder.path()), true, exact).unwrap();
     assert_eq!((shown(&start), start.last), ((None, vec![], vec![begins, begins]), 12));
 }
 
@@ -193,13 +197,14 @@ fn another_mapping_goes_on_from_a_checkpoint_that_knows_all_that_was_written() {
     let plan = changed(&bench);
     let choose = |one, two| {
         let exact = vec![Exact::known(0, one, "cluster-a"), Exact::known(1, two, "cluster-b")];
-        super::choose(&plan, Some(bench.folder.path()), false, true, exact).map_err(|failure| failure.to_string()).unwrap()
+        super::choose(&plan, Some(bench.folder.path()), false, exact).map_err(|failure| failure.to_string()).unwrap()
     };
     let start = choose(bench.chain(2, 5), bench.chain(2, 5));
     assert_eq!(shown(&start), (Some(5), vec![], vec![from(5), from(5)]));
     let [again] = &start.rebuild[..] else { panic!("one source is read again: {:?}", start.rebuild) };
     assert_eq!((again.source, &again.until[..], again.sides.len(), again.emptied.len()), (0, &[(0, 5)][..], 1, 1));
-    assert_eq!(start.at[0], At { positions: vec![], identity: Some("t cluster-a".into()), settled: vec![(0, 5)], ..At::default() });
+    let again = vec![(0, 0, 5)];
+    assert_eq!(start.at[0], At { positions: vec![], identity: Some("t cluster-a".into()), settled: vec![(0, 5)], again, ..At::default() });
     // Killed after that, with ticks that follow from the new mapping, it does the same once more, and makes them again.
     let of = fingerprint(&plan);
     let both = |base: Tick, last: Tick| {
