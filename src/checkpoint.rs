@@ -66,6 +66,24 @@ impl CheckpointError {
         }
     }
 
+    /// What is there may be sound, and can't be looked at.
+    fn unreadable(path: &std::path::Path, error: &std::io::Error) -> CheckpointError {
+        CheckpointError {
+            code: "CHECKPOINT_UNREADABLE",
+            message: format!("{} can't be read: {error}", path.display()),
+            remedy: "check the disk and the rights of `data_dir`; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+        }
+    }
+
+    /// A later version took it.
+    fn newer(path: &std::path::Path, why: &str) -> CheckpointError {
+        CheckpointError {
+            code: "CHECKPOINT_NEWER",
+            message: format!("{}: {why}", path.display()),
+            remedy: "start that version of tieout; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+        }
+    }
+
     /// Bytes that are not what was written.
     fn damaged(path: &std::path::Path, why: impl std::fmt::Display) -> CheckpointError {
         CheckpointError {

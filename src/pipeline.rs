@@ -143,7 +143,10 @@ impl Failure {
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Failure {
-        Failure::new(error.to_string(), if error.code == "STATE_IN_USE" { Blame::Surroundings } else { Blame::Configuration })
+        Failure::new(
+            error.to_string(),
+            if ["STATE_IN_USE", "CHECKPOINT_UNREADABLE"].contains(&error.code) { Blame::Surroundings } else { Blame::Configuration },
+        )
     }
 }
 
@@ -294,6 +297,7 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
                 ledger.clone(),
                 ask.clone(),
                 written.clone(),
+                watched.clone(),
             ),
         )
     });

@@ -24,6 +24,8 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("BROKER_UNTRUSTED", false, "nobody whom the connection's `tls` trusts vouches for the broker's certificate, or it is of another name"),
     ("CHECKPOINT_DAMAGED", false, "a checkpoint is not what was written; one before it is used"),
     ("CHECKPOINT_LOG_CHANGED", false, "a log does not begin as it did when the checkpoint was taken, so its positions mean nothing"),
+    ("CHECKPOINT_NEWER", false, "a later version of tieout took the newest checkpoint"),
+    ("CHECKPOINT_UNREADABLE", true, "the folder of checkpoints can't be read, so it is not known whether there is one to go on from"),
     ("CHECKPOINT_UNWRITABLE", false, "a checkpoint can't be written: the run goes on, and the ones before stand; where `data_dir` is no folder it ends"),
     ("CLIENT_FAILED", true, "librdkafka gave up"),
     ("CLUSTER_ADDRESS", true, "a process of a cluster can't listen for the others where it should"),
@@ -66,6 +68,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("SINK_FENCED", false, "another tieout of the same `name` writes to the same cluster"),
     ("REGISTRY_ANSWER", true, "the schema registry's address answers, but not as a registry; a reader that runs keeps trying"),
     ("REGISTRY_REFUSED", false, "the schema registry refuses this user"),
+    ("REPLAY_WAITS", true, "after a restart one partition does not come up to where it had been read, while others are far ahead of it"),
     ("REGISTRY_UNREACHABLE", true, "the schema registry does not answer; a reader that runs keeps trying and shows it as trouble"),
     (
         "SCHEMA_CHANGED",

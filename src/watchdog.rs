@@ -1,7 +1,7 @@
 //! What stands still though it should move: judged by positions and ticks, never by whether a thread lives.
 //!
 //! ```text
-//! views of logs, closed ticks, written ticks ─▶ Watch::look ─▶ Stuck: /readyz, metrics, a log line with a code
+//! views of logs, closed ticks, written ticks ─▶ Watch::look ─▶ Stuck: /readyz, the page, metrics, a log line with a code
 //! ```
 //!
 //! | code | what stands still |
@@ -26,6 +26,7 @@ use std::{
 };
 
 use crate::{
+    checkpoint::CheckpointError,
     engine::Tick,
     ledger::SharedLedger,
     log::LogStatus,
@@ -49,18 +50,31 @@ impl std::fmt::Display for Stuck {
     }
 }
 
-/// What stands still now. Clones are the same.
+/// What stands still now, and what else somebody should know. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Watched(Arc<Mutex<Vec<Stuck>>>);
+pub struct Watched {
+    stuck: Arc<Mutex<Vec<Stuck>>>,
+    checkpoints: Arc<Mutex<Option<String>>>,
+}
 
 impl Watched {
     pub fn list(&self) -> Vec<Stuck> {
-        self.0.lock().expect("nobody panics while holding it").clone()
+        self.stuck.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// What makes no answer false, and wants somebody all the same.
+    pub fn warnings(&self) -> Vec<String> {
+        self.checkpoints.lock().expect("nobody panics while holding it").iter().cloned().collect()
+    }
+
+    /// Why the last try to take a checkpoint failed, if it did.
+    pub(crate) fn checkpoint(&self, failed: Option<&CheckpointError>) {
+        *self.checkpoints.lock().expect("nobody panics while holding it") = failed.map(|error| format!("no checkpoint can be taken: {error}"));
     }
 
     /// Takes over what was found, and says what is new of it.
     pub(crate) fn turn(&self, found: Vec<Stuck>) {
-        let mut list = self.0.lock().expect("nobody panics while holding it");
+        let mut list = self.stuck.lock().expect("nobody panics while holding it");
         let same = |a: &Stuck, b: &Stuck| (a.code, &a.name) == (b.code, &b.name);
         for old in list.iter().filter(|old| !found.iter().any(|new| same(old, new))) {
             telemetry::StuckTurned { stuck: old, now: false }.emit();

@@ -56,6 +56,9 @@ impl Writer {
     /// # Errors
     /// It can't be written.
     pub fn block(&mut self, kind: Kind, number: usize, bytes: &[u8]) -> std::io::Result<()> {
+        if bytes.len() > BLOCK_BYTES_MAX {
+            return Err(std::io::Error::other(format!("a block of {} bytes can't be read again", bytes.len())));
+        }
         let mut head = [0; HEAD];
         head[0] = kind as u8;
         head[1..5].copy_from_slice(&(number as u32).to_le_bytes());

@@ -9,9 +9,12 @@ use std::{
 
 use super::{
     CheckpointError, entries, folder_of,
-    manifest::{EntriesFile, Manifest},
+    manifest::{EntriesFile, Manifest, Unread},
 };
 use crate::{engine::Tick, failpoint};
+
+/// The disk gives an error for this place, and will again.
+const EIO: i32 = 5;
 
 /// A folder that this process may use, and no other; until it is dropped.
 #[derive(Debug)]
@@ -28,6 +31,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// It is not there any more: a tieout that runs has let go of it.
+    pub fn is_gone(&self, folder: &Path) -> bool {
+        !manifest_path(folder, self.tick).exists()
+    }
+
     /// The manifest, if all that it names is what was written. Reads all of it.
     ///
     /// # Errors
@@ -74,7 +82,8 @@ impl Folder {
 
     /// Lets go of all checkpoints: what is written from now on does not follow from them. What can't be removed is told.
     pub fn forget(&self) {
-        let removed = list(&self.path).iter().map(|found| fs::remove_file(manifest_path(&self.path, found.tick))).fold(Ok(()), Result::and);
+        let found = ticks(&self.path);
+        let removed = found.and_then(|found| found.into_iter().map(|tick| fs::remove_file(manifest_path(&self.path, tick))).fold(Ok(()), Result::and));
         if let Err(error) = removed.and_then(|()| File::open(&self.path)?.sync_all()) {
             tracing::error!("{}", CheckpointError::unwritable(&self.path, &error));
         }
@@ -126,7 +135,7 @@ impl Folder {
 
     /// Removes checkpoints behind the newest `keep`, and files that no checkpoint names. What can't be removed stays.
     fn tidy(&self, keep: usize) {
-        let found = list(&self.path);
+        let Ok(found) = list(&self.path) else { return };
         for old in found.iter().skip(keep.max(1)) {
             let _ = fs::remove_file(manifest_path(&self.path, old.tick));
         }
@@ -149,17 +158,40 @@ fn manifest_path(folder: &Path, tick: Tick) -> PathBuf {
     folder.join(format!("{tick:020}.json"))
 }
 
-/// The checkpoints of a folder, the newest first, without a look at their entries.
-pub fn list(folder: &Path) -> Vec<Found> {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.file_name().to_string_lossy().into_owned());
-    let mut ticks: Vec<Tick> = names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
-    ticks.sort_unstable_by(|a, b| b.cmp(a));
-    let read = |tick: Tick| {
-        let path = manifest_path(folder, tick);
-        let bytes = fs::read(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
-        Manifest::from_bytes(&bytes).map_err(|why| CheckpointError::damaged(&path, why))
+/// The ticks of which a folder has a checkpoint, the newest first; none where there is no folder.
+fn ticks(folder: &Path) -> io::Result<Vec<Tick>> {
+    let files = match fs::read_dir(folder) {
+        Ok(files) => files.collect::<io::Result<Vec<_>>>()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
     };
-    ticks.into_iter().map(|tick| Found { tick, manifest: read(tick) }).collect()
+    let tick = |file: fs::DirEntry| file.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
+    let mut ticks: Vec<Tick> = files.into_iter().filter_map(tick).collect();
+    ticks.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ticks)
+}
+
+/// The checkpoints of a folder, the newest first, without a look at their entries.
+///
+/// # Errors
+/// `CHECKPOINT_UNREADABLE`: it can't be looked at, which is not the same as that there are none.
+pub fn list(folder: &Path) -> Result<Vec<Found>, CheckpointError> {
+    let mut all = Vec::new();
+    for tick in ticks(folder).map_err(|error| CheckpointError::unreadable(folder, &error))? {
+        let path = manifest_path(folder, tick);
+        let manifest = match fs::read(&path) {
+            Ok(bytes) => Manifest::from_bytes(&bytes).map_err(|why| match why {
+                Unread::Damaged(why) => CheckpointError::damaged(&path, why),
+                Unread::Newer(why) => CheckpointError::newer(&path, &why),
+            }),
+            // A tieout that runs let go of it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if error.raw_os_error() == Some(EIO) => Err(CheckpointError::damaged(&path, error)),
+            Err(error) => return Err(CheckpointError::unreadable(&path, &error)),
+        };
+        all.push(Found { tick, manifest });
+    }
+    Ok(all)
 }
 
 /// Are all entries of a checkpoint what was written? Reads all of them.

@@ -19,6 +19,7 @@ use crate::{
     plan::Plan,
     sink::Written,
     telemetry,
+    watchdog::Watched,
 };
 
 /// How often it is looked whether the outputs have been written.
@@ -66,10 +67,19 @@ const BLOCK_BYTES: usize = 64 << 20;
 impl Taker {
     /// Starts to take a checkpoint every `checkpoint.interval`; `restored` is the one that the run went on from,
     /// if it goes on with its chain of files.
-    pub fn start(plan: Arc<Plan>, folder: Folder, restored: Option<&Manifest>, ledger: SharedLedger, ask: Sender<Ask>, written: Written) -> Taker {
+    pub fn start(
+        plan: Arc<Plan>,
+        folder: Folder,
+        restored: Option<&Manifest>,
+        ledger: SharedLedger,
+        ask: Sender<Ask>,
+        written: Written,
+        watched: Watched,
+    ) -> Taker {
         let (stop, stopped) = unbounded();
         let (saves, saved) = unbounded();
-        let next = super::folder::list(folder.path()).first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
+        let found = super::folder::list(folder.path()).unwrap_or_default();
+        let next = found.first().map_or(0, |found| found.tick).max(restored.map_or(0, |m| m.tick)) + 1;
         let files = restored.map(|manifest| manifest.entries.clone()).unwrap_or_default();
         let groups = Groups::of(&plan);
         let topics = restored.map(|manifest| manifest.topics.clone()).unwrap_or_default();
@@ -89,9 +99,12 @@ impl Taker {
                     };
                     let may = ledger.read().may_save();
                     match if may { chain.take(&stopped, &saved, tell) } else { Ok(()) } {
-                        Ok(()) => {}
+                        Ok(()) => watched.checkpoint(None),
                         Err(Given::Up) => break,
-                        Err(Given::Failed(error)) => telemetry::CheckpointFailed { error: &error }.emit(),
+                        Err(Given::Failed(error)) => {
+                            telemetry::CheckpointFailed { error: &error }.emit();
+                            watched.checkpoint(Some(&error));
+                        }
                     }
                     due = Instant::now() + chain.plan.checkpoint.interval;
                 }
@@ -159,6 +172,14 @@ impl Chain {
             self.topics.entry(connection).or_default().extend(topics);
         }
         let (topics, lengths) = (self.topics.clone(), self.written.lengths(tick));
+        // What it relies on must outlive the machine as it does.
+        for file in lengths.keys() {
+            let settled = std::fs::File::open(file).and_then(|file| file.sync_data());
+            if let Err(error) = settled {
+                self.files.clear();
+                return Err(Given::Failed(CheckpointError::unwritable(std::path::Path::new(file), &error)));
+            }
+        }
         let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, lengths, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
         if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
@@ -166,7 +187,7 @@ impl Chain {
             return Err(Given::Failed(error));
         }
         // While there are fewer than may be kept, a start that finds all of them damaged can still go on from the beginning.
-        let found = super::folder::list(self.folder.path());
+        let found = super::folder::list(self.folder.path()).unwrap_or_default();
         if let Some(oldest) = found.last().filter(|_| found.len() >= self.plan.checkpoint.keep) {
             self.written.needed_from(oldest.tick);
         }

@@ -40,12 +40,12 @@ fn publish(folder: &Folder, tick: u64, before: Vec<EntriesFile>, keep: usize) ->
 /// The newest checkpoint that is sound, and what is wrong with newer ones.
 fn newest_sound(folder: &std::path::Path) -> (Option<Manifest>, Vec<CheckpointError>) {
     let mut damaged = Vec::new();
-    let sound = folder::list(folder).into_iter().find_map(|found| found.sound(folder).map_err(|error| damaged.push(error)).ok());
+    let sound = folder::list(folder).unwrap().into_iter().find_map(|found| found.sound(folder).map_err(|error| damaged.push(error)).ok());
     (sound, damaged)
 }
 
 fn ticks(folder: &Folder) -> Vec<u64> {
-    folder::list(folder.path()).iter().map(|found| found.tick).collect()
+    folder::list(folder.path()).unwrap().iter().map(|found| found.tick).collect()
 }
 
 #[test]
@@ -113,8 +113,21 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
 #[test]
 fn a_checkpoint_of_a_later_format_says_who_wrote_it() {
     let later = Manifest { format: FORMAT + 1, written_by: "9.9.9".into(), ..Manifest::from_bytes(&empty().to_bytes()).unwrap() };
-    let why = Manifest::from_bytes(&later.to_bytes()).unwrap_err();
-    assert!(why.contains("9.9.9"), "{why}");
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    folder.publish(&later, 2).unwrap();
+    let found = folder::list(folder.path()).unwrap();
+    let error = found[0].clone().sound(folder.path()).unwrap_err();
+    assert!(error.code == "CHECKPOINT_NEWER" && error.message.contains("9.9.9"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_not_one_without_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(folder::list(&dir.path().join("none")).unwrap().is_empty());
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(folder::list(&file).unwrap_err().code, "CHECKPOINT_UNREADABLE");
 }
 
 fn empty() -> Manifest {
@@ -143,10 +156,10 @@ fn what_is_let_go_of_is_not_gone_on_from() {
     let first = publish(&folder, 10, Vec::new(), 5);
     publish(&folder, 20, first.entries, 5);
     folder.forget();
-    assert!(folder::list(folder.path()).is_empty());
+    assert!(folder::list(folder.path()).unwrap().is_empty());
     // And one that is taken anew has its own files.
     let anew = publish(&folder, 30, Vec::new(), 5);
-    assert!(folder::verify(folder.path(), &anew).is_ok() && folder::list(folder.path()).len() == 1);
+    assert!(folder::verify(folder.path(), &anew).is_ok() && folder::list(folder.path()).unwrap().len() == 1);
 }
 
 /// Large ones stand in several blocks; a file that says all makes those before it say nothing.

@@ -52,7 +52,7 @@ pub fn audit(args: &Audit, out: &mut impl Write) -> Result<(), Fail> {
     let What::Counts(args) = &args.what;
     let folder = args.at.folder()?;
     let (mut lines, mut sound) = (Vec::new(), true);
-    let found = folder::list(&folder);
+    let found = folder::list(&folder).map_err(|error| Fail::Configuration(error.to_string()))?;
     // A damaged one is `checkpoint verify`'s to tell; the newest that can be read counts.
     let kept = found.into_iter().filter_map(|found| found.manifest.ok()).take(if args.all { usize::MAX } else { 1 });
     for manifest in kept {

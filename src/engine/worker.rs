@@ -25,7 +25,7 @@ use super::{
     table::{
         ACTUAL, EXPECTED, Value,
         change::{Op, Parcel, push_with, silence},
-        save::{Keeps, restore},
+        save::{Keeps, SAVE_BYTES, restore},
     },
 };
 use crate::{
@@ -103,10 +103,7 @@ struct Saving {
 
 impl Saving {
     fn send(&mut self, table: usize) {
-        if !self.entries.is_empty() {
-            // A checkpoint that was given up has nobody who listens.
-            let _ = self.to.send(SavePart::Entries { table, bytes: std::mem::take(&mut self.entries) });
-        }
+        send(&self.to, table, &mut self.entries);
     }
 
     /// How long there is nothing to copy for: not at all, unless the writer is behind.
@@ -115,10 +112,16 @@ impl Saving {
     }
 }
 
+fn send(to: &Sender<SavePart>, table: usize, entries: &mut Vec<u8>) {
+    if !entries.is_empty() {
+        // A checkpoint that was given up has nobody who listens.
+        let _ = to.send(SavePart::Entries { table, bytes: std::mem::take(entries) });
+    }
+}
+
 /// Slots that are copied in one turn of the loop: about a tenth of a millisecond.
 const SAVE_SLOTS: usize = 1024;
-/// Bytes of a part, and parts that may wait for the writer.
-const SAVE_BYTES: usize = 256 << 10;
+/// Parts that may wait for the writer.
 const SAVE_PARTS_MAX: usize = 32;
 
 const QUIET: SourceReport = SourceReport { counts: Vec::new(), source_time: i64::MIN, handled: None, beat: None };
@@ -289,7 +292,8 @@ impl Loop {
         let Some(mut saving) = self.saving.take() else { return };
         saving.send(saving.table);
         for (table, stage) in self.flow.stages.iter().enumerate() {
-            stage.borrow_mut().table.save_rest(&mut saving.entries);
+            let Saving { entries, to, .. } = &mut saving;
+            stage.borrow_mut().table.save_rest(entries, |part| send(to, table, part));
             saving.send(table);
         }
         let _ = saving.to.send(SavePart::Cut(self.closed));

@@ -531,6 +531,15 @@ pub struct ReadyAnswer {
     #[serde(flatten)]
     pub as_of: AsOf,
     pub ready: bool,
-    /// What is in the way.
+    #[serde(flatten)]
+    pub notices: Notices,
+}
+
+/// What somebody should know.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Notices {
+    /// Why answers are not to be believed now: what is hydrating, stuck, or can't be read.
     pub reasons: Vec<String>,
+    /// What makes no answer false, and wants somebody all the same: no checkpoint can be taken.
+    pub warnings: Vec<String>,
 }

@@ -214,7 +214,7 @@ impl Own {
             let ready = of.ready.load(Ordering::Relaxed);
             let reasons: &[&str] = if ready { &[] } else { &["hydrating: /api/v1/sources shows how far the sources are read"] };
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, Json(json!({ "process": of.index, "processes": of.of, "ready": ready, "reasons": reasons })))
+            (status, Json(json!({ "process": of.index, "processes": of.of, "ready": ready, "reasons": reasons, "warnings": [] })))
         };
         let metrics = || async { ([(header::CONTENT_TYPE, telemetry::TEXT_FORMAT)], telemetry::own_page()) };
         let forward = |State(of): State<Own>, request: HttpRequest| async move {

@@ -13,10 +13,11 @@ use crate::{
     engine::Reject,
     http::{
         App,
-        answer::{AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer, now_ms},
+        answer::{AsOf, ComparisonAnswer, ComparisonInfo, ComparisonsAnswer, Notices, ReadyAnswer, RejectInfo, RejectsAnswer, SourcesAnswer, now_ms},
         graph::{Graph, GraphAnswer},
         problem::{Names, Params, Problem},
     },
+    ledger::Ledger,
     plan::Plan,
     telemetry,
 };
@@ -128,6 +129,14 @@ pub async fn livez(State(app): State<App>) -> Json<AsOf> {
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ReadyAnswer, description = "No; the reasons are named.")))]
 pub async fn readyz(State(app): State<App>) -> Response {
     let ledger = app.ledger.read();
+    let notices = notices(&app, &ledger);
+    let ready = notices.reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ReadyAnswer { as_of: AsOf::of(&ledger), ready, notices })).into_response()
+}
+
+/// What somebody should know now.
+pub fn notices(app: &App, ledger: &Ledger) -> Notices {
     let mut reasons = Vec::new();
     if !ledger.hydrated() {
         if ledger.as_of() == 0 && ledger.resumed() {
@@ -156,9 +165,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
         reasons.push(format!("a mapping asked to stop: {failure}"));
     }
     reasons.extend(app.watched.list().iter().map(ToString::to_string));
-    let ready = reasons.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(ReadyAnswer { as_of: AsOf::of(&ledger), ready, reasons })).into_response()
+    Notices { reasons, warnings: app.watched.warnings() }
 }
 
 /// Metrics in Prometheus' text format.

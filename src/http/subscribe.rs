@@ -37,9 +37,10 @@ use crate::{
     engine::Tick,
     http::{
         App,
-        answer::{AsOf, ComparisonInfo, ComparisonsAnswer, DifferenceInfo, Shower, now_ms},
+        answer::{AsOf, ComparisonInfo, ComparisonsAnswer, DifferenceInfo, Notices, Shower, now_ms},
         differences::{DifferencesQuery, Filter},
         problem::{Names, Params, Problem},
+        status::notices,
     },
     ledger::{Change, Difference, Ledger, TickChanges},
     plan::{ComparisonId, Plan},
@@ -56,6 +57,8 @@ const PROGRESS: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the overview is told at most.
 const OVERVIEW: Duration = Duration::from_millis(100);
+/// How often it comes at least.
+const OVERVIEW_STILL: Duration = Duration::from_secs(2);
 
 /// Which differences to subscribe to; several kinds or states are separated by commas.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -123,8 +126,8 @@ pub struct OverviewEvent {
     pub comparisons: Vec<ComparisonInfo>,
     /// Rejects that stand.
     pub rejects: i64,
-    /// Sources in trouble: name and why.
-    pub troubles: Vec<String>,
+    #[serde(flatten)]
+    pub notices: Notices,
 }
 
 /// Event `cut`: the last one, where the subscriber read too slowly.
@@ -350,7 +353,8 @@ pub async fn subscribe(
     Ok(response)
 }
 
-/// Subscribes to the states and counts of all comparisons: event `progress`, as often as they change, at most ten a second.
+/// Subscribes to the states and counts of all comparisons: event `progress`, and what somebody should know: at each tick, at most ten
+/// times a second, and every two seconds at least.
 #[utoipa::path(get, path = "/api/v1/subscribe", tag = "comparisons",
     responses((status = 200, content_type = "text/event-stream", body = OverviewEvent, description = "Events without end.")))]
 pub async fn overview(State(app): State<App>) -> Response {
@@ -359,12 +363,13 @@ pub async fn overview(State(app): State<App>) -> Response {
         let _counted = counted;
         loop {
             subscriber.closed.mark_unchanged();
-            let event = OverviewEvent::of(&app.ledger.read());
+            let event = OverviewEvent::of(&app, &app.ledger.read());
             if subscriber.send("progress", Some(event.as_of.as_of), &event).await.is_err() {
                 return;
             }
             tokio::time::sleep(OVERVIEW).await;
-            if subscriber.tick().await.is_err() {
+            // What is wrong may be that no tick is closed.
+            if matches!(tokio::time::timeout(OVERVIEW_STILL, subscriber.tick()).await, Ok(Err(_))) {
                 return;
             }
         }
@@ -373,18 +378,13 @@ pub async fn overview(State(app): State<App>) -> Response {
 }
 
 impl OverviewEvent {
-    fn of(ledger: &Ledger) -> OverviewEvent {
-        let (plan, answer) = (ledger.plan(), ComparisonsAnswer::of(ledger));
-        let troubles = ledger
-            .sources()
-            .iter()
-            .zip(&plan.sources)
-            .filter_map(|(source, declared)| source.trouble.as_ref().map(|trouble| format!("{}: {trouble}", declared.name)));
+    fn of(app: &App, ledger: &Ledger) -> OverviewEvent {
+        let answer = ComparisonsAnswer::of(ledger);
         OverviewEvent {
             as_of: answer.as_of,
             comparisons: answer.comparisons,
             rejects: ledger.rejects().map(|(_, count)| count).sum(),
-            troubles: troubles.collect(),
+            notices: notices(app, ledger),
         }
     }
 }

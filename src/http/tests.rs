@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
+    checkpoint::CheckpointError,
     engine::{RowAnswer, RowState, Side},
     ledger::fixture::{Bench, CRM, ERP, row},
     row::{Value, pack_row},
@@ -258,7 +259,15 @@ async fn ready_when_hydrated_and_all_sources_are_read() {
     let (status, answer) = get_json(&app, "/readyz").await;
     assert_eq!((status, &answer["reasons"]), (503, &json!(["SINK_STUCK: what is closed was not written to bus for 40 s"])));
     app.watched.turn(Vec::new());
-    assert_eq!(get_json(&app, "/readyz").await.0, 200);
+    let unwritable = CheckpointError { code: "CHECKPOINT_UNWRITABLE", message: "the disk is full".into(), remedy: "make room".into() };
+    app.watched.checkpoint(Some(&unwritable));
+    let (status, answer) = get_json(&app, "/readyz").await;
+    assert_eq!(
+        (status, &answer["reasons"], &answer["warnings"]),
+        (200, &json!([]), &json!(["no checkpoint can be taken: CHECKPOINT_UNWRITABLE: the disk is full; make room"]))
+    );
+    app.watched.checkpoint(None);
+    assert_eq!(get_json(&app, "/readyz").await.1["warnings"], json!([]));
     let mut fresh = Bench::new();
     fresh.sealed.sources[CRM].caught_up = true;
     fresh.sealed.hydrated = false;

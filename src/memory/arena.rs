@@ -24,6 +24,9 @@ use rustix::{
 
 use super::LARGE;
 
+/// What blocks are aligned to: a mapping begins at a page, and pages are not smaller.
+const PAGE: usize = 4096;
+
 /// Sizes of blocks: `LARGE` times a power of two, up to 64 GiB.
 const CLASSES: usize = 20;
 /// A block that was given back says in its first bytes which one was before it.
@@ -129,7 +132,7 @@ impl Arena {
 
     /// A block of zeros; null if there is none of its kind, or no space on the disk.
     pub fn take(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of(layout.size()).filter(|_| layout.align() <= LARGE) else { return ptr::null_mut() };
+        let Some(class) = class_of(layout.size()).filter(|_| layout.align() <= PAGE) else { return ptr::null_mut() };
         let Ok(mut places) = self.places.lock() else { return ptr::null_mut() };
         let freed = places.free[class];
         let offset = if freed != 0 { freed - 1 } else { places.next };
@@ -283,7 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let arena = Arena::new(dir.path(), 1 << 20).unwrap();
         assert!(arena.take(layout(1 << 40)).is_null());
-        assert!(arena.take(Layout::from_size_align(LARGE, 2 * LARGE).unwrap()).is_null());
+        assert!(arena.take(Layout::from_size_align(LARGE, 2 * PAGE).unwrap()).is_null());
         assert!(!arena.holds(Box::into_raw(Box::new(0_u8))));
     }
 }

@@ -50,12 +50,15 @@ pub struct Start {
 pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
     let exact = if exactly { exact::connections(plan) } else { Vec::new() };
     let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
-    choose(plan, path, fresh, exactly, exact)
+    choose(plan, path, fresh, exact)
 }
 
 /// The same, once it is known how far each connection was written.
-fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exact: Vec<Exact>) -> Result<Start, Failure> {
-    let found = path.map(folder::list).unwrap_or_default();
+fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>) -> Result<Start, Failure> {
+    let found = match path.map_or(Ok(Vec::new()), folder::list) {
+        Err(_) if fresh => Vec::new(),
+        found => found?,
+    };
     if let Some(error) = exact::twice(plan, &exact) {
         return Err(error.into());
     }
@@ -64,15 +67,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     let anew = |exact: Vec<Exact>| {
         let last = ever.max(found.first().map_or(0, |newest| newest.tick));
         let exact = exact.into_iter().map(|exact| (exact, From { begins: true, ..From::default() })).collect();
-        Ok(Start {
-            restore: None,
-            at: vec![At::default(); plan.sources.len()],
-            last: if exactly { last } else { 0 },
-            again: Vec::new(),
-            rebuild: Vec::new(),
-            incomplete: Vec::new(),
-            exact,
-        })
+        Ok(Start { restore: None, at: vec![At::default(); plan.sources.len()], last, again: Vec::new(), rebuild: Vec::new(), incomplete: Vec::new(), exact })
     };
     if fresh {
         return anew(exact);
@@ -83,6 +78,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
     for candidate in &found {
         let manifest = match candidate.clone().sound(path.expect("it was listed")) {
             Ok(manifest) => manifest,
+            Err(error) if error.code == "CHECKPOINT_NEWER" => return Err(error.into()),
             Err(error) => {
                 tracing::error!("{error}");
                 continue;
@@ -159,7 +155,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool, exa
         (None, None) => Vec::new(),
     };
     let rebuild = restore.as_ref().map(Restore::again).unwrap_or_default();
-    Ok(Start { restore, at, last: from, again, rebuild, incomplete, exact: exact.collect() })
+    // Ticks that are older than a checkpoint, though it is of no use, would be lost again.
+    let last = if restore.is_none() && again.is_empty() { found.first().map_or(from, |newest| newest.tick.max(from)) } else { from };
+    Ok(Start { restore, at, last, again, rebuild, incomplete, exact: exact.collect() })
 }
 
 /// What stays of the files that outputs are written to: what is as of the checkpoint that the run goes on from; without one, what

@@ -214,8 +214,4 @@ impl Sink for FileSink {
     fn file(&self) -> Option<(&Path, u64)> {
         Some((&self.path, self.length))
     }
-
-    fn settle(&mut self) -> Result<(), SinkError> {
-        self.file.get_ref().sync_data().map_err(|e| failure(&self.path, &e))
-    }
 }

@@ -80,14 +80,6 @@ pub trait Sink: Send {
     /// As for [`Sink::apply`].
     fn flush(&mut self) -> Result<(), SinkError>;
 
-    /// Returns when what was flushed outlives the machine: a checkpoint will rely on it.
-    ///
-    /// # Errors
-    /// As for [`Sink::apply`].
-    fn settle(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
     /// The file, if it is one, and how long it is with everything that was applied.
     fn file(&self) -> Option<(&std::path::Path, u64)> {
         None
@@ -337,7 +329,7 @@ impl Written {
         self.0.iter().filter_map(|(name, _, status)| Some((name.clone(), status.cluster.get()?.1.clone()))).collect()
     }
 
-    /// By file: how long it was as of this tick, which is the newest checkpoint's, or the last one of all.
+    /// By file: how long it was as of this tick (it may not be on the disk yet), which is the newest checkpoint's, or the last one of all.
     pub fn lengths(&self, tick: Tick) -> BTreeMap<String, u64> {
         let length = |status: &WriterStatus| status.length.lock().expect("nobody panics while holding it").clone();
         self.all().filter_map(|(_, status)| length(status)).map(|of| (of.path, if of.tick == tick { of.then } else { of.now })).collect()
@@ -365,9 +357,6 @@ fn write(ticks: &Receiver<Arc<TickOutput>>, encoder: &mut encode::Encoder, sink:
         }
         if records > 0 {
             sink.flush()?;
-        }
-        if cut.is_some() {
-            sink.settle()?;
         }
         if let (Some(length), Some((_, now))) = (&mut *status.length.lock().expect("nobody panics while holding it"), sink.file()) {
             let (tick, then) = cut.unwrap_or((length.tick, length.then));

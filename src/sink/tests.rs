@@ -184,7 +184,6 @@ fn a_file_is_cut_back_to_the_tick_of_a_checkpoint() {
             sink.apply(&SinkBatch { tick: *tick, records: vec![text(*tick), text(*tick)] }).unwrap();
         }
         sink.flush().unwrap();
-        sink.settle().unwrap();
         let lines = std::fs::read_to_string(&path).unwrap();
         lines.lines().map(|line| line.rsplit_once(",\"tick\":").unwrap().1.split(',').next().unwrap().parse().unwrap()).collect::<Vec<Tick>>()
     };

@@ -16,6 +16,9 @@ use crate::{
     row::{has_unknown, push_varint64, read_varint64},
 };
 
+/// Bytes of a part of what is copied; one entry more may go over it.
+pub const SAVE_BYTES: usize = 256 << 10;
+
 /// The slot changed since it was copied last.
 pub(super) const DIRTY: u8 = 8;
 /// A checkpoint may have the slot's key.
@@ -82,14 +85,21 @@ impl Table {
         }
     }
 
-    /// Copies up to `slots` slots to the end of `out`; false when none is left.
+    /// Copies up to `slots` slots to the end of `out`, fewer once it has [`SAVE_BYTES`]; false when none is left.
     pub fn save_some(&mut self, slots: usize, out: &mut Vec<u8>) -> bool {
-        for key in std::mem::take(&mut self.unsaved.graves) {
+        while let Some(key) = self.unsaved.graves.pop() {
             let gone = |side: usize| if self.unsaved.sides[side] == Keeps::Nothing { ELSEWHERE } else { ABSENT };
             push_bytes(out, &key);
             out.extend([gone(EXPECTED), gone(ACTUAL)]);
+            // All of them before any slot: a key may have come again.
+            if out.len() >= SAVE_BYTES {
+                return true;
+            }
         }
         for _ in 0..slots {
+            if out.len() >= SAVE_BYTES {
+                break;
+            }
             let (slot, whatever) = match self.unsaved.from {
                 Some(slot) if slot < self.slots.len() => {
                     self.unsaved.from = Some(slot + 1);
@@ -110,10 +120,12 @@ impl Table {
         true
     }
 
-    /// Copies all that is left.
-    pub fn save_rest(&mut self, out: &mut Vec<u8>) {
+    /// Copies all that is left, and gives it away in parts.
+    pub fn save_rest(&mut self, out: &mut Vec<u8>, mut part: impl FnMut(&mut Vec<u8>)) {
         self.unsaved.copying.append(&mut self.unsaved.dirty);
-        while self.save_some(1 << 20, out) {}
+        while self.save_some(usize::MAX, out) {
+            part(out);
+        }
     }
 
     /// What has been restored is what the checkpoint has.

@@ -160,7 +160,7 @@ proptest! {
                 Saving::Cut if under_way => {
                     under_way = false;
                     table.close();
-                    table.save_rest(&mut chain);
+                    table.save_rest(&mut chain, |_| {});
                     let mut again = fresh();
                     let runs = save::restore(&chain, |_| true, &Give::whole(0), None).expect("it was saved");
                     for side in [EXPECTED, ACTUAL] { again.apply_all(side, &runs[side]); }
@@ -256,7 +256,7 @@ proptest! {
             prop_assert_eq!(table.rows(EXPECTED) as i64, shown.values().sum::<i64>());
             if k == 1 {
                 table.begin_save(chain.is_empty());
-                table.save_rest(&mut chain);
+                table.save_rest(&mut chain, |_| {});
                 let mut again = fresh();
                 let runs = save::restore(&chain, |_| true, &Give::whole(0), None).expect("it was saved");
                 again.apply_all(EXPECTED, &runs[EXPECTED]);
