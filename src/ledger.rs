@@ -240,8 +240,8 @@ impl Ledger {
         let names = self.incomplete.iter().map(|one| Incomplete::name(&plan.sources[plan.transactions[one.group].log].name, &one.id)).collect();
         for (id, (live, (of_tick, marks))) in self.comparisons.iter_mut().zip(differences.into_iter().zip(marks)).enumerate() {
             let (sources, incomplete) = (&self.sources, &self.incomplete[..]);
-            let (hydrated, ended) = (self.hydrated, sealed.ended);
-            let now = comparison::Now { tick, wall_ms, hydrated, ended, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
+            let (hydrated, ended, replay) = (self.hydrated, sealed.ended, sealed.replay);
+            let now = comparison::Now { tick, wall_ms, hydrated, ended, replay, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
             let changed = live.apply(&plan, &plan.comparisons[id], of_tick, marks, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));

@@ -187,6 +187,8 @@ pub(super) struct Now<'a> {
     pub hydrated: bool,
     /// All logs have ended: nothing comes after this tick.
     pub ended: bool,
+    /// It is made again, as it was before a restart.
+    pub replay: bool,
     pub sources: &'a [SourceState],
     pub rows: &'a BTreeMap<TableRef, u64>,
     /// Rejects of keyed rows that came and went.
@@ -261,6 +263,8 @@ pub(super) struct LiveComparison {
     restored: Option<(Stands, [i64; 2])>,
     /// What had been shown before a restart.
     resumed: Shown,
+    /// A tick was shown that was not there before.
+    watches: bool,
     /// Checkpoints are taken.
     keeps: bool,
     /// Keys whose differences are not as the last checkpoint has them; nothing: there are no checkpoints, or the next one gets all.
@@ -291,6 +295,7 @@ impl LiveComparison {
             came_back: Vec::new(),
             restored: None,
             resumed: Shown::Never,
+            watches: false,
             keeps: false,
             unsaved: None,
         }
@@ -348,14 +353,19 @@ impl LiveComparison {
         let turned = self.mark(marks, now.names);
         let first_shown = hydrated && !self.hydrated;
         if first_shown {
-            // While a backlog is read, a side that waits for the other is not stale. One that has not moved since a restart has not
-            // before either.
+            // While a backlog is read, a side that waits for the other is not stale. In a tick that is made again, one that has not moved
+            // since the checkpoint has not before either.
             let were = self.restored.take().map_or([None; 2], |(_, times)| times.map(Some));
             for (side, was) in [&mut self.expected, &mut self.actual].into_iter().zip(were) {
                 if was != Some(side.status.time) {
                     side.status.moved_ms = wall_ms;
                 }
             }
+        }
+        if hydrated && !now.replay && !self.watches {
+            // Nobody was there to see it stand still.
+            self.watches = true;
+            (self.expected.status.moved_ms, self.actual.status.moved_ms) = (wall_ms, wall_ms);
         }
         for change in changes {
             self.change(comparison, change, tick);

@@ -114,9 +114,11 @@ fn a_state_that_is_another_one_after_a_restart_is_told() {
 }
 
 #[test]
-fn a_side_that_stood_still_before_a_restart_stands_still_after_it() {
+fn a_side_that_stood_still_did_so_in_ticks_that_are_made_again_and_not_while_nobody_was_there() {
     let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
-    for (after, stale) in [("wall=59 crm@161", false), ("wall=61 crm@161", true), ("wall=61 crm@161 erp@151", false)] {
+    for (after, replay, stale) in
+        [("wall=59 crm@161", true, false), ("wall=61 crm@161", true, true), ("wall=61 crm@161 erp@151", true, false), ("wall=300 crm@161", false, false)]
+    {
         let mut bench = Bench::new();
         words(&mut bench, "wall=0 crm@100 erp@150");
         bench.close(1);
@@ -128,9 +130,17 @@ fn a_side_that_stood_still_before_a_restart_stands_still_after_it() {
         again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
         words(&mut again, "wall=50");
         again.close(2);
-        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
+        again.sealed = Sealed { hydrated: true, restored: false, replay, ..again.sealed };
         words(&mut again, after);
         again.close(3);
-        assert_eq!(again.ledger.read().status(0).state.cause().is_some(), stale, "{after}");
+        let is_stale = |bench: &Bench| bench.ledger.read().status(0).state.cause().is_some();
+        assert_eq!(is_stale(&again), stale, "{after}");
+        // The first tick that was not there before, and those after it.
+        again.sealed.replay = false;
+        for (tick, said, stale) in [(4, "wall=400 crm@162", !replay), (5, "wall=459 crm@163", !replay), (6, "wall=461 crm@164", true)] {
+            words(&mut again, said);
+            again.close(tick);
+            assert_eq!(is_stale(&again), stale, "{after}, then {said}");
+        }
     }
 }
