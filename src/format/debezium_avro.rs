@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, Decoder, Message, Op,
+    Batch, Decoder, Message, Op, Times,
     avro::{
         self, Cursor, MessageKey, Place, Row, Schemas, Writers,
         schema::{Id, Kind, Schema},
@@ -348,17 +348,22 @@ impl Decoder for DebeziumAvro {
     }
 
     fn source_time(&self, message: Message) -> Option<i64> {
-        time_of(&self.schemas, message.value?).or(message.timestamp)
+        let Times { committed, handled } = times_of(&self.schemas, message.value?).unwrap_or_default();
+        committed.or(handled).or(message.timestamp)
+    }
+
+    fn times(&self, message: Message) -> Times {
+        message.value.and_then(|value| times_of(&self.schemas, value)).unwrap_or_default()
     }
 }
 
-/// `ts_ms` of the event's source, or of the event (or heartbeat).
-fn time_of(schemas: &Schemas, value: &[u8]) -> Option<i64> {
+/// `ts_ms` of the event's source, and of the event (or heartbeat); nothing, where it can't be read.
+fn times_of(schemas: &Schemas, value: &[u8]) -> Option<Times> {
     let (id, mut cursor) = avro::framed(value).ok()?;
     let schema = avro::lookup(schemas, id).ok()?;
     let (root, _) = cursor.branch(&schema, schema.root).ok()?;
     let Kind::Record(fields) = schema.kind(root) else { return None };
-    let mut event = None;
+    let mut times = Times::default();
     for (name, field) in fields {
         let (leaf, start) = cursor.branch(&schema, *field).ok()?;
         match schema.kind(leaf) {
@@ -366,22 +371,20 @@ fn time_of(schemas: &Schemas, value: &[u8]) -> Option<i64> {
                 for (name, field) in inner {
                     let (leaf, start) = cursor.branch(&schema, *field).ok()?;
                     cursor.skip(&schema, leaf).ok()?;
-                    if name == "ts_ms"
-                        && let Some(time) = number(&schema, cursor.place(&schema, leaf, start).ok()?, value)
-                    {
-                        return Some(time);
+                    if name == "ts_ms" {
+                        times.committed = number(&schema, cursor.place(&schema, leaf, start).ok()?, value);
                     }
                 }
             }
             _ => {
                 cursor.skip(&schema, leaf).ok()?;
                 if name == "ts_ms" {
-                    event = number(&schema, cursor.place(&schema, leaf, start).ok()?, value);
+                    times.handled = number(&schema, cursor.place(&schema, leaf, start).ok()?, value);
                 }
             }
         }
     }
-    event
+    Some(times)
 }
 
 #[cfg(test)]

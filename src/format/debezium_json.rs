@@ -13,7 +13,7 @@
 //! operation is known. What a row's columns are called and how they are spelled is `record`'s and `convert`'s.
 
 use super::{
-    Batch, Decoder, Message, Op,
+    Batch, Decoder, Message, Op, Times,
     convert::Spelling,
     record::{Bad, Columns, Image, record, shorten},
     scan::{self, Kind, Scan, Shape, Stop, Token},
@@ -257,7 +257,12 @@ impl Decoder for DebeziumJson {
     }
 
     fn source_time(&self, message: Message) -> Option<i64> {
-        envelope_time(message.value?).or(message.timestamp)
+        let Times { committed, handled } = envelope_times(message.value?);
+        committed.or(handled).or(message.timestamp)
+    }
+
+    fn times(&self, message: Message) -> Times {
+        message.value.map_or_else(Times::default, envelope_times)
     }
 }
 
@@ -399,11 +404,11 @@ fn number(token: Token, bytes: &[u8]) -> Option<i64> {
     if token.kind == Kind::Integer { text::integer(token.of(bytes)).ok() } else { None }
 }
 
-/// `ts_ms` of the event's source, or of the event.
-fn envelope_time(value: &[u8]) -> Option<i64> {
+/// `ts_ms` of the event's source, and of the event.
+fn envelope_times(value: &[u8]) -> Times {
     let (mut source, mut event, mut payload) = (Token::MISSING, Token::MISSING, Token::MISSING);
     let mut scan = Scan::new(value);
-    scan.walk(|scan, name| {
+    let walked = scan.walk(|scan, name| {
         let field = match name {
             b"source" => &mut source,
             b"ts_ms" => &mut event,
@@ -412,10 +417,12 @@ fn envelope_time(value: &[u8]) -> Option<i64> {
         };
         *field = scan.value()?;
         Ok(())
-    })
-    .ok()?;
+    });
+    if walked.is_err() {
+        return Times::default();
+    }
     if payload.kind == Kind::Object && source.kind == Kind::Missing && event.kind == Kind::Missing {
-        return envelope_time(payload.of(value));
+        return envelope_times(payload.of(value));
     }
     let mut time = Token::MISSING;
     let source = source.of(value);
@@ -431,7 +438,7 @@ fn envelope_time(value: &[u8]) -> Option<i64> {
     {
         time = Token::MISSING;
     }
-    number(time, source).or_else(|| number(event, value))
+    Times { committed: number(time, source), handled: number(event, value) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Difference, Fields};
+use super::{
+    Times,
+    fields::{Difference, Fields},
+};
 
 /// A change of a source's schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,12 @@ pub struct SchemaChange {
 pub struct Evolution {
     /// Schemas that are accepted, the newest first.
     pub known: Vec<Fields>,
+    /// The times of the first message that had the declared columns of the newest schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Times>,
+    /// The columns without which decoders take no row, where they were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<Vec<String>>,
     /// The newest changes, the last one last.
     pub changes: Vec<SchemaChange>,
     /// All changes since the beginning that were accepted, and those that were not.
@@ -44,13 +53,28 @@ const CHANGES_MAX: usize = 20;
 impl Evolution {
     /// Is this a schema that was accepted before?
     pub fn knows(&self, fields: &Fields) -> bool {
-        self.known.iter().any(|known| known == fields || known.changed(fields).is_none())
+        self.place(fields).is_some()
     }
 
-    /// Takes a schema for accepted.
-    pub fn know(&mut self, fields: Fields) {
-        self.known.insert(0, fields);
-        self.known.truncate(KNOWN_MAX);
+    fn place(&self, fields: &Fields) -> Option<usize> {
+        self.known.iter().position(|known| known == fields || known.changed(fields).is_none())
+    }
+
+    /// Takes a schema for accepted, and for the newest.
+    pub fn know(&mut self, fields: &Fields) {
+        match self.place(fields) {
+            Some(at) => self.known[..=at].rotate_right(1),
+            None => {
+                self.known.insert(0, fields.clone());
+                self.known.truncate(KNOWN_MAX);
+            }
+        }
+    }
+
+    /// Since when there are the newest columns, as far as that is known (checkpoints of before did not keep it).
+    pub fn begun(&self) -> Option<Times> {
+        let change = || self.changes.iter().rev().find(|change| change.accepted)?.source_time;
+        self.since.or_else(|| change().map(|time| Times { committed: Some(time), handled: None }))
     }
 
     /// Remembers a change. One that was refused before a restart, and comes again, is the same one.

@@ -124,6 +124,23 @@ pub struct Handled {
     pub committed: i64,
 }
 
+/// When a message's row was committed, and when its connector handled it, as far as the message itself says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled: Option<i64>,
+}
+
+impl Times {
+    /// Is this surely later? What is sent again was committed before, and what lags behind was handled before.
+    pub fn is_after(self, other: Times) -> bool {
+        let after = |this: Option<i64>, other: Option<i64>| Some(this? > other?);
+        after(self.committed, other.committed) == Some(true) && after(self.handled, other.handled) != Some(false)
+    }
+}
+
 /// Why a record could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeReject {
@@ -191,6 +208,11 @@ pub trait Decoder: Send {
 
     /// The source time of a message, without decoding it; `None` where it can't be read.
     fn source_time(&self, message: Message) -> Option<i64>;
+
+    /// What a message says of its times; the broker's time, which is new when it is sent again, is none of them.
+    fn times(&self, message: Message) -> Times {
+        Times { committed: self.source_time(Message { timestamp: None, ..message }), handled: None }
+    }
 }
 
 /// The decoder of a source that reads only the `wanted` columns (and the key).

@@ -7,11 +7,13 @@
 //!
 //! The reader does it, and not the workers that decode, because only here nothing of a later message has been taken in: the
 //! source stands exactly before the first message that is not accepted, and a restart goes on with that message. What was
-//! accepted once is no change when it comes again (a connector that was killed sends old messages after new ones).
+//! accepted once is no change when it comes again (a connector that was killed sends old messages after new ones, and
+//! partitions lag behind), unless it lacks a declared column that there was when it was committed: the times tell.
 //!
 //! Messages whose schema is told cost a comparison each. Where there is none, the names of a row must be looked for: that is
 //! done of the last row of each chunk, and of every row only under `exception`, or to find the first one that differs. A row in
-//! between that lacks a declared column is then the decoders' to reject.
+//! between that lacks a declared column is then the decoders' to reject; where they can't tell, since some rows may lack it,
+//! every row is looked at.
 
 use std::sync::Arc;
 
@@ -22,9 +24,9 @@ use crate::{
         chunk::{cut, first},
     },
     format::{
-        Decoder, Message,
+        Decoder, Message, Times,
         evolution::{Evolution, SchemaChange},
-        fields::{Seen, Viewer},
+        fields::{Fields, Seen, Viewer},
     },
     plan::{Required, SchemaPolicy, Source},
     row::{Column, source_time_text},
@@ -39,8 +41,10 @@ pub struct Guard {
     /// Tells the source time of messages.
     times: Box<dyn Decoder>,
     evolution: Arc<Evolution>,
-    /// What was accepted last, so that it need not be looked for.
+    /// What was accepted last and has the newest declared columns, so that it need not be looked for.
     last: Option<Arc<Seen>>,
+    /// What was known last and has others, so that only its times need be looked at.
+    aside: Option<Arc<Seen>>,
     /// What lies before these positions was taken in before a restart, and is not refused any more.
     settled: Vec<(i32, i64)>,
     /// For the decoders: what no row may lack.
@@ -75,8 +79,8 @@ impl Guard {
         let mut evolution = evolution.unwrap_or_default();
         Arc::make_mut(&mut evolution).refused = false;
         let times = crate::format::decoder(source, &vec![false; source.columns.len()]);
-        let (columns, required) = (source.columns.clone(), Arc::clone(&source.required));
-        let guard = Guard { name: source.name.clone(), policy, columns, viewer: Viewer::new(source), times, evolution, last: None, settled, required };
+        let (name, columns, required) = (source.name.clone(), source.columns.clone(), Arc::clone(&source.required));
+        let mut guard = Guard { name, policy, columns, viewer: Viewer::new(source), times, evolution, last: None, aside: None, settled, required };
         guard.require();
         Some(guard)
     }
@@ -99,23 +103,24 @@ impl Guard {
     /// Looks at a chunk. Once something was refused, nothing more may be given.
     pub fn examine(&mut self, chunk: Chunk) -> Let {
         let mut given = Let { chunk: None, rest: None, accepted: Vec::new(), refused: None };
-        let Guard { viewer, last, .. } = self;
-        let is_known = |seen: &Arc<Seen>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, seen));
-        let newest = chunk.find_last(|message| viewer.look(message));
-        let each = self.policy == SchemaPolicy::Exception || newest.as_ref().is_some_and(|seen| seen.told);
-        if newest.as_ref().is_none_or(|seen| is_known(seen) && !each) {
+        let newest = chunk.find_last(|message| self.viewer.look(message));
+        let is_last = |guard: &Guard, seen: &Arc<Seen>| guard.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, seen));
+        let each = newest.as_ref().is_some_and(|seen| seen.told) || self.policy == SchemaPolicy::Exception || self.must_look();
+        if newest.as_ref().is_none_or(|seen| is_last(self, seen) && !each) {
             given.chunk = Some(chunk);
             return given;
         }
         let partition = chunk.partition;
         given.refused = chunk.find(|message| {
             let seen = self.viewer.look(message)?;
-            if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &seen)) {
+            if is_last(self, &seen) {
                 return None;
             }
             let change = self.judge(partition, &message, &seen);
             if change.as_ref().is_none_or(|change| change.accepted) {
-                self.last = Some(seen);
+                if !self.is_aside(&seen) {
+                    self.last = Some(seen);
+                }
                 given.accepted.extend(change);
                 return None;
             }
@@ -132,18 +137,52 @@ impl Guard {
         given
     }
 
-    /// The change that a message makes, if its row's fields are not known yet.
-    fn judge(&mut self, partition: i32, message: &Message, seen: &Seen) -> Option<SchemaChange> {
-        let before = match self.evolution.known.first() {
+    fn is_aside(&self, seen: &Arc<Seen>) -> bool {
+        self.aside.as_ref().is_some_and(|aside| Arc::ptr_eq(aside, seen))
+    }
+
+    /// From a message with this schema on it is the newest.
+    fn know(&mut self, fields: &Fields, since: Option<Times>) {
+        let evolution = Arc::make_mut(&mut self.evolution);
+        evolution.know(fields);
+        evolution.since = since;
+        self.aside = None;
+    }
+
+    /// The change that a message makes, if its row's fields are not known yet, or lack a declared column that there is now.
+    fn judge(&mut self, partition: i32, message: &Message, seen: &Arc<Seen>) -> Option<SchemaChange> {
+        let Some(before) = self.evolution.known.first() else {
             // The first schema is what the others are compared with.
-            None => {
-                Arc::make_mut(&mut self.evolution).know(seen.fields.clone());
-                self.require();
+            self.know(&seen.fields, Some(self.times.times(*message)));
+            self.require();
+            return None;
+        };
+        let times = || self.times.times(*message);
+        let is_after = |times: Times| self.evolution.begun().is_some_and(|begun| times.is_after(begun));
+        let is_aside = self.is_aside(seen);
+        if is_aside && !is_after(times()) {
+            return None;
+        }
+        let has = |fields: &Fields, column: &Column| fields.get(&column.name).is_some();
+        let gone = self.columns.iter().any(|column| has(before, column) && !has(&seen.fields, column));
+        let come = self.columns.iter().any(|column| !has(before, column) && has(&seen.fields, column));
+        let since = if gone || come { Some(times()) } else { self.evolution.begun() };
+        let stood = self.evolution.changes.last().is_some_and(|last| !last.accepted && (last.partition, last.offset) == (partition, message.offset));
+        if !stood && (is_aside || self.evolution.knows(&seen.fields)) {
+            match since {
+                _ if !gone && !come => return None,
+                Some(times) if is_after(times) => {}
+                _ => {
+                    // It is from before.
+                    self.aside = Some(Arc::clone(seen));
+                    return None;
+                }
+            }
+            if !gone || self.policy == SchemaPolicy::Lenient {
+                self.know(&seen.fields, since);
                 return None;
             }
-            Some(_) if self.evolution.knows(&seen.fields) => return None,
-            Some(before) => before,
-        };
+        }
         let difference = before.changed(&seen.fields);
         let declared = |name: &String| self.columns.iter().position(|column| column.name == *name);
         let lost = difference.removed.iter().find_map(|name| Some((name, declared(name)?)));
@@ -170,22 +209,37 @@ impl Guard {
             accepted: why.is_none(),
             why,
         };
-        let evolution = Arc::make_mut(&mut self.evolution);
-        evolution.note(change.clone());
+        Arc::make_mut(&mut self.evolution).note(change.clone());
         if change.accepted {
-            evolution.know(seen.fields.clone());
+            self.know(&seen.fields, since);
         }
         Some(change)
     }
 
     /// Tells the decoders what no row may lack: the declared columns that every accepted schema has. A row that does, between
-    /// others that don't, is rejected; so what is not looked at here is not taken for NULL there.
-    fn require(&self) {
-        if self.policy == SchemaPolicy::Evolve && !self.evolution.known.is_empty() {
-            let has = |column: &Column| self.evolution.known.iter().all(|known| known.get(&column.name).is_some());
-            // It was told before only if this is the same source again.
-            let _ = self.required.set(self.columns.iter().map(has).collect());
-        }
+    /// others that don't, is rejected; so what is not looked at here is not taken for NULL there. Where something is taken in
+    /// again, it is what was told then, or ticks that are made again would not be what they were.
+    fn require(&mut self) {
+        let evolution = Arc::make_mut(&mut self.evolution);
+        let told = match (self.policy, &evolution.required) {
+            (SchemaPolicy::Evolve, _) if evolution.known.is_empty() => return,
+            (SchemaPolicy::Evolve, Some(told)) if !self.settled.is_empty() => told.clone(),
+            (SchemaPolicy::Evolve, _) => {
+                let has = |column: &&Column| evolution.known.iter().all(|known| known.get(&column.name).is_some());
+                self.columns.iter().filter(has).map(|column| column.name.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        // It was told before only if this is the same source again.
+        let told = self.required.get_or_init(|| self.columns.iter().map(|column| told.contains(&column.name)).collect());
+        evolution.required = Some(self.columns.iter().zip(told).filter(|(_, told)| **told).map(|(column, _)| column.name.clone()).collect());
+    }
+
+    /// Is there a declared column now that decoders don't know they should not do without?
+    fn must_look(&self) -> bool {
+        let (Some(newest), Some(told)) = (self.evolution.known.first(), self.required.get()) else { return false };
+        let is_told = |(column, told): (&Column, &bool)| *told || newest.get(&column.name).is_none();
+        self.policy == SchemaPolicy::Evolve && !self.columns.iter().zip(told).all(is_told)
     }
 
     /// Why the source stops at a change.

@@ -240,3 +240,137 @@ fn lines_of_a_file_stop_at_the_line() {
     assert_eq!((given.refused.unwrap().offset, given.chunk.as_ref().unwrap().next), (at, at));
     assert_eq!((offsets(&given.chunk), offsets(&given.rest)[0]), (vec![100], at));
 }
+
+/// An event that says when its row was committed, and when the connector handled it.
+fn timed(offset: i64, committed: i64, handled: i64, row: &str) -> (i64, Option<String>) {
+    (offset, Some(format!(r#"{{"op":"c","after":{row},"source":{{"ts_ms":{committed}}},"ts_ms":{handled}}}"#)))
+}
+
+/// Chunk by chunk: the offsets that go on, and that of the refused message.
+fn chunks(guard: &mut Guard, chunks: &[&[(i64, Option<String>)]]) -> (Vec<i64>, Option<i64>) {
+    let mut on = Vec::new();
+    for messages in chunks {
+        let given = guard.examine(chunk(messages));
+        on.extend(offsets(&given.chunk));
+        if let Some(refused) = given.refused {
+            return (on, Some(refused.offset));
+        }
+    }
+    (on, None)
+}
+
+const SHORT: &str = r#"{"id":1,"a":1}"#;
+const LONG: &str = r#"{"id":1,"a":1,"b":1}"#;
+
+/// What a checkpoint keeps of it.
+fn kept(guard: &Guard) -> Option<Arc<Evolution>> {
+    Some(Arc::new(serde_json::from_str(&serde_json::to_string(&**guard.evolution()).unwrap()).unwrap()))
+}
+
+fn again(policy: SchemaPolicy, kept: Option<Arc<Evolution>>, settled: Vec<(i32, i64)>) -> (Source, Guard) {
+    let source = source("debezium-json", "id int, a int, b int", "id");
+    let guard = Guard::new(&source, policy, kept, settled).expect("somebody looks");
+    (source, guard)
+}
+
+#[test]
+fn a_column_that_came_later_and_goes_is_gone_though_rows_without_it_are_known() {
+    let before = timed(0, 10, 11, SHORT);
+    let (added, dropped) = (timed(1, 20, 21, LONG), timed(2, 30, 31, SHORT));
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    let (on, accepted, refused) = told(&mut evolve, &[before.clone(), added.clone(), dropped.clone()]);
+    assert_eq!((on, accepted), (vec![0, 1], vec!["1: new `b`".to_string()]));
+    assert_eq!(refused.unwrap(), "2: gone `b`: the declared column `b` (int) is gone");
+    // Also after a restart, and from a checkpoint that does not say since when the newest columns are there.
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    assert_eq!(chunks(&mut evolve, &[&[before], &[added]]), (vec![0, 1], None));
+    let (_, mut restarted) = again(SchemaPolicy::Evolve, kept(&evolve), Vec::new());
+    assert_eq!(chunks(&mut restarted, &[std::slice::from_ref(&dropped)]), (vec![], Some(2)));
+    // It stood there; once it is accepted, nothing else is said of it.
+    let (_, mut lenient) = again(SchemaPolicy::Lenient, kept(&restarted), Vec::new());
+    assert_eq!(chunks(&mut lenient, &[std::slice::from_ref(&dropped)]), (vec![2], None));
+    assert!(lenient.evolution().changes.iter().all(|change| change.accepted), "{:?}", lenient.evolution());
+    let mut old = serde_json::to_value(&**evolve.evolution()).unwrap();
+    old.as_object_mut().unwrap().remove("since");
+    let (_, mut restarted) = again(SchemaPolicy::Evolve, Some(Arc::new(serde_json::from_value(old).unwrap())), Vec::new());
+    assert_eq!(chunks(&mut restarted, &[&[dropped]]), (vec![], Some(2)));
+}
+
+#[test]
+fn rows_from_before_a_column_was_added_go_on_whenever_they_come() {
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    let of_snapshot = timed(4, 25, 19, SHORT);
+    let unsaid = (5, Some(format!(r#"{{"op":"c","after":{SHORT}}}"#)));
+    let (on, refused) = chunks(
+        &mut evolve,
+        &[
+            &[timed(0, 10, 11, SHORT)],
+            &[timed(1, 20, 21, LONG)],
+            // Sent again: handled later, committed before. Of a partition that lags, in the same millisecond too.
+            &[timed(2, 10, 40, SHORT), timed(3, 20, 21, SHORT)],
+            // A snapshot's rows have the connector's time; it was handled before. And one that says nothing.
+            &[of_snapshot],
+            &[unsaid],
+            &[timed(6, 22, 41, LONG), timed(7, 11, 42, SHORT)],
+        ],
+    );
+    assert_eq!((on, refused), ((0..8).collect(), None));
+    assert_eq!(chunks(&mut evolve, &[&[timed(8, 12, 43, SHORT), timed(9, 50, 51, SHORT)]]), (vec![8], Some(9)));
+}
+
+#[test]
+fn a_row_between_others_is_seen_where_decoders_do_not_reject_it() {
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    let between = [timed(2, 30, 31, LONG), timed(3, 40, 41, SHORT), timed(4, 50, 51, LONG)];
+    assert_eq!(chunks(&mut evolve, &[&[timed(0, 10, 11, SHORT)], &[timed(1, 20, 21, LONG)], &between]), (vec![0, 1, 2], Some(3)));
+}
+
+#[test]
+fn what_lenient_took_in_is_no_reason_to_stop_later_and_the_next_time_is() {
+    let (_, mut lenient) = again(SchemaPolicy::Lenient, None, Vec::new());
+    let rows = [timed(0, 10, 11, SHORT), timed(1, 20, 21, LONG), timed(2, 30, 31, SHORT)];
+    assert_eq!(chunks(&mut lenient, &[&rows]), (vec![0, 1, 2], None));
+    assert_eq!(lenient.evolution().accepted, 1, "what comes back is no change");
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, kept(&lenient), Vec::new());
+    let rows = [timed(3, 40, 41, SHORT), timed(4, 25, 41, LONG), timed(5, 50, 51, SHORT)];
+    assert_eq!(chunks(&mut evolve, &[&rows]), (vec![3, 4, 5], None), "a row from between changes nothing");
+    assert_eq!(chunks(&mut evolve, &[&[timed(6, 60, 61, LONG)], &[timed(7, 70, 71, SHORT)]]), (vec![6], Some(7)));
+}
+
+#[test]
+fn a_short_row_that_was_taken_in_before_a_restart_does_not_switch_the_check_off() {
+    let (_, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    assert_eq!(chunks(&mut evolve, &[&[timed(0, 10, 11, LONG)]]), (vec![0], None));
+    // It stood between others, and decoders rejected it; this time it is the last of what comes at once.
+    let (_, mut replayed) = again(SchemaPolicy::Evolve, kept(&evolve), vec![(0, 3)]);
+    assert_eq!(chunks(&mut replayed, &[&[timed(1, 20, 21, SHORT)], &[timed(2, 30, 31, LONG)]]), (vec![1, 2], None));
+    let (_, mut later) = again(SchemaPolicy::Evolve, kept(&replayed), Vec::new());
+    assert_eq!(chunks(&mut later, &[&[timed(3, 40, 41, LONG)], &[timed(4, 50, 51, SHORT)]]), (vec![3], Some(4)));
+    let (_, mut later) = again(SchemaPolicy::Evolve, kept(&replayed), Vec::new());
+    let between = [timed(3, 40, 41, LONG), timed(4, 50, 51, SHORT), timed(5, 60, 61, LONG)];
+    assert_eq!(chunks(&mut later, &[&between]), (vec![3], Some(4)));
+}
+
+/// By column: may rows not lack it?
+fn required(source: &Source) -> Vec<bool> {
+    source.required.get().cloned().unwrap_or_else(|| vec![false; source.columns.len()])
+}
+
+#[test]
+fn ticks_that_are_made_again_lack_what_they_lacked() {
+    let long = timed(0, 10, 11, LONG);
+    let short_between = [timed(9, 20, 21, LONG), timed(10, 30, 31, SHORT), timed(11, 40, 41, LONG)];
+    // Under `lenient` short rows were NULL: whatever the policy is by now, they are again, and later ones are not.
+    let (of_lenient, mut lenient) = again(SchemaPolicy::Lenient, None, Vec::new());
+    chunks(&mut lenient, &[std::slice::from_ref(&long)]);
+    assert_eq!(required(&of_lenient), [false; 3]);
+    let (source, mut evolve) = again(SchemaPolicy::Evolve, kept(&lenient), vec![(0, 9)]);
+    assert_eq!(required(&source), [false; 3]);
+    assert_eq!(chunks(&mut evolve, &[&short_between]), (vec![9], Some(10)));
+    // Under `evolve` they were rejects, and are again.
+    let (of_evolve, mut evolve) = again(SchemaPolicy::Evolve, None, Vec::new());
+    chunks(&mut evolve, &[&[long]]);
+    assert_eq!(required(&of_evolve), [true; 3]);
+    assert_eq!(required(&again(SchemaPolicy::Evolve, kept(&evolve), vec![(0, 9)]).0), [true; 3]);
+    assert_eq!(required(&again(SchemaPolicy::Evolve, kept(&lenient), Vec::new()).0), [true; 3], "nothing is made again");
+}
