@@ -60,8 +60,23 @@ impl Spelling {
 
 /// What Debezium sends for a value that it could not know (an unchanged TOAST value).
 pub(super) const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
-pub(super) const UNAVAILABLE_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
-pub(super) const UNAVAILABLE_HEX: &[u8] = b"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565";
+const UNAVAILABLE_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+const UNAVAILABLE_HEX: &[u8] = b"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565";
+
+/// The same of a map (hstore) that is written as JSON text, and of a UUID: the one that Java makes of the text.
+const UNAVAILABLE_MAP: &[u8] = br#"{"__debezium_unavailable_value":"__debezium_unavailable_value"}"#;
+const UNAVAILABLE_UUID: &[u8] = b"b68a35a7-17ad-35b3-af2a-ae46edb4545a";
+
+/// Is this text what Debezium sends for a value of such a type that it could not know?
+#[inline]
+pub(super) fn is_unavailable_text(ty: Type, text: &[u8]) -> bool {
+    match text.len() {
+        28 => text == UNAVAILABLE,
+        63 => text == UNAVAILABLE_MAP,
+        40 | 56 => matches!(ty, Type::Bytes | Type::Decimal(..)) && (text == UNAVAILABLE_BASE64 || text == UNAVAILABLE_HEX),
+        _ => false,
+    }
+}
 
 /// The longest time of day, either way: MariaDB's `838:59:59.999999`.
 const TIME_MAX_US: i64 = 839 * 3_600_000_000 - 1;
@@ -123,8 +138,7 @@ fn convert_any(ty: Type, spelling: Spelling, token: Token, message: &[u8], out: 
     if matches!(token.kind, Kind::Text | Kind::Escaped) {
         let mut unescaped = Vec::new();
         let text = scan::text_of(token, message, &mut unescaped);
-        let of_bytes = matches!(ty, Type::Bytes | Type::Decimal(..)) && (text == UNAVAILABLE_BASE64 || text == UNAVAILABLE_HEX);
-        if text == UNAVAILABLE || of_bytes {
+        if is_unavailable_text(ty, text) {
             return Ok(Span::UNKNOWN);
         }
         from_text(ty, spelling, text, out)?;
@@ -332,16 +346,17 @@ fn variable_scale(object: &[u8]) -> Result<(i128, i32), Fault> {
 
 /// Is this array or object the form that Debezium gives an unknown value of such a type?
 ///
-/// An array has the text as its only element, or its bytes as numbers; a map has it as its key and its value.
+/// An array has the text as its only element, or its bytes as numbers, or the UUID that is made of it; a map has it as its key
+/// and its value.
 pub(super) fn is_unavailable(json: &[u8]) -> bool {
     if json.len() > 200 || !(json.starts_with(b"[\"") || json.starts_with(b"[95,") || json.starts_with(b"{\"__d")) {
         return false;
     }
     let quoted = |t: &[u8]| [b"\"", t, b"\""].concat();
-    let (name, base64) = (quoted(UNAVAILABLE), quoted(UNAVAILABLE_BASE64));
+    let forms = [UNAVAILABLE, UNAVAILABLE_BASE64, UNAVAILABLE_UUID].map(quoted);
     let numbers = UNAVAILABLE.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
     let inner = &json[1..json.len() - 1];
-    inner == name || inner == base64 || inner == numbers.as_bytes() || inner == [&name[..], b":", &name[..]].concat()
+    forms.iter().any(|form| inner == form) || inner == numbers.as_bytes() || json == UNAVAILABLE_MAP
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ fn decimal_any(text: &[u8], precision: u8, scale: u8) -> Result<i128, Fault> {
         [b'+', rest @ ..] => (false, rest),
         rest => (false, rest),
     };
+    if !body.first().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
+        // PostgreSQL's numeric has NaN and infinities, which no decimal of ours has.
+        return Err(if double(text).is_ok_and(|n| !n.is_finite()) { Fault::Range } else { Fault::Mismatch });
+    }
     let (mantissa, exponent) = match body.iter().position(|b| matches!(b, b'e' | b'E')) {
         Some(e) => (&body[..e], exponent(&body[e + 1..])?),
         None => (body, 0),
@@ -81,8 +85,7 @@ fn decimal_any(text: &[u8], precision: u8, scale: u8) -> Result<i128, Fault> {
         None => (mantissa, &mantissa[..0]),
     };
     if whole.len() + fraction.len() == 0 || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
-        // PostgreSQL's numeric has NaN and infinities, which no decimal of ours has.
-        return Err(if double(text).is_ok_and(|n| !n.is_finite()) { Fault::Range } else { Fault::Mismatch });
+        return Err(Fault::Mismatch);
     }
     // Zeros at both ends may be more than an integer holds.
     let mut n = 0i128;
@@ -130,7 +133,8 @@ fn integer_any(text: &[u8]) -> Result<i64, Fault> {
     i64::try_from(decimal_any(text, 38, 0)?).map_err(|_| Fault::Range)
 }
 
-/// A double: a number, `NaN`, `Infinity`, `-Infinity` (as Debezium spells them, in any case).
+/// A double: a number, `NaN`, `Infinity`, `-Infinity`, `POSITIVE_INFINITY`, `NEGATIVE_INFINITY` (as Debezium spells them, the
+/// last two of a numeric), in any case.
 ///
 /// # Errors
 /// It is none of these, or larger than any double, or nearer to zero than any but zero itself.
@@ -145,8 +149,8 @@ pub fn double(text: &[u8]) -> Result<f64, Fault> {
     }
     match text.to_ascii_lowercase().as_str() {
         "nan" => Ok(f64::NAN),
-        "infinity" | "+infinity" => Ok(f64::INFINITY),
-        "-infinity" => Ok(f64::NEG_INFINITY),
+        "infinity" | "+infinity" | "positive_infinity" => Ok(f64::INFINITY),
+        "-infinity" | "negative_infinity" => Ok(f64::NEG_INFINITY),
         _ => Err(Fault::Mismatch),
     }
 }

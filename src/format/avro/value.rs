@@ -8,7 +8,7 @@ use super::{
 use crate::{
     format::{
         Span,
-        convert::{self, Spelling, UNAVAILABLE, UNAVAILABLE_BASE64, UNAVAILABLE_HEX},
+        convert::{self, Spelling, UNAVAILABLE},
         encode::{push_base64, push_string},
         text::{self, Fault},
     },
@@ -42,7 +42,7 @@ pub fn convert(schema: &Schema, place: Place, message: &[u8], ty: Type, spelling
         Kind::Int | Kind::Long => from_integer(ty, says, spelling, cursor.long()?, out)?,
         Kind::String => {
             let text = cursor.sized()?;
-            if ty == Type::Varchar(0) && text.len() != UNAVAILABLE.len() {
+            if ty == Type::Varchar(0) && !convert::is_unavailable_text(ty, text) {
                 row::pack_bytes(out, text);
             } else if !from_text(ty, spelling, text, out)? {
                 return Ok(Span::UNKNOWN);
@@ -138,8 +138,7 @@ fn from_float(ty: Type, finite: bool, text: &str, out: &mut Vec<u8>) -> Result<(
 
 /// False: the connector did not know the value.
 fn from_text(ty: Type, spelling: Spelling, text: &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
-    let of_bytes = matches!(ty, Type::Bytes | Type::Decimal(..)) && (text == UNAVAILABLE_BASE64 || text == UNAVAILABLE_HEX);
-    if text == UNAVAILABLE || of_bytes {
+    if convert::is_unavailable_text(ty, text) {
         return Ok(false);
     }
     // The schema says that it is text, whatever the source declares of decimals in bytes.

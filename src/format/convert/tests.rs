@@ -57,6 +57,11 @@ fn values_without_a_schema() {
         ("json", "\"{\\\"a\\\": 1}\"", "{\"a\": 1}"),
         ("json", "{ \"a\" : [ 1.10 , \"x \\\" y\" ] }", "{\"a\":[1.10,\"x \\\" y\"]}"),
         ("json", "1.0", "1.0"),
+        ("decimal(9,2)", "\"POSITIVE_INFINITY\"", "range"),
+        ("decimal(9,2)", "\"NEGATIVE_INFINITY\"", "range"),
+        ("double", "\"POSITIVE_INFINITY\"", "Infinity"),
+        ("double", "\"NEGATIVE_INFINITY\"", "-Infinity"),
+        ("double", "\"POSITIVE\"", "mismatch"),
         ("json", "true", "true"),
         ("json", "\"{\"", "mismatch"),
         ("int[]", "[1, 2]", "[1,2]"),
@@ -134,9 +139,14 @@ fn an_unavailable_value_is_unknown_in_all_its_forms() {
         ("array", numbers.as_str()),
         ("json", "{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}"),
         ("varchar", "\"__debezium\\u005funavailable_value\""),
+        // hstore as JSON, and uuid[].
+        ("json", r#""{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}""#),
+        ("varchar", r#""{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}""#),
+        ("array", "[\"b68a35a7-17ad-35b3-af2a-ae46edb4545a\"]"),
     ] {
         check(ty, None, json, "unknown");
     }
     check("varchar", None, "\"__debezium_unavailable_valuf\"", "__debezium_unavailable_valuf");
+    check("array", None, "[\"b68a35a7-17ad-35b3-af2a-ae46edb4545b\"]", "[\"b68a35a7-17ad-35b3-af2a-ae46edb4545b\"]");
     check("array", None, "[\"__debezium_unavailable_value\",\"x\"]", "[\"__debezium_unavailable_value\",\"x\"]");
 }

@@ -320,3 +320,24 @@ fn golden_bytes() {
         "reject DECODE_FAILED message key: not in the registry's wire format (a zero byte and four of the schema's id): it begins with 37 [-1] a=-1 b=? c=?"
     );
 }
+
+#[test]
+fn what_the_connector_could_not_know_is_unknown_in_all_its_forms() {
+    let uuid = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
+    let map = r#"{"__debezium_unavailable_value":"__debezium_unavailable_value"}"#;
+    let of_text = json!({ "type": "array", "items": "string" });
+    for (ty, schema, value, is_unknown) in [
+        ("varchar", json!("string"), json!("__debezium_unavailable_value"), true),
+        ("varchar", json!("string"), json!(map), true),
+        ("json", json!("string"), json!(map), true),
+        ("array", of_text.clone(), json!([uuid]), true),
+        ("array", of_text.clone(), json!([uuid, uuid]), false),
+        ("varchar", json!("string"), json!(uuid), false),
+    ] {
+        let (row, key) = (json!({ "type": "record", "name": "R", "fields": [{ "name": "v", "type": schema }] }), json!("long"));
+        let source = source("upsert-avro", &format!("id bigint, v {ty}"), "id");
+        let mut decoder = UpsertAvro::new(&source, &[true; 2], schemas([(1, &key), (2, &row)]));
+        let shown = records(&mut decoder, &source, &message(1, &key, &json!(1)), Some(&message(2, &row, &json!({ "v": value }))));
+        assert_eq!(shown.starts_with("5 upsert id=1 v=! "), is_unknown, "{ty}: {shown}");
+    }
+}
