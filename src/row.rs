@@ -427,7 +427,8 @@ pub fn widens(from: Type, to: Type) -> bool {
     match (from, to) {
         (Decimal(p, s), Decimal(q, t)) => t >= s && q - t >= p - s,
         (Int(_), Decimal(q, t)) => holds(from, Decimal(q - t, 0)),
-        (Date, Timestamp(..)) | (_, Varchar(0)) => true,
+        (_, Varchar(0)) => true,
+        // Not a date as a timestamp: most dates are further away than any timestamp.
         (a, b) => holds(a, b),
     }
 }
@@ -468,7 +469,10 @@ pub fn convert(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<
         },
         (Int(_), Double) => pack_double(out, unpack_int(field) as f64),
         (Decimal(_, s), Double) => pack_double(out, decimal_text(unpack_decimal(field), s).parse().map_err(|_| "not a double".to_string())?),
-        (Date, Timestamp(..)) => pack_int(out, unpack_int(field) * DAY_US),
+        (Date, Timestamp(..)) => match unpack_int(field).checked_mul(DAY_US) {
+            Some(us) => pack_int(out, us),
+            None => return no(),
+        },
         (_, Varchar(_) | Json | Array) => {
             let text = text_of(from, &unpack_value(from, field));
             if matches!(to, Varchar(most) if most > 0 && text.chars().count() > most as usize) {
@@ -479,6 +483,22 @@ pub fn convert(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<
         _ => return Err(format!("a {from} is no {to}")),
     }
     Ok(())
+}
+
+/// Packs a value again as one of the type that is [common](Type::common) to both sides of a comparison, so that two different
+/// values never become the same. A date further away than any timestamp (PostgreSQL's `infinity`) is none: each of them gets a
+/// microsecond of its own, among the first or last there are.
+///
+/// # Errors
+/// A sentence, when it is not a common type.
+pub fn convert_common(from: Type, to: Type, field: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    if let (Type::Date, Type::Timestamp(..)) = (from, to) {
+        let days = unpack_int(field);
+        let far = if days < 0 { i64::MIN + (days - i64::from(i32::MIN)) } else { i64::MAX - (i64::from(i32::MAX) - days) };
+        pack_int(out, days.checked_mul(DAY_US).unwrap_or(far));
+        return Ok(());
+    }
+    convert(from, to, field, out)
 }
 
 // ---- rows ---------------------------------------------------------------------------------------------------

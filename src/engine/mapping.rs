@@ -595,7 +595,7 @@ fn evaluate(scalars: &[Scalar], batch: &Batch, columns: &[Column], rows: &[u32],
 fn convert(out: Out, from: Type, to: Type, scratch: &mut Vec<u8>, name: &str) -> Result<Out, Stop> {
     if matches!(out, Out::Packed) && !row::same_packing(from, to) {
         let field = std::mem::take(scratch);
-        row::convert(from, to, &field, scratch).map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{name}`: {why}")))?;
+        row::convert_common(from, to, &field, scratch).map_err(|why| Stop::Reject("VALUE_OUT_OF_RANGE", format!("field `{name}`: {why}")))?;
     }
     Ok(out)
 }

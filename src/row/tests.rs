@@ -95,12 +95,32 @@ fn a_value_is_converted_exactly_or_not_at_all() {
     assert_eq!(converted(Type::Decimal(9, 2), "decimal(9,1)", Value::Decimal(155)), no("1.55 does not fit decimal(9,1)"));
     assert_eq!(converted(Type::Varchar(0), "varchar(2)", Value::Text("é😀".into())), Ok("é😀".into()));
     assert_eq!(converted(Type::Varchar(9), "varchar(2)", Value::Text("abc".into())), no("abc does not fit varchar(2)"));
+    assert_eq!(converted(Type::Date, "timestamp", Value::Date(20541)), Ok("2026-03-29T00:00:00".into()));
+    assert_eq!(converted(Type::Date, "timestamp", Value::Date(106_751_991)), Ok("epoch+9223372022400000000us".into()));
+    // PostgreSQL's `infinity`, as two versions of a connector have it.
+    assert_eq!(converted(Type::Date, "timestamp", Value::Date(-622_191_234)), no("epoch-622191234d does not fit timestamp(6)"));
+    assert_eq!(converted(Type::Date, "timestamptz", Value::Date(-2_147_472_692)), no("epoch-2147472692d does not fit timestamp(6) with time zone"));
     assert_eq!(converted(Type::Time(6), "time(3)", Value::Time(1_000)), Ok("00:00:00.001".into()));
     assert_eq!(converted(Type::Time(6), "time(3)", Value::Time(1)), no("00:00:00.000001 does not fit time(3)"));
     assert_eq!(
         converted(Type::Timestamp(6, true), "timestamptz(3)", Value::Timestamp(-1)),
         no("1969-12-31T23:59:59.999999Z does not fit timestamp(3) with time zone")
     );
+}
+
+#[test]
+fn in_a_comparison_no_date_is_lost_or_taken_for_another() {
+    let to = Type::Timestamp(6, false);
+    let common = |days: i32| {
+        let (mut field, mut out) = (Vec::new(), Vec::new());
+        pack_value(&mut field, &Value::Date(days));
+        convert_common(Type::Date, to, &field, &mut out).unwrap();
+        unpack_int(&out)
+    };
+    let days = [i32::MIN, -2_147_472_692, -622_191_234, -106_751_992, -106_751_991, -1, 0, 20541, 106_751_991, 106_751_992, i32::MAX];
+    let all = days.map(common);
+    assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+    assert_eq!((all[5], all[7]), (-DAY_US, 20541 * DAY_US));
 }
 
 /// What `widens` promises, `convert` keeps: tried with the ends of each type.
@@ -131,7 +151,7 @@ fn what_a_wider_type_is_holds_every_value() {
         Type::Varchar(n) => Value::Text("x".repeat(if n == 0 { 99 } else { n as usize })),
         Type::Time(p) => Value::Time(if p == 3 { 1_000 } else { 1 }),
         Type::Timestamp(p, _) => Value::Timestamp(if p == 3 { 1_000 } else { 1 }),
-        Type::Date => Value::Date(1),
+        Type::Date => Value::Date(i32::MAX),
         other => unreachable!("{other}"),
     };
     let least = |ty: Type| match most(ty) {
@@ -140,6 +160,7 @@ fn what_a_wider_type_is_holds_every_value() {
         Value::Text(_) => Value::Text(String::new()),
         Value::Time(_) => Value::Time(0),
         Value::Timestamp(_) => Value::Timestamp(0),
+        Value::Date(_) => Value::Date(0),
         other => other,
     };
     for from in types {

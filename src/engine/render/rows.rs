@@ -196,7 +196,7 @@ fn converted<'a>(field: Field<'a>, from: Type, to: Type, scratch: &'a mut Vec<u8
     match field {
         Field::Packed(bytes) if !row::same_packing(from, to) => {
             scratch.clear();
-            match row::convert(from, to, bytes, scratch) {
+            match row::convert_common(from, to, bytes, scratch) {
                 Ok(()) => Field::Packed(scratch),
                 Err(_) => Field::Null,
             }
