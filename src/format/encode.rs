@@ -1,7 +1,7 @@
-//! Rows and keys as JSON text, for exports and output topics: what `row::json_of` says, without building a value first.
+//! Rows and keys as JSON text, for exports: what `row::json_of` says, without building a value first.
 //!
-//! Decimals are strings with their declared scale, dates and times ISO 8601, bytes hexadecimal digits (in a Debezium
-//! envelope base64, as Debezium has them), NULL and unknown are null.
+//! Decimals are strings with their declared scale, dates and times ISO 8601, bytes hexadecimal digits, NULL and unknown are
+//! null.
 
 use crate::row::{self, Column, Field, RowReader, Type, Value};
 
@@ -11,7 +11,6 @@ pub struct RowEncoder {
     /// What stands before each value: `{"name":` or `,"name":`.
     heads: Vec<Vec<u8>>,
     types: Vec<Type>,
-    base64: bool,
 }
 
 impl RowEncoder {
@@ -23,7 +22,7 @@ impl RowEncoder {
             head.push(b':');
             head
         };
-        RowEncoder { heads: columns.iter().enumerate().map(head).collect(), types: columns.iter().map(|c| c.ty).collect(), base64: false }
+        RowEncoder { heads: columns.iter().enumerate().map(head).collect(), types: columns.iter().map(|c| c.ty).collect() }
     }
 
     /// Appends a packed row as an object.
@@ -76,7 +75,6 @@ impl RowEncoder {
             Type::Decimal(_, scale) => quoted(out, |out| push_decimal(out, row::unpack_decimal(bytes), scale)),
             Type::Double => push_double(out, row::unpack_double(bytes)),
             Type::Varchar(_) | Type::Json | Type::Array => push_string(out, row::unpack_bytes(bytes)),
-            Type::Bytes if self.base64 => quoted(out, |out| push_base64(out, row::unpack_bytes(bytes))),
             Type::Bytes => quoted(out, |out| push_hex(out, row::unpack_bytes(bytes))),
             Type::Date => quoted(out, |out| push_date(out, row::unpack_int(bytes))),
             Type::Time(precision) => quoted(out, |out| push_time(out, row::unpack_int(bytes), precision)),
@@ -89,53 +87,6 @@ impl RowEncoder {
                 }
             }),
         }
-    }
-}
-
-/// Writes changes of a table in Debezium's envelope.
-#[derive(Clone, Debug)]
-pub struct DebeziumEncoder {
-    rows: RowEncoder,
-    /// `,"source":{"connector":"tieout",…,"ts_ms":`, up to the number.
-    source: Vec<u8>,
-}
-
-impl DebeziumEncoder {
-    /// `name` stands as the source's name, `table` as its table.
-    pub fn new(columns: &[Column], name: &str, table: &str) -> Self {
-        let mut source = br#","source":{"connector":"tieout","name":"#.to_vec();
-        push_string(&mut source, name.as_bytes());
-        source.extend_from_slice(br#","table":"#);
-        push_string(&mut source, table.as_bytes());
-        source.extend_from_slice(br#","ts_ms":"#);
-        DebeziumEncoder { rows: RowEncoder { base64: true, ..RowEncoder::new(columns) }, source }
-    }
-
-    /// Appends the change from `before` to `after` (packed rows; `None`: there is no row): a create, update or delete.
-    /// `source_time` is when the source committed it, `now` when it is written, both in milliseconds.
-    pub fn change(&self, before: Option<&[u8]>, after: Option<&[u8]>, source_time: i64, now: i64, out: &mut Vec<u8>) {
-        for (name, row) in [(&br#"{"before":"#[..], before), (br#","after":"#, after)] {
-            out.extend_from_slice(name);
-            match row {
-                Some(row) => self.rows.row(row, out),
-                None => out.extend_from_slice(b"null"),
-            }
-        }
-        out.extend_from_slice(&self.source);
-        if source_time == i64::MIN {
-            out.extend_from_slice(b"null")
-        } else {
-            push_int(out, source_time)
-        }
-        out.extend_from_slice(br#"},"op":""#);
-        out.push(match (before, after) {
-            (None, _) => b'c',
-            (Some(_), Some(_)) => b'u',
-            (Some(_), None) => b'd',
-        });
-        out.extend_from_slice(br#"","ts_ms":"#);
-        push_int(out, now);
-        out.push(b'}');
     }
 }
 

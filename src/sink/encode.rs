@@ -15,8 +15,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{SinkBatch, SinkRecord};
 use crate::{
     engine::{RowChange, RowState},
+    format::encode::push_base64,
     ledger::{Change, Difference, TickOutput, show},
-    plan::{ComparisonId, Format, OutputOf, Plan, TableRef, TargetId},
+    plan::{ComparisonId, Format, Output, OutputOf, Plan, TableRef, TargetId},
     row::{self, Type},
 };
 
@@ -30,6 +31,8 @@ pub struct Encoder {
     name: String,
     mapping: Arc<str>,
     avro: Option<avro::AvroEncoder>,
+    /// The columns whose values are in base64, as Debezium has bytes.
+    base64: Vec<String>,
     hydrated: bool,
     /// While hydrating: what each key that changed held before, and holds now.
     held: HashMap<Box<[u8]>, (RowState, RowState)>,
@@ -74,7 +77,14 @@ impl Encoder {
         };
         let mapping = Arc::from(mapping);
         let avro = plan.outputs[output].format.is_avro().then(|| avro::AvroEncoder::new(&plan, output, &name));
-        Encoder { plan, output, name, mapping, avro, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
+        let base64 = match plan.outputs[output] {
+            Output { what: OutputOf::Table(target), format: Format::DebeziumJson, .. } => {
+                let columns = plan.targets[target].columns.iter();
+                columns.filter(|column| column.ty == Type::Bytes).map(|column| column.name.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        Encoder { plan, output, name, mapping, avro, base64, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
     }
 
     /// The records of a tick.
@@ -132,9 +142,11 @@ impl Encoder {
         if turn.before.is_none() && turn.after.is_none() {
             return;
         }
-        let key = Json::Object(std::mem::take(&mut turn.key)).to_string().into_bytes();
+        let mut key = Json::Object(std::mem::take(&mut turn.key));
         let row = turn.after.as_ref().map(|row| row.to_string().into_bytes());
-        let id = self.id(&key, row.as_deref());
+        let id = self.id(key.to_string().as_bytes(), row.as_deref());
+        [Some(&mut key), turn.before.as_mut(), turn.after.as_mut()].into_iter().flatten().for_each(|object| self.to_base64(object));
+        let key = key.to_string().into_bytes();
         let record = |key: &[u8], value| SinkRecord { key: key.to_vec(), value, id, mapping: self.mapping.clone() };
         let op = match (&turn.before, &turn.after) {
             (_, None) => "d",
@@ -160,6 +172,17 @@ impl Encoder {
             }
         }
         records.push(record(&key, row));
+    }
+
+    /// Bytes of a row or key, which are in hexadecimal digits, as this output's readers expect them.
+    fn to_base64(&self, object: &mut Json) {
+        for name in &self.base64 {
+            let Some(Json::String(value)) = object.get_mut(name) else { continue };
+            let Some(bytes) = row::unhex(value.as_bytes()) else { continue };
+            let mut text = Vec::new();
+            push_base64(&mut text, &bytes);
+            *value = String::from_utf8_lossy(&text).into_owned();
+        }
     }
 
     /// The same for the same row (or its absence) under the same mapping; says nothing of ticks, clocks or envelopes.

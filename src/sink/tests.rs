@@ -211,3 +211,37 @@ fn a_file_is_cut_back_to_the_tick_of_a_checkpoint() {
     file::FileSink::open(&path, Keep::UpTo(10)).unwrap();
     assert!(std::fs::read_to_string(&path).unwrap().ends_with("# mine\n"));
 }
+
+/// The fixture's plan, in which the column `status` is bytes.
+fn plan_of_bytes(format: Format) -> Arc<Plan> {
+    let mut plan = Arc::unwrap_or_clone(plan(format));
+    plan.targets[0].columns.iter_mut().filter(|column| column.name == "status").for_each(|column| column.ty = Type::Bytes);
+    Arc::new(plan)
+}
+
+#[test]
+fn bytes_in_an_envelope_are_base64_and_ids_are_those_of_the_rows() {
+    let written = |format: Format| {
+        let mut encoder = encode::Encoder::new(plan_of_bytes(format), 0);
+        encoder.encode(&tick(0, true, Vec::new()));
+        let row = |bytes: &[u8]| RowState::Row(pack_row(&[Value::Int(1), Value::Decimal(150), Value::Bytes(bytes.into())]).into());
+        let turn = |before, after| RowChange { before, after, ..change(1, None, None) };
+        encoder.encode(&tick(1, true, vec![turn(row(&[0, 255, 7]), row(&[1])), turn(row(&[1]), RowState::Absent)]))
+    };
+    let (events, rows) = (written(Format::DebeziumJson), written(Format::UpsertJson));
+    let ids = |batch: &SinkBatch| batch.records.iter().map(|record| record.id).collect::<Vec<_>>();
+    assert_eq!(ids(&events)[..2], ids(&rows)[..]);
+    assert!(lines(&rows)[0].contains(r#""status":"01""#), "{:?}", lines(&rows));
+    // A source of the same format reads what was written.
+    let source = crate::format::testing::source("debezium-json", "id bigint, amount decimal(12,2), status bytes", "id");
+    let mut decoder = crate::format::decoder(&source, &[true; 3]);
+    let mut batch = crate::format::Batch::default();
+    batch.clear(3);
+    for record in &events.records {
+        decoder.decode(crate::format::Message { key: Some(&record.key), value: record.value.as_deref(), ..Default::default() }, &mut batch);
+    }
+    let read = crate::format::testing::show(&batch, &source);
+    assert_eq!(read, "1001 upsert id=1 amount=1.50 status=01\n1001 delete id=1 amount=? status=?\ndelete id=1 amount=? status=?");
+    let first: serde_json::Value = serde_json::from_slice(events.records[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((&first["before"]["status"], &first["after"]["status"]), (&"AP8H".into(), &"AQ==".into()));
+}

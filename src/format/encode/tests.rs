@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::testing::{feed, show, source};
-use crate::format::{Batch, Decoder, Message, debezium_json::DebeziumJson, upsert_json::UpsertJson};
+use crate::format::testing::{feed, source};
+use crate::format::upsert_json::UpsertJson;
 
 const TYPES: [Type; 18] = [
     Type::Bool,
@@ -133,17 +133,4 @@ fn what_is_written_is_read_again() {
     line.push(b'}');
     let line = String::from_utf8(line).expect("UTF-8");
     assert_eq!(feed(&mut UpsertJson::new(&upsert, &[true; 13]), &upsert, &[(None, Some(&line))]), format!("upsert {shown}"));
-
-    let debezium = source("debezium-json", ALL, "id");
-    let encoder = DebeziumEncoder::new(&debezium.columns, "tieout", "t");
-    let mut decoder = DebeziumJson::new(&debezium, &[true; 13]);
-    let mut batch = Batch::default();
-    batch.clear(13);
-    for (before, after) in [(None, Some(&row[..])), (Some(&row[..]), Some(&row[..])), (Some(&row[..]), None)] {
-        let mut event = Vec::new();
-        encoder.change(before, after, 5, 6, &mut event);
-        decoder.decode(Message { value: Some(&event), ..Message::default() }, &mut batch);
-    }
-    let (all, key) = (format!("5 upsert {shown}"), "5 delete id=-7 b=? d=? f=? t=? x=? day=? time=? at=? zoned=? u=? j=? a=?");
-    assert_eq!(show(&batch, &debezium), [&all, &all, key].join("\n"));
 }
