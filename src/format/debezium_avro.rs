@@ -9,7 +9,7 @@ use super::{
         self, Cursor, MessageKey, Place, Row, Schemas, Writers,
         schema::{Id, Kind, Schema},
     },
-    record::{Bad, Columns, record, shorten},
+    record::{Bad, Columns, DECODE_FAILED, record, shorten},
 };
 use crate::plan::Source;
 
@@ -306,11 +306,18 @@ impl DebeziumAvro {
     /// A tombstone: a delete, if the message key says of what. The broker's time of it is not when that was committed.
     fn tombstone(&mut self, message: &Message, batch: &mut Batch) -> Result<(), Bad> {
         let time = i64::MIN;
-        self.key.scan(&self.columns, message.key)?;
-        let key = self.key.row(message.key, &self.columns.spellings);
-        let has = |c: &usize| key.schema.is_some_and(|schema| key.places[*c].is_value(schema));
-        if self.columns.key.iter().all(has) && !self.columns.key.is_empty() {
-            return self.columns.keyed(key, record(Op::Delete, time, message), batch);
+        if !self.columns.counted() {
+            match self.key.scan(&self.columns, message.key) {
+                Ok(()) => {}
+                // It is not Avro, so it names no row: as in JSON. A key whose schema can't be had may name one.
+                Err(bad) if bad.code == DECODE_FAILED => {}
+                Err(bad) => return Err(bad),
+            }
+            let key = self.key.row(message.key, &self.columns.spellings);
+            let has = |c: &usize| key.schema.is_some_and(|schema| key.places[*c].is_value(schema));
+            if self.columns.key.iter().all(has) {
+                return self.columns.keyed(key, record(Op::Delete, time, message), batch);
+            }
         }
         self.columns.bare(record(Op::Skip, time, message), batch);
         Ok(())

@@ -151,6 +151,10 @@ fn operations_mean_what_they_mean_in_json() {
     assert_eq!(feed(Some(&one), Some(&event("d", null.clone(), null.clone()))), "7 delete id=1 n=?");
     assert_eq!(feed(Some(&one), None), "delete id=1 n=?");
     assert_eq!(feed(None, None), "skip");
+    // A key that is not Avro says nothing of whose tombstone it is; one of a schema that nobody knows might.
+    assert_eq!(feed(Some(br#"{"id":1}"#), None), "skip");
+    assert_eq!(feed(Some(&one[..5]), None), "skip");
+    assert_eq!(feed(Some(&[0, 0, 0, 0, 77, 2]), None), "reject SCHEMA_UNKNOWN message key: the registry has no schema of id 77 id=? n=?");
     assert_eq!(feed(None, Some(&event("t", null.clone(), null.clone()))), "7 truncate");
     assert_eq!(feed(None, Some(&event("m", null.clone(), null.clone()))), "7 skip");
     assert_eq!(feed(None, Some(&message(3, &beat, &serde_json::json!({ "ts_ms": 8 })))), "skip");
@@ -203,4 +207,9 @@ fn without_a_key_an_event_is_whole_rows() {
     assert!(without.starts_with("7 reject BEFORE_INCOMPLETE operation `d` has no `before`"), "{without}");
     let lacks = feed("id int, other int", &event("d", image(1, 5), Json::Null));
     assert!(lacks.starts_with("7 reject BEFORE_INCOMPLETE `before` has no column `other`"), "{lacks}");
+    let keyless = source("debezium-avro", columns, "");
+    let mut batch = Batch::default();
+    batch.clear(2);
+    DebeziumAvro::new(&keyless, &[true, true], schemas.clone()).decode(Message { key: Some(&[0, 0, 0, 0, 77, 2]), ..Message::default() }, &mut batch);
+    assert_eq!(show(&batch, &keyless), "skip", "nothing names a row");
 }
