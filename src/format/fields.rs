@@ -175,7 +175,7 @@ impl Viewer {
         match found {
             Found::Schema(bytes) => self.remember(Mark::Schema(bytes.into()), |columns| {
                 let schema: Json = serde_json::from_slice(bytes).ok()?;
-                Some(of_connect(&schema, columns))
+                of_connect(&schema, columns)
             }),
             Found::Names(hash, row) => self.remember(Mark::Names(hash), |_| {
                 let mut names = Vec::new();
@@ -313,15 +313,14 @@ fn seen(fields: Vec<(String, String, Sort)>, columns: &[Column]) -> Seen {
     Seen { fields: Fields::new(fields.into_iter().map(|(name, ty, _)| Field { name, ty: Some(ty) }).collect()), unreadable, told: true }
 }
 
-/// The row's fields in Connect's schema of an event (or of a row).
-fn of_connect(schema: &Json, columns: &[Column]) -> Seen {
-    let fields = |of: &Json| of["fields"].as_array().cloned().unwrap_or_default();
-    let after = fields(schema).into_iter().find(|field| field["field"] == "after");
+/// The row's fields in Connect's schema of an event. That of another message (a heartbeat) says nothing of rows.
+fn of_connect(schema: &Json, columns: &[Column]) -> Option<Seen> {
+    let after = schema["fields"].as_array()?.iter().find(|field| field["field"] == "after")?;
     let one = |field: &Json| {
         let (ty, sort) = connect_type(field);
         Some((field["field"].as_str()?.to_string(), ty, sort))
     };
-    seen(fields(after.as_ref().unwrap_or(schema)).iter().filter_map(one).collect(), columns)
+    Some(seen(after["fields"].as_array()?.iter().filter_map(one).collect(), columns))
 }
 
 fn connect_type(field: &Json) -> (String, Sort) {

@@ -21,6 +21,12 @@ fn rows_are_found_where_each_format_has_them() {
         ("debezium-json", r#"{"before":{"a":1},"after":null,"op":"d"}"#, None),
         ("debezium-json", r#"{"schema":null,"payload":null}"#, None),
         ("debezium-json", r#"{"ts_ms":1}"#, None),
+        ("debezium-json", r#"{"schema":{"type":"struct","fields":[{"type":"int64","field":"ts_ms"}],"name":"Heartbeat"},"payload":{"ts_ms":1}}"#, None),
+        (
+            "debezium-json",
+            r#"{"schema":{"type":"struct","fields":[{"type":"struct","fields":[{"type":"int32","field":"a"}],"field":"after"}]},"payload":{"after":null,"op":"d"}}"#,
+            Some("a int32"),
+        ),
         ("debezium-json", r#"{"after":{"a":1"#, None),
         ("debezium-json", "null", None),
         ("debezium-json", "", None),
