@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Select, Sender};
 
 use crate::{
     engine::{Again, Chunk, Command, Cut, Marked, Part, Payload, RowAnswer, SavePart, Sealed, SealedSource, Tick, workers::Workers},
-    log::{At, LogError, LogHandle, Until, View},
+    log::{At, LogError, LogHandle, PartitionView, Until, View},
     memory::{self, Pressure},
     plan::{Plan, Share, TableRef},
 };
@@ -48,6 +48,8 @@ const CHUNKS_PER_WORKER: u64 = 16;
 /// Bytes that may be handed out in ticks that are not closed, of one process of several: what waits between them has no other
 /// limit, and the slowest one sets the pace.
 const OPEN_BYTES_MAX: u64 = 256 << 20;
+/// And so many ticks.
+const TICKS_MAX: usize = 64;
 
 /// How long the clock waits for a credit: about what a worker takes for two chunks.
 const CREDIT_WAIT: Duration = Duration::from_micros(500);
@@ -164,6 +166,20 @@ impl Lane {
         }
     }
 
+    /// What lies between the last message that was handed out and where the reader is holds none (the end of a transaction, what was
+    /// compacted), if nothing waits.
+    fn pass_markers(&mut self, held: u64) {
+        if held > 0 || !self.drained || self.head.is_some() || !self.aside.is_empty() {
+            return;
+        }
+        for n in 0..self.view.partitions.len() {
+            let PartitionView { partition, next, .. } = self.view.partitions[n];
+            if self.position(partition).is_some_and(|at| at < next) {
+                self.set_position(partition, next);
+            }
+        }
+    }
+
     /// Hands a chunk out.
     fn pass(&mut self, chunk: Chunk, workers: &Workers, incomplete: Option<Arc<str>>) {
         self.set_position(chunk.partition, chunk.next);
@@ -224,6 +240,8 @@ pub struct Clock<'a> {
     /// Bytes and chunks handed out since the last seal.
     bytes: u64,
     hydrated: bool,
+    /// A tick was sealed that is not one made again.
+    begun: bool,
     /// The lane whose turn it is, once there is no backlog.
     turn: usize,
     /// Ticks to be made again before anything else.
@@ -248,6 +266,8 @@ pub struct Clock<'a> {
     untold: u64,
     /// Bytes of ticks that were sealed and are not known to be closed.
     unclosed: VecDeque<(Tick, u64)>,
+    /// The newest tick that the ledger has taken in, where there is one here.
+    applied: Option<Box<dyn Fn() -> Tick + 'a>>,
 }
 
 /// Whose turn it is.
@@ -276,6 +296,7 @@ impl<'a> Clock<'a> {
             last_seal: now,
             bytes: 0,
             hydrated: false,
+            begun: false,
             turn: 0,
             listed: Vec::new(),
             rebuild: Vec::new(),
@@ -289,7 +310,14 @@ impl<'a> Clock<'a> {
             ahead: Ahead::new(),
             untold: 0,
             unclosed: VecDeque::new(),
+            applied: None,
         }
+    }
+
+    /// Goes no further ahead of the ledger, whose newest tick this is, than it may.
+    pub fn behind(mut self, applied: impl Fn() -> Tick + 'a) -> Self {
+        self.applied = Some(Box::new(applied));
+        self
     }
 
     /// As the clock of one process of those that run the plan together.
@@ -487,7 +515,7 @@ impl<'a> Clock<'a> {
             (true, true) => since >= self.tick,
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
-        if due {
+        if due && !self.is_behind() {
             self.seal(None);
         }
     }
@@ -498,7 +526,8 @@ impl<'a> Clock<'a> {
         let tick = (self.last + 1).max(wall_ms.max(1) as Tick);
         let Part { sources, incomplete, marked, .. } = self.bind(0, tick);
         let ended = self.hydrated && self.until == Until::End;
-        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated: self.hydrated, ended, cut, incomplete, marked, ..Sealed::default() });
+        let (hydrated, first) = (self.hydrated, !std::mem::replace(&mut self.begun, true));
+        let _ = self.sealed.send(Sealed { tick, wall_ms, sources, hydrated, ended, cut, first, incomplete, marked, ..Sealed::default() });
         self.workers.all(&Command::Seal { tick, hold: cut.is_some(), shown: self.hydrated });
         self.end_tick(tick);
         for other in &mut self.others {
@@ -508,21 +537,29 @@ impl<'a> Clock<'a> {
 
     /// The open tick is over; what comes is in the next one.
     fn end_tick(&mut self, tick: Tick) {
-        if self.spread {
+        if self.spread || self.applied.is_some() {
             self.unclosed.push_back((tick, self.bytes));
         }
         (self.last, self.last_seal, self.bytes) = (tick, Instant::now(), 0);
     }
 
-    /// Is as much under way as the slowest process may leave lying?
-    fn is_full(&mut self) -> bool {
-        if !self.spread {
-            return false;
-        }
-        let closed = self.workers.closed();
-        while self.unclosed.front().is_some_and(|(tick, _)| *tick <= closed) {
+    /// Forgets which ticks are over: closed by the workers of all processes, and taken in by the ledger, which waits for outputs.
+    fn settle(&mut self) {
+        let over = self.applied.as_ref().map_or_else(|| self.workers.closed(), |applied| applied());
+        while self.unclosed.front().is_some_and(|(tick, _)| *tick <= over) {
             self.unclosed.pop_front();
         }
+    }
+
+    /// Do so many ticks wait for the ledger that one more would only wait, too?
+    fn is_behind(&mut self) -> bool {
+        self.settle();
+        self.applied.is_some() && self.unclosed.len() >= TICKS_MAX
+    }
+
+    /// Is as much under way as the slowest process, or output, may leave lying?
+    fn is_full(&mut self) -> bool {
+        self.settle();
         self.bytes + self.unclosed.iter().map(|(_, bytes)| bytes).sum::<u64>() >= OPEN_BYTES_MAX
     }
 
@@ -542,6 +579,9 @@ impl<'a> Clock<'a> {
     /// What a seal says of each source.
     fn sealed_sources(&mut self) -> Vec<SealedSource> {
         let held: Vec<_> = (0..self.lanes.len()).map(|source| (self.held_of(source), self.replaying(source))).collect();
+        for (lane, (held, _)) in self.lanes.iter_mut().zip(&held) {
+            lane.pass_markers(*held);
+        }
         self.lanes
             .iter_mut()
             .zip(held)
@@ -565,7 +605,8 @@ impl<'a> Clock<'a> {
 
     /// Waits until a log or somebody has something, or the next seal is due.
     fn wait(&self) {
-        let interval = if self.is_open() { self.tick } else { self.tick.max(IDLE_SEAL) };
+        let waits = self.applied.is_some() && self.unclosed.len() >= TICKS_MAX;
+        let interval = if self.is_open() && !waits { self.tick } else { self.tick.max(IDLE_SEAL) };
         let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
         let mut select = self.select_logs();
         select.recv(&self.asks);

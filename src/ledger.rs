@@ -82,6 +82,8 @@ pub struct TickOutput {
     pub seconds: f64,
     /// All of this was there before a restart: nothing is news.
     pub restored: bool,
+    /// A run began with it.
+    pub first: bool,
     /// What the checkpoint that is taken as of this tick must keep.
     pub save: Option<LedgerSave>,
     /// By source, what the clock said of it: with this the tick can be made again.
@@ -118,6 +120,8 @@ pub struct Ledger {
     as_of: Tick,
     wall_ms: i64,
     hydrated: bool,
+    /// The backlog of this run's start has been read.
+    caught_up: bool,
     sources: Vec<SourceState>,
     connectors: connector::Connectors,
     comparisons: Vec<comparison::LiveComparison>,
@@ -155,6 +159,7 @@ impl Ledger {
             as_of: 0,
             wall_ms: 0,
             hydrated: false,
+            caught_up: false,
             sources: vec![SourceState::default(); plan.sources.len()],
             connectors: connector::Connectors::new(&plan),
             comparisons,
@@ -235,13 +240,14 @@ impl Ledger {
         rejects.retain(|_, weight| *weight != 0);
         let first_shown = sealed.hydrated && !self.hydrated;
         self.hydrated |= sealed.hydrated;
+        self.caught_up |= sealed.hydrated && !sealed.replay;
         let mut changes = TickChanges { tick, wall_ms, comparisons: Vec::new() };
         self.incomplete.clone_from(&sealed.incomplete);
         let names = self.incomplete.iter().map(|one| Incomplete::name(&plan.sources[plan.transactions[one.group].log].name, &one.id)).collect();
         for (id, (live, (of_tick, marks))) in self.comparisons.iter_mut().zip(differences.into_iter().zip(marks)).enumerate() {
             let (sources, incomplete) = (&self.sources, &self.incomplete[..]);
-            let (hydrated, ended, replay) = (self.hydrated, sealed.ended, sealed.replay);
-            let now = comparison::Now { tick, wall_ms, hydrated, ended, replay, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
+            let (hydrated, ended, first) = (self.hydrated, sealed.ended, sealed.first);
+            let now = comparison::Now { tick, wall_ms, hydrated, ended, first, sources, rows: &self.rows, rejects: &rejects, incomplete, names: &names };
             let changed = live.apply(&plan, &plan.comparisons[id], of_tick, marks, &now);
             if !changed.is_empty() {
                 changes.comparisons.push((id, changed));
@@ -281,6 +287,7 @@ impl Ledger {
             failure: self.failure.clone(),
             seconds,
             restored: sealed.restored,
+            first: sealed.first,
             save: sealed.cut.map(|cut| self.cut(cut)),
             sealed: sealed.sources,
             incomplete: sealed.incomplete,
@@ -323,6 +330,11 @@ impl Ledger {
     /// Whether differences are shown.
     pub fn hydrated(&self) -> bool {
         self.hydrated
+    }
+
+    /// Whether the backlog of this run's start has been read; ticks that are made again are shown before that.
+    pub fn has_caught_up(&self) -> bool {
+        self.caught_up
     }
 
     /// The sources that are read again for what is not as it was when the checkpoint was taken; no tick is closed before that.

@@ -307,7 +307,9 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let watchdog = Watchdog::start(plan, ledger.clone(), all_logs.clone(), written.clone(), watched);
     ready(Live { ask, ledger: ledger.clone(), logs: all_logs.concat(), address: server.as_ref().map(|s| s.address) });
 
-    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).spread(plan).gates(plan, &incomplete).holds(plan, &upstream);
+    let closed = ledger.closed();
+    let clock = Clock::new(logs, &workers, to_ledger.clone(), asks, plan.tick, options.until).behind(move || *closed.borrow());
+    let clock = clock.spread(plan).gates(plan, &incomplete).holds(plan, &upstream);
     let clock = clock.resume(last, &at_checkpoint, again, rebuild);
     if let (Some(restore), Some((path, _))) = (&restore, &taker) {
         let began = Instant::now();

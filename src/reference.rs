@@ -31,7 +31,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("CLUSTER_ADDRESS", true, "a process of a cluster can't listen for the others where it should"),
     ("CLUSTER_CHANGED", false, "a connection's brokers are those of another cluster than the one that was read"),
     ("CLUSTER_TWICE", false, "two connections have outputs on the same cluster"),
-    ("CONNECTION_SETTINGS", false, "librdkafka does not take a property of the connection"),
+    ("CONNECTION_SETTINGS", false, "librdkafka or the brokers do not take a property of the connection, or the name of an output topic"),
     (
         "FILE_NOT_WRITTEN",
         false,
@@ -81,7 +81,11 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ("TOKEN_REFUSED", false, "the authority of the connection's `sasl.token_url` gives tieout no token"),
     ("TOKEN_UNREACHABLE", true, "the authority of the connection's `sasl.token_url` does not answer; a reader that runs keeps trying and shows it as trouble"),
     ("TOPIC_GONE", false, "a topic that was read does not exist any more"),
-    ("TOPIC_NOT_CREATED", false, "an output topic does not exist and could not be created"),
+    (
+        "TOPIC_NOT_CREATED",
+        false,
+        "an output topic does not exist and could not be created; where the brokers did not answer in time it is worth another try (75)",
+    ),
     ("TOPIC_DIFFERS", false, "processes of a cluster read topics of one name that are not the same one"),
     ("TOPIC_REPLACED", false, "a topic was deleted and created again under its name"),
     ("TOPIC_UNKNOWN", false, "there is no such topic; without `--once` tieout waits for it"),

@@ -119,6 +119,8 @@ struct SeenWriter {
     name: String,
     /// The newest tick that is written.
     tick: Tick,
+    /// All records that were: those of a large tick go out bit by bit.
+    records: u64,
     trouble: Option<String>,
 }
 
@@ -147,22 +149,24 @@ impl<T: PartialEq> Still<T> {
 #[derive(Debug)]
 struct Watch {
     bound: Duration,
-    tick: Still<Tick>,
+    tick: Still<(Tick, u64)>,
     readers: BTreeMap<String, Still<(Option<i64>, Vec<i64>)>>,
     partitions: BTreeMap<(String, i32), Still<i64>>,
-    writers: BTreeMap<String, Still<Tick>>,
+    writers: BTreeMap<String, Still<(Tick, u64)>>,
 }
 
 impl Watch {
     fn new(bound: Duration, now: Instant) -> Watch {
-        Watch { bound, tick: Still::new(0, now), readers: BTreeMap::new(), partitions: BTreeMap::new(), writers: BTreeMap::new() }
+        Watch { bound, tick: Still::new((0, 0), now), readers: BTreeMap::new(), partitions: BTreeMap::new(), writers: BTreeMap::new() }
     }
 
     fn look(&mut self, seen: &Seen, now: Instant) -> Vec<Stuck> {
         let mut found = Vec::new();
         let why = |trouble: &Option<String>| trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         // Before the first tick a checkpoint is read; that is hydrating.
-        let still = self.tick.look(seen.closed, seen.closed == 0, now);
+        // While an output goes through a large one, the next ones wait for it.
+        let writing: u64 = seen.writers.iter().filter(|writer| writer.tick < seen.closed).map(|writer| writer.records).sum();
+        let still = self.tick.look((seen.closed, writing), seen.closed == 0, now);
         let engine = still > self.bound;
         if engine {
             found.push(Stuck { code: "TICK_STUCK", name: "engine".into(), text: format!("no tick was closed for {} s", still.as_secs()) });
@@ -197,8 +201,8 @@ impl Watch {
             }
         }
         for writer in &seen.writers {
-            let place = self.writers.entry(writer.name.clone()).or_insert_with(|| Still::new(writer.tick, now));
-            let still = place.look(writer.tick, writer.tick >= seen.closed, now);
+            let place = self.writers.entry(writer.name.clone()).or_insert_with(|| Still::new((writer.tick, writer.records), now));
+            let still = place.look((writer.tick, writer.records), writer.tick >= seen.closed, now);
             if still > self.bound {
                 let text = format!("what is closed was not written to {} for {} s{}", writer.name, still.as_secs(), why(&writer.trouble));
                 found.push(Stuck { code: "SINK_STUCK", name: writer.name.clone(), text });
@@ -246,7 +250,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
         (
             if rebuilding { 0 } else { ledger.as_of() },
             rebuilding,
-            ledger.hydrated(),
+            ledger.has_caught_up(),
             ledger.sources().iter().map(|source| (source.positions.clone(), source.replaying.is_some())).collect::<Vec<_>>(),
         )
     };
@@ -269,7 +273,8 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
             one_by_one: matches!(declared.log, LogSpec::Files(_)),
         }
     });
-    let writers = written.all().map(|(name, status)| SeenWriter { name: name.to_string(), tick: status.tick(), trouble: status.trouble() });
+    let writers =
+        written.all().map(|(name, status)| SeenWriter { name: name.to_string(), tick: status.tick(), records: status.records(), trouble: status.trouble() });
     Seen { closed, sources: sources.collect(), writers: writers.collect() }
 }
 
@@ -301,7 +306,7 @@ mod tests {
             partitions: vec![(0, at, at + 10, Some(at + 50)), (1, 7, 7, Some(7))],
             ..SeenSource::default()
         };
-        Seen { closed: 1 + second, sources: vec![source], writers: vec![SeenWriter { name: "bus".into(), tick: second, trouble: None }] }
+        Seen { closed: 1 + second, sources: vec![source], writers: vec![SeenWriter { name: "bus".into(), tick: second, ..SeenWriter::default() }] }
     }
 
     #[test]
@@ -314,6 +319,20 @@ mod tests {
             seen
         };
         assert_eq!(stuck_after(100, idle), []);
+    }
+
+    /// A tick of millions of records is written in parts; those behind it wait, and the engine with them.
+    #[test]
+    fn who_writes_a_large_tick_is_not_stuck_nor_is_who_waits_for_it() {
+        let large = |moves: u64| {
+            move |second: u64| Seen {
+                closed: 20,
+                writers: vec![SeenWriter { name: "bus".into(), tick: 3, records: 10_000 * second.min(moves), trouble: None }],
+                ..moving(second)
+            }
+        };
+        assert_eq!(stuck_after(100, large(100)), []);
+        assert_eq!(stuck_after(100, large(20)), [(31, "TICK_STUCK", "engine".into()), (31, "SINK_STUCK", "bus".into())]);
     }
 
     #[test]

@@ -186,12 +186,22 @@ pub fn list(folder: &Path) -> Result<Vec<Found>, CheckpointError> {
             }),
             // A tieout that runs let go of it meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) if error.raw_os_error() == Some(EIO) => Err(CheckpointError::damaged(&path, error)),
-            Err(error) => return Err(CheckpointError::unreadable(&path, &error)),
+            Err(error) => match unread(&path, error) {
+                error if error.code == "CHECKPOINT_UNREADABLE" => return Err(error),
+                damaged => Err(damaged),
+            },
         };
         all.push(Found { tick, manifest });
     }
     Ok(all)
+}
+
+/// What an error says of a file of a checkpoint: that it is gone or destroyed, or nothing.
+fn unread(path: &Path, error: io::Error) -> CheckpointError {
+    if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(EIO) {
+        return CheckpointError::damaged(path, error);
+    }
+    CheckpointError::unreadable(path, &error)
 }
 
 /// Are all entries of a checkpoint what was written? Reads all of them.
@@ -202,11 +212,11 @@ pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError>
     for EntriesFile { name, bytes, checksum } in &manifest.entries {
         let path = folder.join(name);
         // Before it is read: what was put in its place may have no end.
-        let file = fs::metadata(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
+        let file = fs::metadata(&path).map_err(|e| unread(&path, e))?;
         if !file.is_file() || file.len() != *bytes {
             return Err(CheckpointError::damaged(&path, format!("it has {} bytes, and {bytes} were written", file.len())));
         }
-        let (found_bytes, found) = entries::sum(&path).map_err(|e| CheckpointError::damaged(&path, e))?;
+        let (found_bytes, found) = entries::sum(&path).map_err(|e| unread(&path, e))?;
         if found_bytes != *bytes {
             return Err(CheckpointError::damaged(&path, format!("it has {found_bytes} bytes, and {bytes} were written")));
         }

@@ -11,7 +11,8 @@ use crate::{
         render::layout::{self, Feed, TableOf},
     },
     ledger::LedgerSave,
-    plan::{ConnectionKind, LogSpec, OutputOf, Plan, Source, TableRef, TargetId},
+    plan::{ConnectionKind, Format, LogSpec, OutputOf, Plan, Source, TableRef, TargetId},
+    row::Type,
 };
 
 /// The format that this version writes. It reads this one and those before it.
@@ -252,7 +253,11 @@ pub fn outputs(plan: &Plan) -> Vec<String> {
             OutputOf::Table(id) => format!("table {}", plan.targets[id].name),
             OutputOf::Differences(id) => format!("differences of {}", plan.comparisons[id].name),
         };
-        format!("the output of {what} to {} of {} as {}", output.to, plan.connections[output.connection].name, output.format.name())
+        // Records that another encoding of keys has left would stay for ever.
+        let has_bytes = |id: TargetId| plan.targets[id].columns.iter().any(|column| column.ty == Type::Bytes);
+        let base64 = matches!(output.what, OutputOf::Table(id) if output.format == Format::DebeziumJson && has_bytes(id));
+        let how = if base64 { ", with bytes in base64" } else { "" };
+        format!("the output of {what} to {} of {} as {}{how}", output.to, plan.connections[output.connection].name, output.format.name())
     };
     plan.outputs.iter().map(output).collect()
 }

@@ -175,7 +175,10 @@ impl Chain {
         // What it relies on must outlive the machine as it does.
         for file in lengths.keys() {
             let settled = std::fs::File::open(file).and_then(|file| file.sync_data());
-            if let Err(error) = settled {
+            // Of one that was removed or moved the next start says that it is gone.
+            if let Err(error) = settled
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
                 self.files.clear();
                 return Err(Given::Failed(CheckpointError::unwritable(std::path::Path::new(file), &error)));
             }

@@ -128,11 +128,11 @@ impl Clock<'_> {
                 stands_since = Instant::now();
                 continue;
             }
-            let full = self.lanes.iter().zip(&upto).enumerate().find_map(|(source, (lane, upto))| Some((source, lane.overfull(upto)?)));
-            if let Some((source, error)) = full {
-                return Err(Stopped::Log { source, error });
-            }
             if stands_since.elapsed() > SHRUNK_AFTER {
+                let full = self.lanes.iter().zip(&upto).enumerate().find_map(|(source, (lane, upto))| Some((source, lane.overfull(upto)?)));
+                if let Some((source, error)) = full {
+                    return Err(Stopped::Log { source, error });
+                }
                 let shrunk = self.lanes.iter().zip(&upto).enumerate();
                 if let Some((source, error)) = shrunk.map(|(source, (lane, upto))| (source, lane.shrunk(upto))).find_map(|(s, e)| Some((s, e?))) {
                     return Err(Stopped::Log { source, error });

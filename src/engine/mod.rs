@@ -492,6 +492,8 @@ pub struct Sealed {
     pub cut: Option<Cut>,
     /// The tick is made again as it was before a restart; `hydrated` says whether differences were shown then.
     pub replay: bool,
+    /// The first one of a run that was not there before: since the tick before it nobody has been there.
+    pub first: bool,
     /// The transactions that are shown though parts of them are lacking.
     pub incomplete: Vec<Incomplete>,
     /// The messages of this tick that are parts of them.

@@ -187,8 +187,8 @@ pub(super) struct Now<'a> {
     pub hydrated: bool,
     /// All logs have ended: nothing comes after this tick.
     pub ended: bool,
-    /// It is made again, as it was before a restart.
-    pub replay: bool,
+    /// A run began with it: since the tick before nobody has been there.
+    pub first: bool,
     pub sources: &'a [SourceState],
     pub rows: &'a BTreeMap<TableRef, u64>,
     /// Rejects of keyed rows that came and went.
@@ -259,11 +259,11 @@ pub(super) struct LiveComparison {
     stood: BTreeMap<Arc<[u8]>, Stood>,
     /// And what they have given back, with the states that were shown.
     came_back: Vec<(Arc<[u8]>, State)>,
-    /// How it stood as a whole then, and up to where its sides were closed.
-    restored: Option<(Stands, [i64; 2])>,
+    /// How it stood as a whole then.
+    restored: Option<Stands>,
     /// What had been shown before a restart.
     resumed: Shown,
-    /// A tick was shown that was not there before.
+    /// A tick has been shown since the run began.
     watches: bool,
     /// Checkpoints are taken.
     keeps: bool,
@@ -352,18 +352,10 @@ impl LiveComparison {
         self.doubts.count_incomplete(now.incomplete);
         let turned = self.mark(marks, now.names);
         let first_shown = hydrated && !self.hydrated;
-        if first_shown {
-            // While a backlog is read, a side that waits for the other is not stale. In a tick that is made again, one that has not moved
-            // since the checkpoint has not before either.
-            let were = self.restored.take().map_or([None; 2], |(_, times)| times.map(Some));
-            for (side, was) in [&mut self.expected, &mut self.actual].into_iter().zip(were) {
-                if was != Some(side.status.time) {
-                    side.status.moved_ms = wall_ms;
-                }
-            }
-        }
-        if hydrated && !now.replay && !self.watches {
-            // Nobody was there to see it stand still.
+        self.watches &= !now.first;
+        if hydrated && !self.watches {
+            // While a backlog is read, a side that waits for the other is not stale; nor is one that nobody has seen stand still. All of
+            // this is in what ticks say, so those that are made again say the same.
             self.watches = true;
             (self.expected.status.moved_ms, self.actual.status.moved_ms) = (wall_ms, wall_ms);
         }
@@ -459,7 +451,7 @@ impl LiveComparison {
         let was_saved = self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.contains(&key));
         self.insert(Difference { key: Arc::clone(&key), kind, state: State::Undetermined, sides, since, base, unclear }, reached, passed);
         if let Some(state) = stood.filter(|_| self.resumed == Shown::Before).and_then(|stood| stood.state) {
-            let stale = self.restored.is_some_and(|(stands, _)| stands.stale);
+            let stale = self.restored.is_some_and(|stands| stands.stale);
             self.came_back.push((Arc::clone(&key), if stale { State::Undetermined } else { state }));
         }
         // What comes back as the checkpoint has it is saved.

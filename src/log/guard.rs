@@ -160,6 +160,8 @@ impl Guard {
         let times = || self.times.times(*message);
         let is_after = |times: Times| self.evolution.begun().is_some_and(|begun| times.is_after(begun));
         let is_aside = self.is_aside(seen);
+        // What was taken in before a restart was judged then.
+        let settled = self.settled.iter().any(|(of, next)| *of == partition && message.offset < *next);
         if is_aside && !is_after(times()) {
             return None;
         }
@@ -171,7 +173,7 @@ impl Guard {
         if !stood && (is_aside || self.evolution.knows(&seen.fields)) {
             match since {
                 _ if !gone && !come => return None,
-                Some(times) if is_after(times) => {}
+                Some(times) if is_after(times) && !(gone && settled) => {}
                 _ => {
                     // It is from before.
                     self.aside = Some(Arc::clone(seen));
@@ -188,7 +190,7 @@ impl Guard {
         let lost = difference.removed.iter().find_map(|name| Some((name, declared(name)?)));
         let other = difference.retyped.iter().find_map(|one| Some((one, declared(&one.name).filter(|at| seen.unreadable.contains(at))?)));
         let why = match (self.policy, lost, other) {
-            _ if self.settled.iter().any(|(of, next)| *of == partition && message.offset < *next) => None,
+            _ if settled => None,
             (SchemaPolicy::Exception, ..) => Some("`schema_change: exception` accepts no change".to_string()),
             (SchemaPolicy::Evolve, Some((name, at)), _) => {
                 let new = difference.added.join("`, `");

@@ -862,7 +862,8 @@ impl Reader<'_> {
         let (lows, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
         for (partition, place) in self.own() {
             let (p, polled) = (partition as usize, place.index.last().map_or(place.next, |m| m.offset + 1));
-            if polled < lows[p] && !place.touched && self.spec.start == Start::Beginning {
+            let may_begin = self.spec.start == Start::Beginning || self.spec.again.get(&partition).is_some_and(|until| lows[p] <= *until);
+            if polled < lows[p] && !place.touched && may_begin {
                 let mut list = TopicPartitionList::new();
                 list.add_partition(&self.spec.topic, partition);
                 let _ = self.consumer.incremental_unassign(&list);

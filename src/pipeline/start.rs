@@ -78,7 +78,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
     for candidate in &found {
         let manifest = match candidate.clone().sound(path.expect("it was listed")) {
             Ok(manifest) => manifest,
-            Err(error) if error.code == "CHECKPOINT_NEWER" => return Err(error.into()),
+            Err(error) if ["CHECKPOINT_NEWER", "CHECKPOINT_UNREADABLE"].contains(&error.code) => return Err(error.into()),
             Err(error) => {
                 tracing::error!("{error}");
                 continue;

@@ -39,6 +39,10 @@ use crate::{
 pub const PART_RECORDS: usize = 10_000;
 /// Ticks that one progress record lists at most.
 const LIST_MAX: usize = 1_000;
+/// And so many bytes: a record is refused above a million, if the topic does not allow more.
+const LIST_BYTES: usize = 256 << 10;
+/// Bytes of ticks that share a transaction: it must be over before the broker ends it.
+const PART_BYTES: usize = 8 << 20;
 /// A tick is in a progress record at the latest after so long.
 const LIST_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether that is so, or the run ends.
@@ -56,6 +60,12 @@ pub struct Outgoing {
     pub output: usize,
     pub tick: Tick,
     pub record: SinkRecord,
+}
+
+impl Outgoing {
+    fn bytes(&self) -> usize {
+        self.record.key.len() + self.record.value.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// Is told why nothing is written now, or that it goes on; says whether to give up.
@@ -245,6 +255,8 @@ pub(super) struct ExactWriter {
     notes: Notes,
     since: Instant,
     records: Vec<Outgoing>,
+    /// And so many bytes.
+    bytes: usize,
     status: Arc<WriterStatus>,
     /// Progress records up to this tick are gone, and since when.
     forgotten: Tick,
@@ -270,6 +282,7 @@ impl ExactWriter {
             notes: Notes::default(),
             since: Instant::now(),
             records: Vec::new(),
+            bytes: 0,
             status,
             forgotten: 0,
             forgot: Instant::now(),
@@ -328,7 +341,9 @@ impl ExactWriter {
             records.drain(..records.len().min(parts as usize * self.part_records));
             return self.write_parts(tick.tick, parts, &records);
         }
-        if !self.notes.is_empty() && (self.records.len() + records.len() > self.part_records || self.notes.len() >= LIST_MAX) {
+        let bytes: usize = records.iter().map(Outgoing::bytes).sum();
+        let full = self.records.len() + records.len() > self.part_records || self.bytes + bytes > PART_BYTES;
+        if !self.notes.is_empty() && (full || self.notes.len() >= LIST_MAX || self.notes.bytes() >= LIST_BYTES) {
             self.commit()?;
         }
         if self.notes.is_empty() {
@@ -339,6 +354,7 @@ impl ExactWriter {
             return self.write_parts(tick.tick, 0, &records);
         }
         self.records.extend(records);
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -358,6 +374,7 @@ impl ExactWriter {
         let Some(tick) = self.notes.last() else { return Ok(()) };
         let progress = self.progress(tick, 0, false);
         let records = std::mem::take(&mut self.records);
+        self.bytes = 0;
         self.write(&records, &progress)?;
         let needed = self.status.needed.load(Ordering::Relaxed);
         if needed > self.forgotten && self.forgot.elapsed() >= FORGET_EVERY {

@@ -140,6 +140,11 @@ impl Cluster {
                     Some((None, partitions)) => return Ok(partitions),
                     Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => self.create(topic, partitions, settings)?,
                     Some((Some(code), _)) if client::refused(code) => return Err(self.refused(producer, topic, &KafkaError::MetadataFetch(code))),
+                    Some((Some(RDKafkaErrorCode::InvalidTopic), _)) => return Err(self.unfit(&format!("`{topic}` is no name of a topic"))),
+                    of if begun.elapsed() > PATIENCE => {
+                        let reason = of.and_then(|(code, _)| code).map_or("nothing is known of it".to_string(), |code| code.to_string());
+                        return Err(self.unreachable(&format!("about topic `{topic}`: {reason}")));
+                    }
                     _ => {}
                 },
                 Err(error) if error.rdkafka_error_code().is_some_and(client::refused) => {
@@ -160,28 +165,40 @@ impl Cluster {
         client::config(&self.brokers, &self.properties).admin().map_err(|e| from_log(client::misconfigured(&self.connection, &e)))
     }
 
+    /// What is declared of the connection, or of an output to it, is not what its brokers take.
+    fn unfit(&self, why: &str) -> SinkError {
+        SinkError {
+            code: "CONNECTION_SETTINGS",
+            message: format!("connection `{}`: {why}", self.connection),
+            remedy: "correct its properties, or the output's `topic`".into(),
+            retry: false,
+        }
+    }
+
     fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), SinkError> {
         let admin = self.admin()?;
         // Replicas, and unless it is said, partitions, as the broker has them by default.
         let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(-1)), |topic, (key, value)| topic.set(key, value));
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-        let why = match runtime.block_on(admin.create_topics([&topic], &options)) {
+        use RDKafkaErrorCode::{BrokerTransportFailure, NotController, OperationTimedOut, RequestTimedOut};
+        let passes = |code: RDKafkaErrorCode| [BrokerTransportFailure, NotController, OperationTimedOut, RequestTimedOut].contains(&code);
+        let (why, retry) = match runtime.block_on(admin.create_topics([&topic], &options)) {
             Ok(results) => match results.into_iter().next() {
                 None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                     tracing::info!(topic = name, "topic created");
                     return Ok(());
                 }
-                Some(Err((_, code))) => code.to_string(),
+                Some(Err((_, code))) => (code.to_string(), passes(code)),
             },
-            Err(error) => error.to_string(),
+            Err(error) => (error.to_string(), error.rdkafka_error_code().is_some_and(passes)),
         };
         let settings: Vec<String> = settings.iter().map(|(key, value)| format!("--config {key}={value}")).collect();
         Err(SinkError {
             code: "TOPIC_NOT_CREATED",
             message: format!("topic `{name}` does not exist, and could not be created on connection `{}`: {why}", self.connection),
             remedy: format!("create it: kafka-topics.sh --create --topic {name} {}", settings.join(" ")),
-            retry: false,
+            retry,
         })
     }
 

@@ -49,6 +49,9 @@ pub struct TickAt {
     /// Whether differences were shown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hydrated: bool,
+    /// A run began with it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first: bool,
     /// In the plan's order.
     pub sources: Vec<SourceAt>,
     /// The transactions that were shown without all of their rows, and which messages were theirs.
@@ -111,9 +114,15 @@ pub struct Notes {
     /// By source, its positions at the newest of them, and its log's identity.
     positions: Vec<Vec<(i32, i64)>>,
     logs: Vec<Option<String>>,
+    bytes: usize,
 }
 
 impl Notes {
+    /// Bytes of the list, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a closed tick.
     pub fn add(&mut self, output: &TickOutput) {
         let first = self.ticks.is_empty();
@@ -137,7 +146,10 @@ impl Notes {
         };
         let sources = self.positions.iter_mut().zip(&mut self.logs).zip(&output.sealed).map(note).collect();
         let (incomplete, marked) = (output.incomplete.clone(), output.marked.clone());
-        self.ticks.push(TickAt { tick: output.tick, wall_ms: output.wall_ms, hydrated: output.hydrated, sources, incomplete, marked });
+        let TickOutput { tick, wall_ms, hydrated, first, .. } = *output;
+        let at = TickAt { tick, wall_ms, hydrated, first, sources, incomplete, marked };
+        self.bytes = if self.ticks.is_empty() { 0 } else { self.bytes } + serde_json::to_vec(&at).map_or(0, |json| json.len() + 1);
+        self.ticks.push(at);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -231,6 +243,7 @@ impl Chain {
                 wall_ms: at.wall_ms,
                 sources,
                 hydrated: at.hydrated,
+                first: at.first,
                 replay: true,
                 incomplete,
                 marked,

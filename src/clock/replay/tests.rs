@@ -118,3 +118,31 @@ proptest! {
         prop_assert_eq!(stepped(chunks, &[40, 40], &ticks), truth);
     }
 }
+
+/// The end of a transaction and what was compacted are passed, once nothing that was read waits to be handed out.
+#[test]
+fn what_holds_no_message_is_passed_once_nothing_waits() {
+    let log = spawn(1, "scripted", 2, move |feed| {
+        let _ = feed.send(Chunk { partition: 0, ..messages(&[0, 1, 2], 3) });
+        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 5, end: Some(5) }]);
+        while !feed.stopped() {
+            std::thread::park_timeout(WAIT);
+        }
+        Ok(())
+    });
+    let mut lane = Lane::new(log);
+    while lane.head.is_none() {
+        lane.fill();
+    }
+    lane.pass_markers(0);
+    assert_eq!(lane.position(0).unwrap_or(0), 0, "a chunk waits");
+    let chunk = lane.head.take().expect("it is there");
+    lane.set_position(0, chunk.next);
+    while !lane.drained || lane.view.partitions.is_empty() {
+        lane.fill();
+    }
+    lane.pass_markers(7);
+    assert_eq!(lane.position(0), Some(3), "something is held");
+    lane.pass_markers(0);
+    assert_eq!(lane.position(0), Some(5));
+}

@@ -13,7 +13,7 @@ impl LiveComparison {
     /// Goes on from what stood, and what was ahead.
     pub fn resume(&mut self, stood: BTreeMap<Arc<[u8]>, Stood>, ahead: [Ahead; 2], shown: Shown, stands: Option<Stands>) {
         (self.stood, self.ahead, self.resumed) = (stood, ahead, shown);
-        self.restored = stands.map(|stands| (stands, [i64::MIN; 2]));
+        (self.restored, self.watches) = (stands, shown != Shown::Never);
     }
 
     /// How it stands as a whole.
@@ -24,8 +24,7 @@ impl LiveComparison {
     /// The tables have given back what they had: how many differences that stood they did not.
     pub fn given_back(&mut self) -> usize {
         self.touched.clear();
-        if let Some((stands, times)) = &mut self.restored {
-            *times = [self.expected.status.time, self.actual.status.time];
+        if let Some(stands) = self.restored.take() {
             [self.expected.status.moved_ms, self.actual.status.moved_ms] = stands.moved_ms;
         }
         for (key, shown) in std::mem::take(&mut self.came_back) {

@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// What a client may have to say before it is asked to give up a transaction.
+const EVENTS: usize = 1_000;
 /// How long one call may take before it is looked at other things.
 const STEP: Duration = Duration::from_secs(5);
 /// How long the cluster may take at the start.
@@ -175,6 +177,9 @@ impl Transactions {
             return Trouble::Stop(self.cluster.refused(producer, &self.progress, error));
         }
         let why = producer.context().client.last_error().map_or_else(|| error.to_string(), |last| format!("{error} ({last})"));
+        if code == Some(InvalidTransactionTimeout) {
+            return Trouble::Stop(self.cluster.unfit(&format!("the broker allows no transaction so long: {why}")));
+        }
         let broken = |why| Trouble::Broken { why, fenced: matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch)) };
         match error {
             KafkaError::Transaction(of) if of.is_fatal() => broken(why),
@@ -262,7 +267,10 @@ impl Transactions {
     fn abort(&self, tell: &mut Tell<'_>) -> Result<(), Trouble> {
         let Some(producer) = &self.producer else { return Ok(()) };
         loop {
-            producer.poll(Duration::ZERO);
+            // One event each: what was not delivered is waited for, and nobody else looks.
+            for _ in 0..EVENTS {
+                producer.poll(Duration::ZERO);
+            }
             let Err(error) = producer.abort_transaction(STEP) else { return Ok(()) };
             match self.judge(producer, &error) {
                 Trouble::Again(why) if !tell(Some(&why)) => {}
