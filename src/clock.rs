@@ -169,7 +169,8 @@ impl Lane {
     /// What lies between the last message that was handed out and where the reader is holds none (the end of a transaction, what was
     /// compacted), if nothing waits.
     fn pass_markers(&mut self, held: u64) {
-        if held > 0 || !self.drained || self.head.is_some() || !self.aside.is_empty() {
+        // What goes through a gate moves with its transactions.
+        if self.gate.is_some() || held > 0 || !self.drained || self.head.is_some() || !self.aside.is_empty() {
             return;
         }
         for n in 0..self.view.partitions.len() {
