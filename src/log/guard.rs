@@ -49,6 +49,8 @@ pub struct Guard {
     settled: Vec<(i32, i64)>,
     /// For the decoders: what no row may lack.
     required: Arc<Required>,
+    /// Versions of a schema may stand side by side, as they do in a registry: one that was accepted is accepted whenever it comes.
+    side_by_side: bool,
 }
 
 /// What a guard lets through of a chunk.
@@ -80,7 +82,9 @@ impl Guard {
         Arc::make_mut(&mut evolution).refused = false;
         let times = crate::format::decoder(source, &vec![false; source.columns.len()]);
         let (name, columns, required) = (source.name.clone(), source.columns.clone(), Arc::clone(&source.required));
-        let mut guard = Guard { name, policy, columns, viewer: Viewer::new(source), times, evolution, last: None, aside: None, settled, required };
+        let side_by_side = source.format.is_avro();
+        let mut guard =
+            Guard { name, policy, columns, viewer: Viewer::new(source), times, evolution, last: None, aside: None, settled, required, side_by_side };
         guard.require();
         Some(guard)
     }
@@ -172,7 +176,7 @@ impl Guard {
         let stood = self.evolution.changes.last().is_some_and(|last| !last.accepted && (last.partition, last.offset) == (partition, message.offset));
         if !stood && (is_aside || self.evolution.knows(&seen.fields)) {
             match since {
-                _ if !gone && !come => return None,
+                _ if (!gone && !come) || self.side_by_side => return None,
                 Some(times) if is_after(times) && !(gone && settled) => {}
                 _ => {
                     // It is from before.
