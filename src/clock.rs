@@ -516,8 +516,11 @@ impl<'a> Clock<'a> {
             (true, true) => since >= self.tick,
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
-        if due && !self.is_behind() {
-            self.seal(None);
+        if due {
+            self.settle();
+            if !self.is_behind() {
+                self.seal(None);
+            }
         }
     }
 
@@ -538,9 +541,7 @@ impl<'a> Clock<'a> {
 
     /// The open tick is over; what comes is in the next one.
     fn end_tick(&mut self, tick: Tick) {
-        if self.spread || self.applied.is_some() {
-            self.unclosed.push_back((tick, self.bytes));
-        }
+        self.unclosed.push_back((tick, self.bytes));
         (self.last, self.last_seal, self.bytes) = (tick, Instant::now(), 0);
     }
 
@@ -553,8 +554,7 @@ impl<'a> Clock<'a> {
     }
 
     /// Do so many ticks wait for the ledger that one more would only wait, too?
-    fn is_behind(&mut self) -> bool {
-        self.settle();
+    fn is_behind(&self) -> bool {
         self.applied.is_some() && self.unclosed.len() >= TICKS_MAX
     }
 
@@ -606,8 +606,7 @@ impl<'a> Clock<'a> {
 
     /// Waits until a log or somebody has something, or the next seal is due.
     fn wait(&self) {
-        let waits = self.applied.is_some() && self.unclosed.len() >= TICKS_MAX;
-        let interval = if self.is_open() && !waits { self.tick } else { self.tick.max(IDLE_SEAL) };
+        let interval = if self.is_open() && !self.is_behind() { self.tick } else { self.tick.max(IDLE_SEAL) };
         let left = interval.saturating_sub(self.last_seal.elapsed()).clamp(Duration::from_micros(200), IDLE_SEAL);
         let mut select = self.select_logs();
         select.recv(&self.asks);

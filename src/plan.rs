@@ -552,6 +552,13 @@ impl Plan {
         }
     }
 
+    /// The columns whose values an output writes in base64, as Debezium has bytes, and not in hexadecimal digits.
+    pub fn base64_of(&self, output: &Output) -> Vec<&str> {
+        let OutputOf::Table(target) = output.what else { return Vec::new() };
+        let bytes = |column: &&Column| output.format == Format::DebeziumJson && column.ty == Type::Bytes;
+        self.targets[target].columns.iter().filter(bytes).map(|column| column.name.as_str()).collect()
+    }
+
     /// The key of a table, as places in its columns.
     pub fn key(&self, table: TableRef) -> &[usize] {
         match table {

@@ -163,9 +163,9 @@ impl Watch {
     fn look(&mut self, seen: &Seen, now: Instant) -> Vec<Stuck> {
         let mut found = Vec::new();
         let why = |trouble: &Option<String>| trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        // Before the first tick a checkpoint is read; that is hydrating.
-        // While an output goes through a large one, the next ones wait for it.
+        // While an output goes through a large tick, the next ones wait for it.
         let writing: u64 = seen.writers.iter().filter(|writer| writer.tick < seen.closed).map(|writer| writer.records).sum();
+        // Before the first tick a checkpoint is read; that is hydrating.
         let still = self.tick.look((seen.closed, writing), seen.closed == 0, now);
         let engine = still > self.bound;
         if engine {

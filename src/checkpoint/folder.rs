@@ -31,11 +31,6 @@ pub struct Found {
 }
 
 impl Found {
-    /// It is not there any more: a tieout that runs has let go of it.
-    pub fn is_gone(&self, folder: &Path) -> bool {
-        !manifest_path(folder, self.tick).exists()
-    }
-
     /// The manifest, if all that it names is what was written. Reads all of it.
     ///
     /// # Errors
@@ -156,6 +151,11 @@ impl Folder {
 
 fn manifest_path(folder: &Path, tick: Tick) -> PathBuf {
     folder.join(format!("{tick:020}.json"))
+}
+
+/// Is the checkpoint of a tick not there any more? A tieout that runs has let go of it.
+pub fn is_gone(folder: &Path, tick: Tick) -> bool {
+    !manifest_path(folder, tick).exists()
 }
 
 /// The ticks of which a folder has a checkpoint, the newest first; none where there is no folder.

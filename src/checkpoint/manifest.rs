@@ -11,8 +11,7 @@ use crate::{
         render::layout::{self, Feed, TableOf},
     },
     ledger::LedgerSave,
-    plan::{ConnectionKind, Format, LogSpec, OutputOf, Plan, Source, TableRef, TargetId},
-    row::Type,
+    plan::{ConnectionKind, LogSpec, OutputOf, Plan, Source, TableRef, TargetId},
 };
 
 /// The format that this version writes. It reads this one and those before it.
@@ -254,9 +253,7 @@ pub fn outputs(plan: &Plan) -> Vec<String> {
             OutputOf::Differences(id) => format!("differences of {}", plan.comparisons[id].name),
         };
         // Records that another encoding of keys has left would stay for ever.
-        let has_bytes = |id: TargetId| plan.targets[id].columns.iter().any(|column| column.ty == Type::Bytes);
-        let base64 = matches!(output.what, OutputOf::Table(id) if output.format == Format::DebeziumJson && has_bytes(id));
-        let how = if base64 { ", with bytes in base64" } else { "" };
+        let how = if plan.base64_of(output).is_empty() { "" } else { ", with bytes in base64" };
         format!("the output of {what} to {} of {} as {}{how}", output.to, plan.connections[output.connection].name, output.format.name())
     };
     plan.outputs.iter().map(output).collect()

@@ -172,20 +172,10 @@ impl Chain {
             self.topics.entry(connection).or_default().extend(topics);
         }
         let (topics, lengths) = (self.topics.clone(), self.written.lengths(tick));
-        // What it relies on must outlive the machine as it does.
-        for file in lengths.keys() {
-            let settled = std::fs::File::open(file).and_then(|file| file.sync_data());
-            // Of one that was removed or moved the next start says that it is gone.
-            if let Err(error) = settled
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                self.files.clear();
-                return Err(Given::Failed(CheckpointError::unwritable(std::path::Path::new(file), &error)));
-            }
-        }
+        let settled = lengths.keys().try_for_each(|file| settle(std::path::Path::new(file)));
         let manifest = Manifest { tick, sources, ledger: save, progress, clusters, topics, lengths, entries: files.clone(), ..self.of_plan.clone() };
         failpoint::reach("checkpoint-write");
-        if let Err(error) = self.folder.publish(&manifest, self.plan.checkpoint.keep) {
+        if let Err(error) = settled.and_then(|()| self.folder.publish(&manifest, self.plan.checkpoint.keep)) {
             self.files.clear();
             return Err(Given::Failed(error));
         }
@@ -278,5 +268,14 @@ impl Chain {
         }
         let (bytes, checksum) = file.finish().map_err(unwritable)?;
         Ok((save, bytes, checksum))
+    }
+}
+
+/// Has what was written to an output file outlive the machine, as the checkpoint does that relies on it. Of one that was removed or moved
+/// the next start says that it is gone.
+fn settle(path: &std::path::Path) -> Result<(), CheckpointError> {
+    match std::fs::File::open(path).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::unwritable(path, &error)),
+        _ => Ok(()),
     }
 }

@@ -67,7 +67,7 @@ pub fn checkpoint(args: &Checkpoint, out: &mut impl Write) -> Result<(), Fail> {
     let mut damages = Vec::new();
     for found in folder::list(&folder).map_err(|error| Fail::Configuration(error.to_string()))? {
         let tick = found.tick;
-        match if verify { found.clone().sound(&folder) } else { found.manifest.clone() } {
+        match if verify { found.sound(&folder) } else { found.manifest } {
             Ok(manifest) => {
                 let bytes: u64 = manifest.entries.iter().map(|file| file.bytes).sum();
                 let messages: u64 = manifest.ledger.sources.iter().map(|source| source.counts().read).sum();
@@ -82,7 +82,7 @@ pub fn checkpoint(args: &Checkpoint, out: &mut impl Write) -> Result<(), Fail> {
                 ]);
             }
             // A tieout that runs let go of it meanwhile.
-            Err(_) if found.is_gone(&folder) => {}
+            Err(_) if folder::is_gone(&folder, tick) => {}
             Err(error) => {
                 sound = false;
                 let nothing = || "-".to_string();

@@ -58,7 +58,11 @@ fn check(script: &str) {
     assert_eq!(now, want);
 }
 
-pub(super) fn say(bench: &mut Bench, word: &str) {
+pub(super) fn say_all(bench: &mut Bench, words: &str) {
+    words.split_whitespace().for_each(|word| say(bench, word));
+}
+
+fn say(bench: &mut Bench, word: &str) {
     let source = |name: &str| if name == "crm" { CRM } else { ERP };
     let ms = |text: &str| (text.parse::<f64>().unwrap() * 1000.0) as i64;
     if let Some((key, rest)) = word.split_once(':') {
@@ -223,7 +227,7 @@ fn an_expected_change_without_a_time_is_seen_by_its_row() {
 fn since_stays_while_the_difference_is_open_and_is_new_when_it_opens_again() {
     let mut bench = Bench::new();
     let mut since = |tick, words: &str| {
-        words.split_whitespace().for_each(|word| say(&mut bench, word));
+        say_all(&mut bench, words);
         bench.close(tick);
         let ledger = bench.ledger.read();
         ledger.differences(0, None).next().map(|d| (d.since.tick, d.since.source_time / 1000))
@@ -277,7 +281,7 @@ fn a_quiet_source_that_is_read_to_its_end_is_known_as_far_as_its_connection() {
     plan.sources[ERP].connection = 0;
     let mut bench = Bench::of(plan);
     let mut times = |tick, words: &str| {
-        words.split_whitespace().for_each(|word| say(&mut bench, word));
+        say_all(&mut bench, words);
         bench.close(tick);
         let ledger = bench.ledger.read();
         (ledger.status(0).expected.time, ledger.status(0).actual.time)
@@ -295,7 +299,7 @@ fn what_came_after_a_log_was_asked_tells_nothing_of_it() {
     plan.sources[ERP].connection = 0;
     let mut bench = Bench::of(plan);
     let mut known = |tick: i64, asked: i64, words: &str| {
-        words.split_whitespace().for_each(|word| say(&mut bench, word));
+        say_all(&mut bench, words);
         bench.sealed.wall_ms = 1_000_000 + tick;
         bench.sealed.sources[ERP].asked_ms = Some(1_000_000 + asked);
         bench.close(tick as u64);

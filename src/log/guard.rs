@@ -169,14 +169,18 @@ impl Guard {
         if is_aside && !is_after(times()) {
             return None;
         }
+        let stood = self.evolution.changes.last().is_some_and(|last| !last.accepted && (last.partition, last.offset) == (partition, message.offset));
+        let known = !stood && (is_aside || self.evolution.knows(&seen.fields));
+        if known && self.side_by_side {
+            return None;
+        }
         let has = |fields: &Fields, column: &Column| fields.get(&column.name).is_some();
         let gone = self.columns.iter().any(|column| has(before, column) && !has(&seen.fields, column));
         let come = self.columns.iter().any(|column| !has(before, column) && has(&seen.fields, column));
         let since = if gone || come { Some(times()) } else { self.evolution.begun() };
-        let stood = self.evolution.changes.last().is_some_and(|last| !last.accepted && (last.partition, last.offset) == (partition, message.offset));
-        if !stood && (is_aside || self.evolution.knows(&seen.fields)) {
+        if known {
             match since {
-                _ if (!gone && !come) || self.side_by_side => return None,
+                _ if !gone && !come => return None,
                 Some(times) if is_after(times) && !(gone && settled) => {}
                 _ => {
                     // It is from before.

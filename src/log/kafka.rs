@@ -418,8 +418,8 @@ impl Reader<'_> {
             }
             if offset < low {
                 // What was never read must be there; what was read and is gone since is gone for good.
-                let Some(until) = self.spec.again.get(&partition).filter(|until| low <= **until) else {
-                    return Err(self.gone(partition, self.spec.again.get(&partition).copied().unwrap_or(offset), low));
+                let Some(until) = self.was_read_up_to(partition).filter(|until| low <= *until) else {
+                    return Err(self.gone(partition, self.was_read_up_to(partition).unwrap_or(offset), low));
                 };
                 tracing::warn!(
                     "topic `{}` is read again, and partition {partition} begins at {low}: what only its messages from {offset} on gave is not made again (it had been read up to {until})",
@@ -437,6 +437,11 @@ impl Reader<'_> {
             *start = offset;
         }
         Ok(starts)
+    }
+
+    /// Where a partition that is read again had come to.
+    fn was_read_up_to(&self, partition: i32) -> Option<i64> {
+        self.spec.again.get(&partition).copied()
     }
 
     /// Polls, sends, and acts on what the watcher tells, until the end.
@@ -862,7 +867,7 @@ impl Reader<'_> {
         let (lows, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
         for (partition, place) in self.own() {
             let (p, polled) = (partition as usize, place.index.last().map_or(place.next, |m| m.offset + 1));
-            let may_begin = self.spec.start == Start::Beginning || self.spec.again.get(&partition).is_some_and(|until| lows[p] <= *until);
+            let may_begin = self.spec.start == Start::Beginning || self.was_read_up_to(partition).is_some_and(|until| lows[p] <= until);
             if polled < lows[p] && !place.touched && may_begin {
                 let mut list = TopicPartitionList::new();
                 list.add_partition(&self.spec.topic, partition);

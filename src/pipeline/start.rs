@@ -64,8 +64,9 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
     }
     let of = fingerprint(plan);
     let ever = exact.iter().filter_map(|exact| exact.chain.as_ref()).map(|chain| chain.last).max().unwrap_or(0);
+    let newest = found.first().map_or(0, |newest| newest.tick);
     let anew = |exact: Vec<Exact>| {
-        let last = ever.max(found.first().map_or(0, |newest| newest.tick));
+        let last = ever.max(newest);
         let exact = exact.into_iter().map(|exact| (exact, From { begins: true, ..From::default() })).collect();
         Ok(Start { restore: None, at: vec![At::default(); plan.sources.len()], last, again: Vec::new(), rebuild: Vec::new(), incomplete: Vec::new(), exact })
     };
@@ -129,10 +130,10 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
     if chosen.is_none() && !found.is_empty() {
         tracing::warn!("no checkpoint can be used, and everything is read from the beginning");
     }
-    let newest = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
-    let again = newest.map(|chain| chain.after(from)).unwrap_or_default();
+    let chain = exact.iter().filter_map(|exact| exact.chain.as_ref()).max_by_key(|chain| chain.last);
+    let again = chain.map(|chain| chain.after(from)).unwrap_or_default();
     let restore = chosen.map(|(manifest, changes)| Restore::read(plan, path.expect("it has the checkpoint"), manifest, changes)).transpose()?;
-    let mut at = match (&restore, newest) {
+    let mut at = match (&restore, chain) {
         (Some(restore), _) => restore.at(),
         (None, Some(chain)) if !again.is_empty() => {
             chain.starts(plan.sources.len()).into_iter().map(|(positions, identity)| At { positions, identity, ..At::default() }).collect()
@@ -156,7 +157,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
     };
     let rebuild = restore.as_ref().map(Restore::again).unwrap_or_default();
     // Ticks that are older than a checkpoint, though it is of no use, would be lost again.
-    let last = if restore.is_none() && again.is_empty() { found.first().map_or(from, |newest| newest.tick.max(from)) } else { from };
+    let last = if restore.is_none() && again.is_empty() { from.max(newest) } else { from };
     Ok(Start { restore, at, last, again, rebuild, incomplete, exact: exact.collect() })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     engine::{RowChange, RowState},
     format::encode::push_base64,
     ledger::{Change, Difference, TickOutput, show},
-    plan::{ComparisonId, Format, Output, OutputOf, Plan, TableRef, TargetId},
+    plan::{ComparisonId, Format, OutputOf, Plan, TableRef, TargetId},
     row::{self, Type},
 };
 
@@ -77,13 +77,7 @@ impl Encoder {
         };
         let mapping = Arc::from(mapping);
         let avro = plan.outputs[output].format.is_avro().then(|| avro::AvroEncoder::new(&plan, output, &name));
-        let base64 = match plan.outputs[output] {
-            Output { what: OutputOf::Table(target), format: Format::DebeziumJson, .. } => {
-                let columns = plan.targets[target].columns.iter();
-                columns.filter(|column| column.ty == Type::Bytes).map(|column| column.name.clone()).collect()
-            }
-            _ => Vec::new(),
-        };
+        let base64 = plan.base64_of(&plan.outputs[output]).into_iter().map(String::from).collect();
         Encoder { plan, output, name, mapping, avro, base64, hydrated: false, held: HashMap::new(), held_differences: BTreeMap::new() }
     }
 
@@ -142,11 +136,14 @@ impl Encoder {
         if turn.before.is_none() && turn.after.is_none() {
             return;
         }
-        let mut key = Json::Object(std::mem::take(&mut turn.key));
+        let mut object = Json::Object(std::mem::take(&mut turn.key));
+        let mut key = object.to_string().into_bytes();
         let row = turn.after.as_ref().map(|row| row.to_string().into_bytes());
-        let id = self.id(key.to_string().as_bytes(), row.as_deref());
-        [Some(&mut key), turn.before.as_mut(), turn.after.as_mut()].into_iter().flatten().for_each(|object| self.to_base64(object));
-        let key = key.to_string().into_bytes();
+        let id = self.id(&key, row.as_deref());
+        if !self.base64.is_empty() {
+            [Some(&mut object), turn.before.as_mut(), turn.after.as_mut()].into_iter().flatten().for_each(|object| self.to_base64(object));
+            key = object.to_string().into_bytes();
+        }
         let record = |key: &[u8], value| SinkRecord { key: key.to_vec(), value, id, mapping: self.mapping.clone() };
         let op = match (&turn.before, &turn.after) {
             (_, None) => "d",

@@ -148,7 +148,7 @@ impl Notes {
         let (incomplete, marked) = (output.incomplete.clone(), output.marked.clone());
         let TickOutput { tick, wall_ms, hydrated, first, .. } = *output;
         let at = TickAt { tick, wall_ms, hydrated, first, sources, incomplete, marked };
-        self.bytes = if self.ticks.is_empty() { 0 } else { self.bytes } + serde_json::to_vec(&at).map_or(0, |json| json.len() + 1);
+        self.bytes += serde_json::to_vec(&at).map_or(0, |json| json.len() + 1);
         self.ticks.push(at);
     }
 
@@ -167,6 +167,7 @@ impl Notes {
 
     /// All of them; what follows begins a new list.
     pub fn take(&mut self) -> Vec<TickAt> {
+        self.bytes = 0;
         std::mem::take(&mut self.ticks)
     }
 }

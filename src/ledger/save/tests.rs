@@ -4,15 +4,25 @@ use super::{
     super::{
         SharedLedger, State,
         fixture::{Bench, key, plan},
-        tests::say,
+        tests::say_all,
     },
     *,
 };
 
+/// A ledger that goes on from what was saved, of which the tables give back what these words say.
+fn restored(plan: crate::plan::Plan, save: &LedgerSave, given_back: &str) -> Bench {
+    let mut bench = Bench::new();
+    bench.ledger = SharedLedger::new(Ledger::resume(Arc::new(plan), save, (&[], &[])).unwrap());
+    bench.sealed = Sealed { hydrated: false, restored: true, ..bench.sealed };
+    say_all(&mut bench, given_back);
+    bench.close(save.tick);
+    bench.sealed = Sealed { hydrated: true, restored: false, ..bench.sealed };
+    bench
+}
+
 /// Of what stands, a cut says what came, what went, what is confirmed by now, and which keys are ahead; and nothing else.
 #[test]
 fn a_cut_says_what_changed_since_the_cut_before() {
-    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
     let mut bench = Bench::new();
     let mut ledger = Ledger::new(Arc::new(plan()));
     ledger.keep();
@@ -27,7 +37,7 @@ fn a_cut_says_what_changed_since_the_cut_before() {
         ("crm@300 erp@300 5:A/-@290/ 5:=@291/", 1),
     ];
     for (tick, (said, changed)) in ticks.into_iter().enumerate() {
-        words(&mut bench, said);
+        say_all(&mut bench, said);
         bench.sealed.cut = Some(if tick == 0 { Cut::Whole } else { Cut::Changes });
         let own = bench.close(tick as Tick + 1).save.expect("it is a cut").differences.remove(0).remove(0);
         let standing = unpack(std::slice::from_ref(&own)).expect("it was packed").0.len();
@@ -40,11 +50,10 @@ fn a_cut_says_what_changed_since_the_cut_before() {
 
 #[test]
 fn a_checkpoint_keeps_how_far_keys_are_ahead() {
-    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
     let mut bench = Bench::new();
-    words(&mut bench, "crm@100 erp@210 1:A/-@100/ 2:A/-@100/ 3:-/A@/205");
+    say_all(&mut bench, "crm@100 erp@210 1:A/-@100/ 2:A/-@100/ 3:-/A@/205");
     bench.close(1);
-    words(&mut bench, "1:A/B@/210 3:=@/206");
+    say_all(&mut bench, "1:A/B@/210 3:=@/206");
     bench.sealed.cut = Some(Cut::Whole);
     let save = bench.close(2).save.expect("it is a cut");
     // What a version wrote that knew nothing of this: a key of two bytes, a tick, two times, and whether it had passed.
@@ -54,22 +63,16 @@ fn a_checkpoint_keeps_how_far_keys_are_ahead() {
     };
     let old = vec![vec![Packed { cut: Cut::Whole, bytes: old }]];
     for (differences, ahead) in [(save.differences.clone(), true), (old, false)] {
-        let mut again = Bench::new();
-        let ledger = Ledger::resume(Arc::new(plan()), &LedgerSave { differences, ..save.clone() }, (&[], &[])).unwrap();
-        again.ledger = SharedLedger::new(ledger);
-        again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
-        words(&mut again, "1:A/B@/ 2:A/-@/");
-        again.close(2);
-        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
-        words(&mut again, "crm@150 3:A/-@150/");
+        let mut again = restored(plan(), &LedgerSave { differences, ..save.clone() }, "1:A/B@/ 2:A/-@/");
+        say_all(&mut again, "crm@150 3:A/-@150/");
         again.close(3);
         let state = |bench: &Bench| bench.ledger.read().differences(0, None).map(|d| d.state).collect::<Vec<_>>();
         let late = if ahead { State::Undetermined } else { State::Confirmed };
         assert_eq!(state(&again), [late, State::Confirmed, late]);
-        words(&mut again, "crm@206");
+        say_all(&mut again, "crm@206");
         again.close(4);
         assert_eq!(state(&again), [late, State::Confirmed, State::Confirmed]);
-        words(&mut again, "crm@210");
+        say_all(&mut again, "crm@210");
         again.close(5);
         assert_eq!(state(&again), [State::Confirmed; 3]);
     }
@@ -79,7 +82,6 @@ fn a_checkpoint_keeps_how_far_keys_are_ahead() {
 /// is not any more, or the grace is another one.
 #[test]
 fn a_state_that_is_another_one_after_a_restart_is_told() {
-    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
     let with_grace = |seconds: u64| {
         let mut plan = plan();
         plan.comparisons[0].grace = std::time::Duration::from_secs(seconds);
@@ -95,17 +97,12 @@ fn a_state_that_is_another_one_after_a_restart_is_told() {
         ("crm@100 erp@150 1:A/-@100/", State::Confirmed, 90, "", Some(State::InFlight)),
     ] {
         let mut bench = Bench::new();
-        words(&mut bench, said);
+        say_all(&mut bench, said);
         bench.sealed.cut = Some(Cut::Whole);
         let save = bench.close(1).save.expect("it is a cut");
         assert_eq!(bench.ledger.read().differences(0, None).map(|d| d.state).collect::<Vec<_>>(), [shown], "{said}");
-        let mut again = Bench::new();
-        again.ledger = SharedLedger::new(Ledger::resume(Arc::new(with_grace(grace)), &save, (&[], &[])).unwrap());
-        again.sealed = Sealed { tick: 1, hydrated: false, restored: true, ..again.sealed };
-        words(&mut again, "1:A/-@/");
-        again.close(1);
-        again.sealed = Sealed { hydrated: true, restored: false, ..again.sealed };
-        words(&mut again, after);
+        let mut again = restored(with_grace(grace), &save, "1:A/-@/");
+        say_all(&mut again, after);
         let output = again.close(2);
         let changes: Vec<_> = output.changes.of(0).iter().map(|change| [&change.before, &change.after].map(|d| d.as_ref().map(|d| d.state))).collect();
         let expected: Vec<_> = told.map(|told| [Some(shown), Some(told)]).into_iter().collect();
@@ -117,11 +114,10 @@ fn a_state_that_is_another_one_after_a_restart_is_told() {
 /// whoever makes it.
 #[test]
 fn a_side_stands_still_while_somebody_is_there_and_ticks_that_are_made_again_say_the_same() {
-    let words = |bench: &mut Bench, words: &str| words.split_whitespace().for_each(|word| say(bench, word));
     let mut bench = Bench::new();
-    words(&mut bench, "wall=0 crm@100 erp@150");
+    say_all(&mut bench, "wall=0 crm@100 erp@150");
     bench.close(1);
-    words(&mut bench, "wall=50 crm@160");
+    say_all(&mut bench, "wall=50 crm@160");
     bench.sealed.cut = Some(Cut::Whole);
     let save = bench.close(2).save.expect("it is a cut");
     let ticks = [
@@ -135,14 +131,10 @@ fn a_side_stands_still_while_somebody_is_there_and_ticks_that_are_made_again_say
     ];
     // Made again up to one of them, and live from there on.
     for made_again in 0..=ticks.len() {
-        let mut again = Bench::new();
-        again.ledger = SharedLedger::new(Ledger::resume(Arc::new(plan()), &save, (&[], &[])).unwrap());
-        again.sealed = Sealed { tick: 2, hydrated: false, restored: true, ..again.sealed };
-        words(&mut again, "wall=50");
-        again.close(2);
+        let mut again = restored(plan(), &save, "wall=50");
         for (n, (said, first, stale)) in ticks.into_iter().enumerate() {
-            again.sealed = Sealed { hydrated: true, restored: false, replay: n < made_again, first, ..again.sealed };
-            words(&mut again, said);
+            again.sealed = Sealed { replay: n < made_again, first, ..again.sealed };
+            say_all(&mut again, said);
             again.close(3 + n as Tick);
             assert_eq!(again.ledger.read().status(0).state.cause().is_some(), stale, "{said}, with {made_again} made again");
         }
