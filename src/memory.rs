@@ -41,8 +41,10 @@ const FILE_AT: u64 = 50;
 const SLOW_AT: u64 = 60;
 const TRIM_AT: u64 = 70;
 const FULL_AT: u64 = 97;
-/// How often memory is looked at.
+/// How often memory is looked at,
 const EVERY: Duration = Duration::from_millis(5);
+/// and once state is in the file: a worker brings in some 30 MiB of it in such a time.
+const EVERY_SHORT: Duration = Duration::from_millis(1);
 /// Memory that is full of what can't be given back is believed after so long.
 const FULL_FOR: Duration = Duration::from_secs(3);
 /// Bytes of the file that are given back at once.
@@ -199,7 +201,7 @@ impl Governor {
         let thread = std::thread::Builder::new().name("memory".into()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 relieve();
-                std::thread::park_timeout(EVERY);
+                std::thread::park_timeout(if TO_FILE.load(Ordering::Relaxed) { EVERY_SHORT } else { EVERY });
             }
             *limit() = None;
             PRESSURE.store(0, Ordering::Relaxed);

@@ -269,7 +269,8 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
             gate: gates.map(|group| group.bound).max().unwrap_or_default(),
             trouble: view.trouble,
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
-            partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).unwrap_or(p.next), p.next, p.end)).collect(),
+            // What goes through a gate is done up to its last message; an end of a transaction behind that is nobody's.
+            partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).map_or(p.next, |at| p.reached(at)), p.next, p.end)).collect(),
             one_by_one: matches!(declared.log, LogSpec::Files(_)),
         }
     });

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use utoipa::{
     ToSchema,
@@ -536,7 +536,7 @@ pub struct ReadyAnswer {
 }
 
 /// What somebody should know.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Notices {
     /// Why answers are not to be believed now: what is hydrating, stuck, or can't be read.
     pub reasons: Vec<String>,

@@ -1,5 +1,5 @@
-//! HTTP of a process that does not lead: its own health and metrics are its own, everything else is asked of the one that leads,
-//! so that any process answers for the whole, right for one tick. What goes between them goes over the cluster's connections.
+//! HTTP of a process that does not lead: its own life and metrics are its own, everything else is asked of the one that leads,
+//! so that any process answers for the whole, right for one tick, and is as ready as the whole is. What goes between them goes over the cluster's connections.
 //!
 //! ```text
 //!  client ─▶ Own ─────── Word ──▶ the one that leads: Guests ─▶ router
@@ -15,11 +15,12 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Request as HttpRequest, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -35,7 +36,7 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt};
 use tower::ServiceExt;
 
-use super::{App, problem::Problem};
+use super::{App, answer::Notices, problem::Problem};
 use crate::telemetry;
 
 /// A request that another process answers.
@@ -78,6 +79,11 @@ const WINDOW: u32 = 256 << 10;
 const PIECE_MAX: usize = 64 << 10;
 /// Requests that may be under way: with what waits of their answers, 256 MiB.
 const REQUESTS_MAX: usize = 1024;
+
+/// How long a question about readiness waits for the one that leads: probes themselves often wait for a second.
+const PATIENCE: Duration = Duration::from_millis(800);
+/// And the longest answer to it.
+const NOTICES_MAX: usize = 1 << 20;
 
 /// Headers that are between two neighbours only.
 const OWN_HEADERS: [HeaderName; 4] = [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
@@ -201,20 +207,33 @@ impl Drop for Pieces {
 pub struct Own {
     pub index: usize,
     pub of: usize,
-    /// Differences are shown.
+    /// It serves, and differences are shown.
     pub ready: Arc<AtomicBool>,
     pub forward: Arc<Forward>,
 }
 
 impl Own {
+    /// What the one that leads says, which looks at all processes.
+    async fn notices(&self) -> Notices {
+        let because = |why: &str| Notices { reasons: vec![why.into()], ..Notices::default() };
+        if !self.ready.load(Ordering::Relaxed) {
+            return because("hydrating: /api/v1/sources shows how far the sources are read");
+        }
+        let asked = Request { method: Method::GET.to_string(), uri: "/readyz".into(), headers: Vec::new() };
+        let said = async { to_bytes(Arc::clone(&self.forward).answer(asked).await.into_body(), NOTICES_MAX).await };
+        let said = tokio::time::timeout(PATIENCE, said).await.ok().and_then(Result::ok);
+        said.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_else(|| because("the process that leads the cluster does not answer"))
+    }
+
     pub fn router(self) -> Router {
         let own = |own: &Own| json!({ "process": own.index, "processes": own.of });
         let livez = move |State(of): State<Own>| async move { Json(own(&of)) };
         let readyz = move |State(of): State<Own>| async move {
-            let ready = of.ready.load(Ordering::Relaxed);
-            let reasons: &[&str] = if ready { &[] } else { &["hydrating: /api/v1/sources shows how far the sources are read"] };
+            let notices = of.notices().await;
+            let ready = notices.reasons.is_empty();
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, Json(json!({ "process": of.index, "processes": of.of, "ready": ready, "reasons": reasons, "warnings": [] })))
+            let Notices { reasons, warnings } = notices;
+            (status, Json(json!({ "process": of.index, "processes": of.of, "ready": ready, "reasons": reasons, "warnings": warnings })))
         };
         let metrics = || async { ([(header::CONTENT_TYPE, telemetry::TEXT_FORMAT)], telemetry::own_page()) };
         let forward = |State(of): State<Own>, request: HttpRequest| async move {

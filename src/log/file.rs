@@ -90,6 +90,7 @@ impl Reader<'_> {
                 partition: i as i32,
                 start: *start as i64,
                 next: *start as i64,
+                blank: 0,
                 end: Some(*end as i64),
             };
             view.partitions = places.iter().enumerate().map(partition).collect();

@@ -175,6 +175,8 @@ struct Partition {
     start: i64,
     /// The next offset to send: everything before it has been sent.
     next: i64,
+    /// So many offsets right before `next` hold no message.
+    blank: i64,
     /// The end when the reader started.
     start_end: i64,
     /// Messages that have been polled and not sent.
@@ -607,7 +609,7 @@ impl Reader<'_> {
         self.read_bytes += bytes.len() as u64;
         let source_time = (self.source_time)(chunk::message(&bytes, first)).or(first.timestamp);
         self.feed.send(Chunk { source: self.feed.source, partition: partition as i32, payload: Payload::Messages { bytes, index }, source_time, next })?;
-        place.next = next;
+        (place.next, place.blank) = (next, 0);
         Ok(())
     }
 
@@ -623,7 +625,9 @@ impl Reader<'_> {
                     && offset > place.next
                 {
                     // What lies after the end of the start was polled and left out.
-                    place.next = if self.until == Until::End { offset.min(place.start_end.max(place.next)) } else { offset };
+                    let next = if self.until == Until::End { offset.min(place.start_end.max(place.next)) } else { offset };
+                    place.blank += next - place.next;
+                    place.next = next;
                     moved = true;
                 }
             } else {
@@ -784,8 +788,8 @@ impl Reader<'_> {
         self.feed.update(|view| {
             for (at, (partition, place)) in self.own().enumerate() {
                 match view.partitions.get_mut(at) {
-                    Some(known) => known.next = place.next,
-                    None => view.partitions.push(PartitionView { partition, start: place.start, next: place.next, end: None }),
+                    Some(known) => (known.next, known.blank) = (place.next, place.blank),
+                    None => view.partitions.push(PartitionView { partition, start: place.start, next: place.next, blank: place.blank, end: None }),
                 }
             }
             if let Some((asked_ms, ends)) = ends {

@@ -91,13 +91,15 @@ impl std::fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// How far one partition (or file) is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionView {
     pub partition: i32,
     /// Where reading began.
     pub start: i64,
     /// The next position to read: everything before it has been sent.
     pub next: i64,
+    /// So many positions right before `next` hold no message: the ends of transactions, what was compacted.
+    pub blank: i64,
     /// The position after the last message when the log was last asked.
     pub end: Option<i64>,
 }
@@ -106,6 +108,11 @@ impl PartitionView {
     /// Read up to the end that is known.
     pub fn caught_up(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// How far one has come who has taken in all messages before a position: over what holds none, as the reader has.
+    pub fn reached(&self, done: i64) -> i64 {
+        if done >= self.next - self.blank { done.max(self.next) } else { done }
     }
 }
 

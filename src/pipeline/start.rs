@@ -145,8 +145,8 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
     }
     let exact = exact.into_iter().map(|exact| {
         let from = match &exact.chain {
-            Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },
-            None => From { written: from, parts: None, begins: true },
+            Some(chain) => From { written: chain.last, partly: chain.partly, begins: false },
+            None => From { written: from, partly: None, begins: true },
         };
         (exact, from)
     });
@@ -204,7 +204,8 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
         Some(chain) => format!("the newest is {}", chain.last),
         None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
     };
-    Some(exact::lost(plan, exact.connection, &format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick)))
+    let why = format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick);
+    Some(exact::lost(&plan.name, &plan.connections[exact.connection].name, &why))
 }
 
 /// What is gone on from was written to topics that are not there any more.
@@ -214,7 +215,7 @@ fn removed(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crate::sin
     let is_new = |name: &String| manifest.outputs.as_ref().is_some_and(|outputs| !outputs.contains(name));
     let topics = outputs.filter(|(_, name)| !is_new(name)).map(|(output, _)| &output.to);
     let mut others = topics.filter(|topic| known.get(*topic).zip(exact.topics.get(*topic)).is_some_and(|(was, is)| was != is));
-    others.next().map(|topic| exact::gone(plan, exact.connection, topic))
+    others.next().map(|topic| exact::gone(&plan.connections[exact.connection].name, topic))
 }
 
 #[cfg(test)]

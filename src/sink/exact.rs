@@ -27,7 +27,7 @@ use super::{
     QUEUE_TICKS, SinkError, SinkRecord, WriterStatus,
     encode::Encoder,
     kafka::{Cluster, transactions::Transactions},
-    progress::{Chain, Notes, Progress},
+    progress::{Chain, Notes, Partly, Progress},
 };
 use crate::{
     engine::Tick,
@@ -35,14 +35,14 @@ use crate::{
     plan::{ConnectionId, ConnectionKind, Plan},
 };
 
-/// Records of one transaction, about.
-pub const PART_RECORDS: usize = 10_000;
+/// Records of one transaction at most,
+const PART_RECORDS: usize = 10_000;
+/// and their bytes, if it is not one record: it must be over before the broker ends it.
+const PART_BYTES: usize = 8 << 20;
 /// Ticks that one progress record lists at most.
 const LIST_MAX: usize = 1_000;
 /// And so many bytes: a record is refused above a million, if the topic does not allow more.
 const LIST_BYTES: usize = 256 << 10;
-/// Bytes of ticks that share a transaction: it must be over before the broker ends it.
-const PART_BYTES: usize = 8 << 20;
 /// A tick is in a progress record at the latest after so long.
 const LIST_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether that is so, or the run ends.
@@ -100,8 +100,8 @@ pub struct Exact {
 pub struct From {
     /// Up to this tick everything is written, or is not to be.
     pub written: Tick,
-    /// So many parts of that tick are, and not all.
-    pub parts: Option<u64>,
+    /// So much of that tick is, and not all.
+    pub partly: Option<Partly>,
     /// A new chain begins.
     pub begins: bool,
 }
@@ -141,12 +141,12 @@ impl Exact {
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());
         let (mut to, scanned) = Transactions::open(cluster, &plan.name, topics, &run)?;
         if scanned.records.is_empty() && scanned.cut {
-            return Err(lost(plan, connection, "it was emptied"));
+            return Err(lost(&plan.name, &declared.name, "it was emptied"));
         }
         let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
         if let Some(chain) = &chain {
             let began = Instant::now();
-            to.write(&[], &claim(chain.last, chain.parts, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
+            to.write(&[], &claim(chain.last, chain.partly, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
         }
         let (cluster, topics) = (to.cluster_id(), to.topic_ids());
         Ok(Exact { connection, chain, to: Box::new(to), run, cluster, topics })
@@ -166,11 +166,12 @@ impl Exact {
 }
 
 /// What a run says before it writes anything: that it goes on behind this, or begins there.
-fn claim(written: Tick, parts: Option<u64>, run: &str, plan: &str) -> Progress {
+fn claim(written: Tick, partly: Option<Partly>, run: &str, plan: &str) -> Progress {
     Progress {
         tick: written,
-        part: parts.map_or(0, |n| n.saturating_sub(1)),
-        more: parts.is_some(),
+        part: partly.map_or(0, |of| of.parts.saturating_sub(1)),
+        more: partly.is_some(),
+        done: partly.map_or(0, |of| of.records),
         before: written,
         written_by: env!("CARGO_PKG_VERSION").into(),
         run: run.into(),
@@ -194,8 +195,8 @@ pub fn twice(plan: &Plan, all: &[Exact]) -> Option<SinkError> {
     all.iter().enumerate().find_map(same)
 }
 
-fn topic(plan: &Plan, connection: ConnectionId) -> String {
-    format!("topic `{}` of connection `{}`", super::kafka::topic::name(&plan.name), plan.connections[connection].name)
+fn topic(deployment: &str, connection: &str) -> String {
+    format!("topic `{}` of connection `{connection}`", super::kafka::topic::name(deployment))
 }
 
 const REMEDY: &str = "empty the output topics and start anew with `tieout run --fresh`; nobody knows what of them is right";
@@ -213,28 +214,25 @@ pub fn moved(plan: &Plan, exact: &Exact, was: &str) -> SinkError {
 }
 
 /// What was written to a topic is gone with it.
-pub fn gone(plan: &Plan, connection: ConnectionId, topic: &str) -> SinkError {
+pub fn gone(connection: &str, topic: &str) -> SinkError {
     SinkError {
         code: "OUTPUT_GONE",
-        message: format!(
-            "topic `{topic}` of connection `{}` is not the one that was written: it was removed, and another one is there by its name",
-            plan.connections[connection].name
-        ),
+        message: format!("topic `{topic}` of connection `{connection}` is not the one that was written: it was removed, and another one is there by its name"),
         remedy: "start anew with `tieout run --fresh` and empty output topics: only that writes all rows again".into(),
         retry: false,
     }
 }
 
 /// Progress records that were there are not.
-pub fn lost(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
-    SinkError { code: "PROGRESS_LOST", message: format!("{} lost records: {why}", topic(plan, connection)), remedy: REMEDY.into(), retry: false }
+pub fn lost(deployment: &str, connection: &str, why: &str) -> SinkError {
+    SinkError { code: "PROGRESS_LOST", message: format!("{} lost records: {why}", topic(deployment, connection)), remedy: REMEDY.into(), retry: false }
 }
 
 /// What was written can't be made again.
 pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
     SinkError {
         code: "PROGRESS_GAP",
-        message: format!("what {} says is written can't be made again: {why}", topic(plan, connection)),
+        message: format!("what {} says is written can't be made again: {why}", topic(&plan.name, &plan.connections[connection].name)),
         remedy: format!("if another tieout writes there, give this one a `name` of its own; else {REMEDY}"),
         retry: false,
     }
@@ -252,6 +250,7 @@ pub(super) struct ExactWriter {
     /// The tick of the newest progress record.
     before: Tick,
     part_records: usize,
+    part_bytes: usize,
     notes: Notes,
     since: Instant,
     records: Vec<Outgoing>,
@@ -266,7 +265,7 @@ pub(super) struct ExactWriter {
 impl ExactWriter {
     pub fn new(plan: &Arc<Plan>, exact: Exact, from: From, of: &str, status: Arc<WriterStatus>) -> ExactWriter {
         let mine = (0..plan.outputs.len()).filter(|output| plan.outputs[*output].connection == exact.connection);
-        status.tick.store(if from.parts.is_some() { from.written.saturating_sub(1) } else { from.written }, Ordering::Release);
+        status.tick.store(if from.partly.is_some() { from.written.saturating_sub(1) } else { from.written }, Ordering::Release);
         if let Some(cluster) = &exact.cluster {
             let _ = status.cluster.set((cluster.clone(), exact.topics.clone()));
         }
@@ -279,6 +278,7 @@ impl ExactWriter {
             before: from.written,
             from,
             part_records: PART_RECORDS,
+            part_bytes: PART_BYTES,
             notes: Notes::default(),
             since: Instant::now(),
             records: Vec::new(),
@@ -320,8 +320,8 @@ impl ExactWriter {
         !self.notes.is_empty() && (self.since.elapsed() >= LIST_AFTER || self.status.closing.load(Ordering::Relaxed))
     }
 
-    fn progress(&mut self, tick: Tick, part: u64, more: bool) -> Progress {
-        Progress { tick, part, more, before: self.before, ticks: self.notes.take(), ..claim(tick, None, &self.run, &self.of) }
+    fn progress(&mut self, tick: Tick) -> Progress {
+        Progress { before: self.before, ticks: self.notes.take(), ..claim(tick, None, &self.run, &self.of) }
     }
 
     /// Takes a tick into the transaction to come; one that is too large is written.
@@ -337,12 +337,12 @@ impl ExactWriter {
             return Ok(());
         }
         if tick.tick == self.from.written {
-            let Some(parts) = self.from.parts.take() else { return Ok(()) };
-            records.drain(..records.len().min(parts as usize * self.part_records));
-            return self.write_parts(tick.tick, parts, &records);
+            let Some(partly) = self.from.partly.take() else { return Ok(()) };
+            records.drain(..records.len().min(partly.records as usize));
+            return self.write_parts(tick.tick, partly, &records);
         }
         let bytes: usize = records.iter().map(Outgoing::bytes).sum();
-        let full = self.records.len() + records.len() > self.part_records || self.bytes + bytes > PART_BYTES;
+        let full = self.records.len() + records.len() > self.part_records || self.bytes + bytes > self.part_bytes;
         if !self.notes.is_empty() && (full || self.notes.len() >= LIST_MAX || self.notes.bytes() >= LIST_BYTES) {
             self.commit()?;
         }
@@ -350,29 +350,44 @@ impl ExactWriter {
             self.since = Instant::now();
         }
         self.notes.add(tick);
-        if records.len() > self.part_records {
-            return self.write_parts(tick.tick, 0, &records);
+        if records.len() > self.part_records || bytes > self.part_bytes {
+            return self.write_parts(tick.tick, Partly { parts: 0, records: 0 }, &records);
         }
         self.records.extend(records);
         self.bytes += bytes;
         Ok(())
     }
 
-    fn write_parts(&mut self, tick: Tick, first: u64, records: &[Outgoing]) -> Result<(), SinkError> {
-        let mut parts = records.chunks(self.part_records).collect::<Vec<_>>();
-        if parts.is_empty() {
-            parts.push(&[]);
+    /// Writes these records of a tick, of which so much is written.
+    fn write_parts(&mut self, tick: Tick, partly: Partly, records: &[Outgoing]) -> Result<(), SinkError> {
+        let (mut part, mut done, mut rest) = (partly.parts, partly.records, records);
+        loop {
+            let now;
+            (now, rest) = rest.split_at(self.fits(rest));
+            done += now.len() as u64;
+            let more = !rest.is_empty();
+            let progress = Progress { part, more, done: if more { done } else { 0 }, ..self.progress(tick) };
+            self.write(now, &progress)?;
+            if !more {
+                return Ok(());
+            }
+            part += 1;
         }
-        for (n, part) in parts.iter().enumerate() {
-            let progress = self.progress(tick, first + n as u64, n + 1 < parts.len());
-            self.write(part, &progress)?;
-        }
-        Ok(())
+    }
+
+    /// So many of these records make a part.
+    fn fits(&self, records: &[Outgoing]) -> usize {
+        let mut bytes = 0;
+        let fits = records.iter().take(self.part_records).take_while(|record| {
+            bytes += record.bytes();
+            bytes <= self.part_bytes
+        });
+        fits.count().max(1).min(records.len())
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
         let Some(tick) = self.notes.last() else { return Ok(()) };
-        let progress = self.progress(tick, 0, false);
+        let progress = self.progress(tick);
         let records = std::mem::take(&mut self.records);
         self.bytes = 0;
         self.write(&records, &progress)?;

@@ -25,6 +25,9 @@ pub struct Progress {
     /// More parts of this tick follow.
     #[serde(default)]
     pub more: bool,
+    /// So many of this tick's records are written, with those of the parts before; said where more follow.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub done: u64,
     /// The tick of the record before this one; of the first: that of the checkpoint which the run went on from.
     pub before: Tick,
     /// Nothing before this record counts: the run started anew.
@@ -172,6 +175,16 @@ impl Notes {
     }
 }
 
+/// How much is written of a tick of which more is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partly {
+    pub parts: u64,
+    pub records: u64,
+}
+
+/// What versions that did not say how many records are written put into a part.
+const PART_ONCE: u64 = 10_000;
+
 /// Where reading of a source began, and what tells its log from another one of its name.
 pub type Began = (Vec<(i32, i64)>, Option<String>);
 
@@ -180,9 +193,9 @@ pub type Began = (Vec<(i32, i64)>, Option<String>);
 pub struct Chain {
     /// The list has all ticks after this one.
     pub base: Tick,
-    /// The newest tick that is written, and how many of its parts if more are to come.
+    /// The newest tick that is written, and how much of it if more is to come.
     pub last: Tick,
-    pub parts: Option<u64>,
+    pub partly: Option<Partly>,
     pub plan: String,
     ticks: Vec<Sealed>,
     first: Option<Tick>,
@@ -199,13 +212,15 @@ impl Chain {
         let from = records.iter().rposition(|record| record.begins).unwrap_or(0);
         let Some(oldest) = records.get(from) else { return Ok(None) };
         let mut chain =
-            Chain { base: oldest.before, last: oldest.before, parts: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None, plans: Vec::new() };
+            Chain { base: oldest.before, last: oldest.before, partly: None, plan: oldest.plan.clone(), ticks: Vec::new(), first: None, plans: Vec::new() };
         for record in &records[from..] {
             if record.before != chain.last {
                 return Err(chain.last);
             }
             chain.last = record.tick;
-            chain.parts = record.more.then_some(record.part + 1);
+            let parts = record.part + 1;
+            let records = if record.done > 0 { record.done } else { parts * PART_ONCE };
+            chain.partly = record.more.then_some(Partly { parts, records });
             chain.plan.clone_from(&record.plan);
             match chain.plans.last_mut() {
                 Some((tick, plan)) if *plan == record.plan => *tick = record.tick,

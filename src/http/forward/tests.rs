@@ -22,7 +22,7 @@ fn both(router: Router) -> (Router, Arc<AtomicU64>) {
             answers.answered(id, piece);
         }
     });
-    (Own { index: 1, of: 2, ready: Arc::default(), forward }.router(), said)
+    (Own { index: 1, of: 2, ready: Arc::new(AtomicBool::new(true)), forward }.router(), said)
 }
 
 async fn get_of(own: &Router, path: &str) -> Response {
@@ -61,6 +61,25 @@ async fn what_is_cut_off_does_not_look_whole() {
         let response = get_of(&own, path).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert!(axum::body::to_bytes(response.into_body(), usize::MAX).await.is_err(), "{path}");
+    }
+}
+
+/// Who is sent to any process must not be sent to one whose answers are not to be believed, and read why.
+#[tokio::test]
+async fn each_is_as_ready_as_the_one_that_leads_says() {
+    let said = |said: &'static str| Router::new().route("/readyz", get(move || async move { said }));
+    let silent = Router::new().route("/readyz", get(std::future::pending::<()>));
+    for (leads, ready, text) in [
+        (said(r#"{"tick":7,"ready":true,"reasons":[],"warnings":["disk"]}"#), true, r#""warnings":["disk"]"#),
+        (said(r#"{"tick":7,"ready":false,"reasons":["PARTITION_STUCK at process 1"],"warnings":[]}"#), false, r#"["PARTITION_STUCK at process 1"]"#),
+        (silent, false, "does not answer"),
+        (Router::new(), false, "does not answer"),
+    ] {
+        let response = get_of(&both(leads).0, "/readyz").await;
+        assert_eq!(response.status() == StatusCode::OK, ready, "{text}");
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.expect("it is whole");
+        let answer = String::from_utf8(bytes.to_vec()).expect("a text");
+        assert!(answer.contains(text) && answer.contains(r#""process":1"#), "{answer}");
     }
 }
 

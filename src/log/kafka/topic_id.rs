@@ -3,7 +3,11 @@
 //!
 //! The Rust wrapper has no call for it, so librdkafka's own is used here, and only here.
 
-use std::{ffi::CString, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString, c_char},
+    time::Duration,
+};
 
 use rdkafka::{ClientContext, bindings as c, client::Client};
 
@@ -21,44 +25,53 @@ pub fn cluster(identity: &str) -> &str {
 
 /// The cluster's name for a topic; `None` as for [`ask`].
 pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
-    let name = CString::new(topic).ok()?;
+    topic_ids(client, [topic.to_string()], patience).remove(topic)
+}
+
+/// The cluster's names for topics, in one question; those for which it gives none are lacking.
+pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: impl IntoIterator<Item = String>, patience: Duration) -> BTreeMap<String, String> {
+    let names: Vec<CString> = topics.into_iter().filter_map(|topic| CString::new(topic).ok()).collect();
     let client = client.native_ptr();
     // Safety: every pointer made here is destroyed here, after its last use; what `result`, `topics` and `id` point to
     // belongs to `event`, and the text is copied before that goes.
     unsafe {
         let queue = c::rd_kafka_queue_new(client);
         let options = c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let mut text = [0 as std::ffi::c_char; 256];
+        let mut text = [0 as c_char; 256];
         c::rd_kafka_AdminOptions_set_request_timeout(options, patience.as_millis() as i32, text.as_mut_ptr(), text.len());
-        let mut names = [name.as_ptr()];
-        let wanted = c::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+        let wanted = c::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         c::rd_kafka_DescribeTopics(client, wanted, options, queue);
         let event = c::rd_kafka_queue_poll(queue, patience.as_millis() as i32);
-        let id = if event.is_null() { None } else { read(event) };
+        let ids = if event.is_null() { BTreeMap::new() } else { read(event) };
         if !event.is_null() {
             c::rd_kafka_event_destroy(event);
         }
         c::rd_kafka_TopicCollection_destroy(wanted);
         c::rd_kafka_AdminOptions_destroy(options);
         c::rd_kafka_queue_destroy(queue);
-        id
+        ids
     }
 }
 
 /// Safety: `event` must be a live event.
-unsafe fn read(event: *mut c::rd_kafka_event_t) -> Option<String> {
-    // Safety: what is asked of a live event belongs to it, and lives as long.
+unsafe fn read(event: *mut c::rd_kafka_event_t) -> BTreeMap<String, String> {
+    // Safety: what is asked of a live event belongs to it, and lives as long; there are as many topics as it says.
     unsafe {
         let result = c::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return None;
+            return BTreeMap::new();
         }
         let mut count = 0;
         let topics = c::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        if count != 1 {
-            return None;
-        }
-        let topic = *topics;
+        (0..count).filter_map(|at| id_of(*topics.add(at))).collect()
+    }
+}
+
+/// A topic's own name, and the cluster's. Safety: it must be one of a live event.
+unsafe fn id_of(topic: *const c::rd_kafka_TopicDescription_t) -> Option<(String, String)> {
+    // Safety: what is asked of it belongs to the event, and is copied.
+    unsafe {
         let error = c::rd_kafka_TopicDescription_error(topic);
         if !error.is_null() && c::rd_kafka_error_code(error) != c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;
@@ -67,7 +80,7 @@ unsafe fn read(event: *mut c::rd_kafka_event_t) -> Option<String> {
         if id.is_null() || (c::rd_kafka_Uuid_most_significant_bits(id) == 0 && c::rd_kafka_Uuid_least_significant_bits(id) == 0) {
             return None;
         }
-        let text = c::rd_kafka_Uuid_base64str(id);
-        (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+        let copied = |text: *const c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+        Some((copied(c::rd_kafka_TopicDescription_name(topic))?, copied(c::rd_kafka_Uuid_base64str(id))?))
     }
 }

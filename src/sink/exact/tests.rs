@@ -29,7 +29,7 @@ fn writer(list: &Written, may: usize, from: From) -> Result<ExactWriter, SinkErr
     let plan = plan(crate::plan::Format::UpsertJson);
     let (exact, from) = exact.begin(from, "p")?;
     let mut writer = ExactWriter::new(&plan, exact, from, "p", Arc::default());
-    writer.part_records = 4;
+    (writer.part_records, writer.part_bytes) = (4, 500);
     Ok(writer)
 }
 
@@ -71,15 +71,33 @@ fn ticks_that_wait_together_share_a_transaction_and_large_ones_are_cut() {
     assert_eq!(what, [(0, 0, false, 0), (3, 0, false, 3), (4, 0, true, 4), (4, 1, true, 4), (4, 2, false, 2), (5, 0, false, 1)]);
     let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
     let chain = Chain::of(&progress).unwrap().unwrap();
-    assert_eq!((chain.base, chain.last, chain.parts, chain.after(0).len()), (0, 5, None, 5));
+    assert_eq!((chain.base, chain.last, chain.partly, chain.after(0).len()), (0, 5, None, 5));
     // In the order of keys, though the rows came the other way round.
     let four: Vec<String> = flat(&list).into_iter().filter(|(tick, _)| *tick == 4).map(|(_, key)| key).collect();
     assert!(four.is_sorted(), "{four:?}");
 }
 
+/// A tick of rows of such lengths, about.
+fn large(tick_: Tick, lengths: &[usize]) -> Arc<TickOutput> {
+    let row = |(id, length): (usize, &usize)| change(id as i64, None, Some(&"x".repeat(*length)));
+    tick(tick_, true, lengths.iter().enumerate().map(row).collect())
+}
+
+#[test]
+fn large_rows_are_cut_by_their_bytes() {
+    let list = Written::default();
+    let all = [large(1, &[300, 300, 10, 10, 10, 10, 10, 900, 300]), large(2, &[900]), large(3, &[900, 900])];
+    run(writer(&list, 99, From { begins: true, ..From::default() }), &all).unwrap();
+    let of = |(records, p): &(Vec<Outgoing>, Progress)| (p.tick, p.part, p.more, p.done, records.len());
+    let what: Vec<_> = list.lock().unwrap().iter().map(of).collect();
+    let first = [(1, 0, true, 1, 1), (1, 1, true, 4, 3), (1, 2, true, 7, 3), (1, 3, true, 8, 1), (1, 4, false, 0, 1)];
+    assert_eq!(what[1..], [&first[..], &[(2, 0, false, 0, 1), (3, 0, true, 1, 1), (3, 1, false, 0, 1)]].concat());
+}
+
 #[test]
 fn wherever_it_ends_the_next_run_goes_on_there() {
-    let all = ticks(&[1, 2, 0, 10, 1, 5]);
+    let mut all = ticks(&[1, 2, 0, 10, 1]);
+    all.push(large(6, &[300, 300, 10, 10, 10, 10, 10, 900, 300]));
     let whole = Written::default();
     run(writer(&whole, 99, From { begins: true, ..From::default() }), &all).unwrap();
     let transactions = shown(&whole).len();
@@ -89,13 +107,13 @@ fn wherever_it_ends_the_next_run_goes_on_there() {
         assert!(ended.is_err(), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
         let from = match Chain::of(&progress).unwrap() {
-            Some(chain) => From { written: chain.last, parts: chain.parts, begins: false },
+            Some(chain) => From { written: chain.last, partly: chain.partly, begins: false },
             None => From { begins: true, ..From::default() },
         };
         run(writer(&list, 99, from), &all).unwrap();
         assert_eq!(flat(&list), flat(&whole), "{may}");
         let progress: Vec<Progress> = list.lock().unwrap().iter().map(|(_, p)| p.clone()).collect();
         let chain = Chain::of(&progress).unwrap().unwrap();
-        assert_eq!((chain.last, chain.parts, chain.after(0).len()), (6, None, 6), "{may}");
+        assert_eq!((chain.last, chain.partly, chain.after(0).len()), (6, None, 6), "{may}");
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     log::kafka::{client, topic_id},
     sink::{
         SinkError,
-        exact::{Outgoing, Tell, Transact},
+        exact::{self, Outgoing, Tell, Transact},
         progress::Progress,
     },
 };
@@ -43,6 +43,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a producer that was fenced waits for the record of the one that may have fenced it. That one reads the progress
 /// records and a checkpoint before it writes one; if it takes longer, the older one takes its place back.
 const FENCED_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is asked whether topics are still the ones that were written.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How long an answer to that is waited for.
+const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The name under which a deployment writes.
 pub fn id(deployment: &str) -> String {
@@ -56,6 +60,9 @@ pub struct Transactions {
     name: String,
     progress: String,
     topics: Vec<String>,
+    /// The cluster's names for these topics and that of the progress records, as far as it gives them, and when it was asked last.
+    ids: BTreeMap<String, String>,
+    asked: Instant,
     run: String,
     producer: Option<BaseProducer<Deliveries>>,
     /// The progress topic is known up to here.
@@ -102,6 +109,8 @@ impl Transactions {
         topic::check(&opened.cluster, &opened.progress)?;
         let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
         opened.records = scanned.records.iter().map(|record| record.tick).zip(scanned.offsets.iter().copied()).collect();
+        let known = opened.topics.iter().chain([&opened.progress]);
+        opened.ids = topic_id::topic_ids(producer.client(), known.cloned(), STEP);
         (opened.producer, opened.scanned) = (Some(producer), scanned.end);
         Ok((opened, scanned))
     }
@@ -112,6 +121,8 @@ impl Transactions {
             name: name.into(),
             progress: topic::name(name),
             topics,
+            ids: BTreeMap::new(),
+            asked: Instant::now(),
             run: run.into(),
             producer: None,
             scanned: 0,
@@ -135,8 +146,22 @@ impl Transactions {
 
     /// The cluster's names for the topics of the outputs, as far as it gives them.
     pub fn topic_ids(&self) -> BTreeMap<String, String> {
-        let Some(producer) = &self.producer else { return BTreeMap::new() };
-        self.topics.iter().filter_map(|topic| Some((topic.clone(), topic_id::topic_id(producer.client(), topic, STEP)?))).collect()
+        let mut ids = self.ids.clone();
+        ids.remove(&self.progress);
+        ids
+    }
+
+    /// Are the topics still those that were written? Another one of its name takes records as if nothing were lacking.
+    fn compare(&mut self) -> Result<(), SinkError> {
+        let Some(producer) = self.producer.as_ref().filter(|_| !self.ids.is_empty() && self.asked.elapsed() >= ASK_EVERY) else { return Ok(()) };
+        self.asked = Instant::now();
+        let ids = topic_id::topic_ids(producer.client(), self.ids.keys().cloned(), ASK_PATIENCE);
+        let connection = &self.cluster.connection;
+        match self.ids.iter().find(|(topic, was)| ids.get(*topic).is_some_and(|is| is != *was)) {
+            Some((topic, _)) if *topic == self.progress => Err(exact::lost(&self.name, connection, "it was removed, and another one is there by its name")),
+            Some((topic, _)) => Err(exact::gone(connection, topic)),
+            None => Ok(()),
+        }
     }
 
     fn fence_patiently(&self) -> Result<BaseProducer<Deliveries>, SinkError> {
@@ -358,6 +383,7 @@ impl Transact for Transactions {
 
     fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError> {
         loop {
+            self.compare()?;
             let trouble = match self.attempt(records, progress, tell) {
                 Ok(()) => {
                     if let Some(producer) = &self.producer {

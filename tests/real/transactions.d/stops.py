@@ -153,8 +153,13 @@ time.sleep(4)
 child.send_signal(signal.SIGINT)
 faults += child.wait(60) != 0
 must("a progress topic with a retention is warned of", "retention.ms is 3600000" in open(f"{state}/retention.log").read())
+# An output topic is removed, and another one is there by its name before anybody noticed.
+child = start(other, f"{state}/replaced.log")
+must("it is ready before its topic is replaced", until(lambda: ask("readyz")[0] == 200))
 topics("--delete", "--topic", "out.wanted")
-time.sleep(2)
+topics("--create", "--topic", "out.wanted", "--partitions", "3")
+grow()
+stops("an output topic that is another one while it is written", child, f"{state}/replaced.log", "OUTPUT_GONE")
 for again in ("", ", again"):
     stops("an output topic that was removed" + again, start(other, f"{state}/gone.log"), f"{state}/gone.log", "OUTPUT_GONE")
 topics("--alter", "--topic", TOPIC, "--partitions", "2")

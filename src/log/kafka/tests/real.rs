@@ -314,6 +314,9 @@ fn real_transactions_are_read_when_committed_and_their_markers_passed() {
     }
     // Four messages and four markers; the last visible message is the fifth offset.
     until(&log, |view| view.caught_up && view.positions() == [(0, 8)]);
+    let place = log.status.view().partitions[0];
+    // Who has taken in the last message has come as far as the reader; who has taken in the first has not.
+    assert_eq!((place.blank, place.reached(5), place.reached(1)), (3, 8, 1));
     let mut values = Vec::new();
     log.take(100, |chunk| values.extend(messages(&chunk).into_iter().map(|m| m.3.unwrap())));
     assert_eq!(values, ["0", "2"]);

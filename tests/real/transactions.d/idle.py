@@ -1,0 +1,95 @@
+"""Sources whose topics end with the marker of a producer's transaction are idle, and not stuck, though they go through a gate.
+Started by tests/real/transactions after its check."""
+import json, os, signal, subprocess, sys, time, urllib.error, urllib.request
+
+from confluent_kafka import Producer
+
+here, state = sys.argv[1], os.environ["STATE"]
+faults = 0
+# Twice the bound of stuck_after, with that of the transactions, and some.
+LONG = 8
+
+
+def must(what, holds, said=""):
+    global faults
+    faults += not holds
+    print(what if holds else f"FAULT {what}: {said}", flush=True)
+
+
+def ask(path):
+    try:
+        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    except OSError:
+        return 0, ""
+    return answer.status, answer.read().decode()
+
+
+def until(holds, seconds=60):
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        if holds():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def start():
+    env = dict(os.environ, TIEOUT_STATE=f"{state}/idle")
+    command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/idle/config.yaml"]
+    hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(f"{state}/idle.log", "a"), preexec_fn=hears)
+
+
+def produced(name, *rows, **end):
+    """An upstream transaction, of which everything comes in one transaction of the producer."""
+    def put(topic, key, value):
+        producer.produce(f"idle.{topic}", json.dumps(value), json.dumps(key), 0)
+
+    at = lambda order: f"{name}:{name * 1000 + order}"
+    producer.begin_transaction()
+    put("transaction", {"id": at(0)}, {"status": "BEGIN", "id": at(0), "ts_ms": int(time.time() * 1000)})
+    for order, (id, balance) in enumerate(rows, 1):
+        of = {"id": at(order), "total_order": order, "data_collection_order": order}
+        put("account", {"id": id}, {"op": "u", "before": None, "after": {"id": id, "balance": balance}, "source": {"ts_ms": int(time.time() * 1000)}, "transaction": of})
+    collections = [{"data_collection": "public.account", "event_count": len(rows)}]
+    put("transaction", {"id": at(99)}, {"status": "END", "id": at(99), "event_count": len(rows), "data_collections": collections, "ts_ms": int(time.time() * 1000)})
+    producer.commit_transaction()
+
+
+def shown(id):
+    return json.loads(ask(f"api/v1/targets/balances/rows/{id}")[1] or "{}").get("row")
+
+
+def idle(what):
+    """Nothing is said to be stuck for so long."""
+    said, deadline = [], time.time() + LONG
+    while time.time() < deadline:
+        status, text = ask("readyz")
+        said += [text] if status != 200 else []
+        time.sleep(0.2)
+    must(what, not said, said[:1])
+
+
+for topic in ("transaction", "account", "quiet"):
+    command = [f"{here}/stand", "kafka", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"]]
+    subprocess.run([*command, "--create", "--topic", f"idle.{topic}", "--partitions", "1"], check=True, stdout=subprocess.DEVNULL)
+producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"], "transactional.id": "upstream"})
+producer.init_transactions()
+produced(1, (1, 10), (2, 20))
+child = start()
+must("what comes in a producer's transactions is read", until(lambda: ask("readyz")[0] == 200), ask("readyz"))
+idle("and its end is no message that is waited for")
+produced(2, (1, 11))
+must("more of it comes", until(lambda: shown(1) == {"id": 1, "balance": 11}), shown(1))
+idle("and is idle again")
+child.send_signal(signal.SIGINT)
+must("it stops in order", child.wait(60) == 0, child.returncode)
+child = start()
+must("it starts again", until(lambda: ask("readyz")[0] == 200 and shown(2) == {"id": 2, "balance": 20}), ask("readyz"))
+idle("and is idle behind the last message that it knows")
+child.send_signal(signal.SIGINT)
+child.wait(60)
+must("nobody was told otherwise", "STUCK" not in open(f"{state}/idle.log").read(), open(f"{state}/idle.log").read()[-800:])
+sys.exit(faults > 0)
