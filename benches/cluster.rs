@@ -158,7 +158,7 @@ fn dataflow(mut meshes: Vec<Mesh>) -> f64 {
 }
 
 fn main() {
-    let (rounds, mib) = (number("--rounds", 3), number("--mib", 1024) as usize);
+    let (rounds, mib) = (number("rounds", 3), number("mib", 1024) as usize);
     let mut measured: [[Vec<f64>; 5]; 2] = Default::default();
     for _ in 0..rounds {
         for (of, encryption) in measured.iter_mut().zip(["none", "tls"]) {

@@ -50,6 +50,8 @@ const CHUNKS_PER_WORKER: u64 = 16;
 const OPEN_BYTES_MAX: u64 = 256 << 20;
 /// And so many ticks.
 const TICKS_MAX: usize = 64;
+/// Pieces of transactions that are not whole in one tick, about: its progress record names them.
+const MARKS_MAX: usize = 2_000;
 
 /// How long the clock waits for a credit: about what a worker takes for two chunks.
 const CREDIT_WAIT: Duration = Duration::from_micros(500);
@@ -467,7 +469,8 @@ impl<'a> Clock<'a> {
         let (lanes, all) = (self.lanes.len(), self.lanes.len() + self.gated.len());
         let has = |of: &usize| match of.checked_sub(lanes) {
             None => self.lanes[*of].head.is_some(),
-            Some(gate) => self.gated[gate].ready.is_some(),
+            // What is marked goes into one progress record.
+            Some(gate) => self.gated[gate].ready.is_some() && self.marked.len() < MARKS_MAX,
         };
         let mut waiting = (0..all).filter(has);
         let next = if self.hydrated {

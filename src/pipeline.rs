@@ -343,7 +343,9 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     }
     if early && plan.process.of > 1 {
         // Others may be waiting for a log, and these for them: what had been written before is made again by the next start.
-        return server.map_or(Ok(()), Server::stop).map(|()| Outcome::default());
+        let stopped = server.map_or(Ok(()), Server::stop);
+        // Nobody may have asked for it but an output that can't be written.
+        return keeper.failure().map_or(stopped, Err).map(|()| Outcome::default());
     }
     let read_seconds = started.elapsed().as_secs_f64();
     let mut outcome = Outcome::default();
@@ -446,6 +448,8 @@ fn until_closed(ledger: &SharedLedger, workers: &Workers, keeper: &Keeper, last:
 /// The thread that applies closed ticks and hands them to the sinks.
 struct Keeper {
     thread: JoinHandle<Result<Vec<dry::Output>, Failure>>,
+    /// Why it has asked the clock to stop.
+    failed: Receiver<Failure>,
 }
 
 impl Keeper {
@@ -458,6 +462,7 @@ impl Keeper {
         saves: Option<Sender<LedgerSave>>,
     ) -> Keeper {
         let ledger = ledger.clone();
+        let (to_failed, why) = unbounded();
         let thread = spawn("ledger", move || {
             let mut failed: Option<Failure> = None;
             let told = ledger::run(&ledger, &sealed, &parts, &reports, |output: &Arc<TickOutput>| {
@@ -476,7 +481,8 @@ impl Keeper {
                     (None, Err(error)) => Some(error.into()),
                     (None, Ok(())) => None,
                 };
-                if failed.is_some() {
+                if let Some(failure) = &failed {
+                    let _ = to_failed.send(failure.clone());
                     // A clock that has left already has nothing to stop.
                     let _ = ask.send(Ask::Stop);
                 }
@@ -492,7 +498,12 @@ impl Keeper {
             flushed?;
             Ok(dry.map(dry::Outputs::finish).unwrap_or_default())
         });
-        Keeper { thread }
+        Keeper { thread, failed: why }
+    }
+
+    /// Why nothing more is written, if so, without waiting for what is.
+    fn failure(&self) -> Option<Failure> {
+        self.failed.try_recv().ok()
     }
 
     /// Waits until everything that is closed is written.
@@ -577,4 +588,25 @@ pub fn memory() -> (u64, u64) {
 /// A thread of this name.
 pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     std::thread::Builder::new().name(name.into()).spawn(body).expect("the operating system starts a thread")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::Bench;
+
+    /// While ticks are made again a run of several processes ends at once when it is asked to: the reason must be known by then.
+    #[test]
+    fn who_asks_a_run_to_end_has_said_why() {
+        let bench = Bench::new();
+        let ((to_sealed, sealed), (_to_parts, parts), (to_reports, reports), (ask, asks)) = (unbounded(), unbounded(), unbounded(), unbounded());
+        let keeper = Keeper::start(&bench.ledger, (sealed, parts, reports), ask, None, None, None);
+        assert!(keeper.failure().is_none());
+        to_sealed.send(Sealed { tick: 1, ..bench.sealed.clone() }).unwrap();
+        to_reports.send(Report { tick: 1, failure: Some("a field is lacking".into()), ..bench.report }).unwrap();
+        assert!(matches!(asks.recv_timeout(Duration::from_secs(20)), Ok(Ask::Stop)));
+        assert_eq!(keeper.failure().expect("it is known").message, "a field is lacking");
+        drop((to_sealed, to_reports));
+        assert_eq!(keeper.finish().unwrap_err().message, "a field is lacking");
+    }
 }

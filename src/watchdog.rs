@@ -110,6 +110,8 @@ struct SeenSource {
     /// By partition: the next position that counts, which is that of closed ticks once all are shown, and the reader's before; the
     /// reader's; and the log's end.
     partitions: Vec<(i32, i64, i64, Option<i64>)>,
+    /// The partitions behind whose ends messages are held back by a transaction that a producer has not ended.
+    held_back: Vec<i32>,
     /// The next partition is read when the one before is done.
     one_by_one: bool,
 }
@@ -181,21 +183,24 @@ impl Watch {
                 continue;
             }
             let mut turn = true;
-            for (partition, done, _, end) in &source.partitions {
+            for (partition, done, read, end) in &source.partitions {
                 let place = self.partitions.entry((source.name.clone(), *partition)).or_insert_with(|| Still::new(*done, now));
-                let idle = end.is_none_or(|end| *done >= end);
+                let at_end = end.is_none_or(|end| *done >= end);
+                let held_back = at_end && source.held_back.contains(partition);
+                let idle = at_end && !held_back;
                 let still = place.look(*done, idle || source.excused || source.held || !turn, now);
                 turn &= idle || !source.one_by_one;
+                // A reader that has more to read waits for no transaction.
+                let gate = if end.is_none_or(|end| *read >= end) { source.gate } else { Duration::ZERO };
                 // As of ticks that are not closed nothing moves.
-                if still > self.bound + source.gate && !engine {
-                    let more = end.unwrap_or(*done) - done;
+                if still > self.bound + gate && !engine {
+                    let rest = match end.unwrap_or(*done) - done {
+                        _ if held_back => "what is behind it is held back by a transaction that its producer has not ended".into(),
+                        more => format!("{more} before its end"),
+                    };
                     let name = format!("{}/{partition}", source.name);
-                    let text = format!(
-                        "partition {partition} of source {} is at {done}, {more} before its end, and has not moved for {} s{}",
-                        source.name,
-                        still.as_secs(),
-                        why(&source.trouble)
-                    );
+                    let (seconds, why) = (still.as_secs(), why(&source.trouble));
+                    let text = format!("partition {partition} of source {} is at {done}, {rest}, and has not moved for {seconds} s{why}", source.name);
                     found.push(Stuck { code: "PARTITION_STUCK", name, text });
                 }
             }
@@ -271,6 +276,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             // What goes through a gate is done up to its last message; an end of a transaction behind that is nobody's.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).map_or(p.next, |at| p.reached(at)), p.next, p.end)).collect(),
+            held_back: view.partitions.iter().filter(|p| p.held).map(|p| p.partition).collect(),
             one_by_one: matches!(declared.log, LogSpec::Files(_)),
         }
     });
@@ -383,12 +389,30 @@ mod tests {
     fn what_waits_for_the_rest_of_a_transaction_has_that_bound_too() {
         let waits = |second: u64| {
             let mut seen = moving(second);
-            seen.sources[0].partitions[0] = (0, 2000, 2000, Some(9000));
+            seen.sources[0].partitions[0] = (0, 2000, 9000, Some(9000));
             seen.sources[0].gate = Duration::from_secs(30);
             seen
         };
         assert_eq!(stuck_after(40, waits), []);
         assert_eq!(stuck_after(60, waits), [(41, "PARTITION_STUCK", "orders/0".into())]);
+        // Who has not read it waits for nothing.
+        let unread = |second: u64| {
+            let mut seen = waits(second);
+            seen.sources[0].partitions[0] = (0, 2000, 2000, Some(9000));
+            seen
+        };
+        assert_eq!(stuck_after(40, unread), [(11, "PARTITION_STUCK", "orders/0".into())]);
+    }
+
+    #[test]
+    fn what_a_producer_holds_back_is_no_end() {
+        let held = |second: u64| {
+            let mut seen = moving(second);
+            seen.sources[0].held_back = if second < 40 { vec![1] } else { Vec::new() };
+            seen
+        };
+        assert_eq!(stuck_after(39, held), [(11, "PARTITION_STUCK", "orders/1".into())]);
+        assert_eq!(stuck_after(60, held), []);
     }
 
     #[test]

@@ -215,6 +215,7 @@ struct Charge {
     #[cfg(unix)]
     way: std::os::unix::net::UnixStream,
     heard: Option<Instant>,
+    looked: Instant,
 }
 
 impl Charge {
@@ -223,13 +224,13 @@ impl Charge {
         let (way, theirs) = std::os::unix::net::UnixStream::pair()?;
         way.set_nonblocking(true)?;
         let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).spawn()?;
-        Ok(Charge { child, end: None, way, heard: None })
+        Ok(Charge { child, end: None, way, heard: None, looked: Instant::now() })
     }
 
     #[cfg(not(unix))]
     fn start(command: &mut Command) -> std::io::Result<Charge> {
         let child = command.stdin(std::process::Stdio::piped()).spawn()?;
-        Ok(Charge { child, end: None, heard: None })
+        Ok(Charge { child, end: None, heard: None, looked: Instant::now() })
     }
 
     /// Has it ended? One that hangs is killed.
@@ -238,6 +239,10 @@ impl Charge {
         #[cfg(unix)]
         while std::io::Read::read(&mut self.way, &mut [0; 64]).is_ok_and(|bytes| bytes > 0) {
             self.heard = Some(Instant::now());
+        }
+        // Who was asleep itself, as when it was suspended with them, has heard nothing since.
+        if std::mem::replace(&mut self.looked, Instant::now()).elapsed() > SILENT / 2 {
+            self.heard = self.heard.map(|_| Instant::now());
         }
         if self.end.is_none() && self.heard.is_some_and(|heard| heard.elapsed() > SILENT) {
             tracing::error!(pid = self.child.id(), "has not said for {SILENT:?} that it lives: it is killed");

@@ -51,6 +51,8 @@ const SOURCE_BYTES: u64 = 8 << 20;
 const HELD_BYTES: u64 = 256 << 20;
 /// A batch is not made larger than this by further transactions.
 const BATCH_BYTES: u64 = 4 << 20;
+/// And so many pieces: those of transactions that are not whole are named one by one.
+const BATCH_PIECES: usize = 1_000;
 /// Transactions that are known to have been given out.
 const RECENT: usize = 100_000;
 
@@ -471,7 +473,7 @@ impl Gate {
         let mut bytes = 0;
         loop {
             let moved = self.pass_heads(&mut batch, &mut bytes) | self.pass_whole(&mut bytes);
-            if bytes >= BATCH_BYTES {
+            if bytes >= BATCH_BYTES || batch.pieces.len() >= BATCH_PIECES {
                 break;
             }
             if !moved && !self.give_up(now, last) {
@@ -504,7 +506,7 @@ impl Gate {
                     self.open.remove(id.as_ref().expect("what is open has an id"));
                     continue;
                 }
-                if open.is_some_and(|open| !open.incomplete) || *bytes >= BATCH_BYTES {
+                if open.is_some_and(|open| !open.incomplete) || *bytes >= BATCH_BYTES || batch.pieces.len() >= BATCH_PIECES {
                     break;
                 }
                 moved = true;

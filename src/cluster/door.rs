@@ -121,9 +121,15 @@ impl Door {
         self.strangers.len()
     }
 
+    /// The oldest of those that have come from the address of which there are most: a flood from one keeps nobody else out.
+    fn most_from_one_place(&self) -> Option<usize> {
+        let from = |at: usize| self.strangers[at].from.ip();
+        (0..self.strangers.len()).rev().max_by_key(|at| self.strangers.iter().filter(|other| other.from.ip() == from(*at)).count())
+    }
+
     fn let_in(&mut self, stream: TcpStream, from: SocketAddr) {
         if self.strangers.len() >= self.strangers_max
-            && let Some(oldest) = self.strangers.pop_front()
+            && let Some(oldest) = self.most_from_one_place().and_then(|at| self.strangers.remove(at))
         {
             let why = format!("{} connections have proved nothing yet; the oldest was cut", self.strangers_max);
             self.tell(FLOOD, oldest.from, &why);

@@ -197,7 +197,12 @@ impl Drop for Pieces {
     fn drop(&mut self) {
         self.forward.waiting().remove(&self.id);
         if !self.over {
-            (self.forward.say)(self.id, Word::Gone);
+            let (forward, id) = (Arc::clone(&self.forward), self.id);
+            // Saying may have to wait for the connection, and who answers others must not.
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(move || (forward.say)(id, Word::Gone))),
+                Err(_) => (forward.say)(id, Word::Gone),
+            }
         }
     }
 }
@@ -222,7 +227,10 @@ impl Own {
         let asked = Request { method: Method::GET.to_string(), uri: "/readyz".into(), headers: Vec::new() };
         let said = async { to_bytes(Arc::clone(&self.forward).answer(asked).await.into_body(), NOTICES_MAX).await };
         let said = tokio::time::timeout(PATIENCE, said).await.ok().and_then(Result::ok);
-        said.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_else(|| because("the process that leads the cluster does not answer"))
+        let Some(said) = said else { return because("the process that leads the cluster does not answer") };
+        let problem = || serde_json::from_slice::<Problem>(&said).map_or_else(|_| "its answer can't be read".into(), |problem| problem.message);
+        serde_json::from_slice(&said)
+            .unwrap_or_else(|_| because(&format!("the process that leads the cluster does not say whether it is ready: {}", problem())))
     }
 
     pub fn router(self) -> Router {

@@ -72,7 +72,7 @@ impl Log<'_> {
         self.feed.update(|view| {
             view.asked_ms = Some(wall_ms());
             view.behind_bytes = end as u64;
-            view.partitions = vec![PartitionView { partition: 0, start: 0, next: 0, blank: 0, end: Some(end) }];
+            view.partitions = vec![PartitionView { partition: 0, start: 0, next: 0, end: Some(end), ..PartitionView::default() }];
         });
         let mut bytes = Vec::new();
         for line in lines {

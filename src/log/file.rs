@@ -90,8 +90,8 @@ impl Reader<'_> {
                 partition: i as i32,
                 start: *start as i64,
                 next: *start as i64,
-                blank: 0,
                 end: Some(*end as i64),
+                ..PartitionView::default()
             };
             view.partitions = places.iter().enumerate().map(partition).collect();
             view.backlog_done = view.behind_bytes == 0;

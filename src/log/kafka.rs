@@ -49,6 +49,7 @@ pub mod group;
 mod token;
 pub mod topic_id;
 pub(crate) mod watch;
+mod watermark;
 
 /// A chunk is full at so many messages,
 const CHUNK_MESSAGES: usize = 1000;
@@ -395,7 +396,7 @@ impl Reader<'_> {
         if let Some(places) = beats {
             self.follow_heartbeats(&places)?;
         }
-        self.publish(Some((asked_ms, &ends)));
+        self.publish(Some((asked_ms, &ends, &[])));
         Ok(true)
     }
 
@@ -641,7 +642,7 @@ impl Reader<'_> {
 
     fn see(&mut self, seen: Seen) -> Result<(), End> {
         match seen {
-            Seen::Ends { asked, asked_ms, ends, shrunk } => {
+            Seen::Ends { asked, asked_ms, ends, held, shrunk } => {
                 if let Some((partition, next, end)) = shrunk.first() {
                     return Err(self
                         .stop("LOG_SHRUNK", format!("partition {partition} ends at {end}, but was read up to {next}; it has been truncated, or created again"))
@@ -656,7 +657,7 @@ impl Reader<'_> {
                 }
                 self.silent = None;
                 self.feed.update(|view| view.trouble = None);
-                self.publish(Some((asked_ms, &ends)));
+                self.publish(Some((asked_ms, &ends, &held)));
             }
             Seen::Grown(new) => {
                 if self.until == Until::Forever {
@@ -783,19 +784,23 @@ impl Reader<'_> {
     }
 
     /// Writes the view: positions, and the ends if they were asked anew.
-    fn publish(&self, ends: Option<(i64, &[i64])>) {
+    fn publish(&self, ends: Option<(i64, &[i64], &[i32])>) {
         let done = self.backlog_done();
         self.feed.update(|view| {
             for (at, (partition, place)) in self.own().enumerate() {
                 match view.partitions.get_mut(at) {
                     Some(known) => (known.next, known.blank) = (place.next, place.blank),
-                    None => view.partitions.push(PartitionView { partition, start: place.start, next: place.next, blank: place.blank, end: None }),
+                    None => {
+                        let (start, next, blank) = (place.start, place.next, place.blank);
+                        view.partitions.push(PartitionView { partition, start, next, blank, ..PartitionView::default() });
+                    }
                 }
             }
-            if let Some((asked_ms, ends)) = ends {
+            if let Some((asked_ms, ends, held)) = ends {
                 view.asked_ms = Some(asked_ms);
                 for known in &mut view.partitions {
                     known.end = ends.get(known.partition as usize).copied();
+                    known.held = held.contains(&known.partition);
                 }
             }
             view.caught_up = view.partitions.iter().all(PartitionView::caught_up);

@@ -102,12 +102,14 @@ pub struct PartitionView {
     pub blank: i64,
     /// The position after the last message when the log was last asked.
     pub end: Option<i64>,
+    /// There are messages behind that end, which nobody may read before a producer has ended its transaction.
+    pub held: bool,
 }
 
 impl PartitionView {
-    /// Read up to the end that is known.
+    /// Read up to the end that is known, and nothing is held back behind it.
     pub fn caught_up(&self) -> bool {
-        self.end.is_some_and(|end| self.next >= end)
+        !self.held && self.end.is_some_and(|end| self.next >= end)
     }
 
     /// How far one has come who has taken in all messages before a position: over what holds none, as the reader has.

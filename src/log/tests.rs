@@ -15,7 +15,7 @@ fn numbers(count: i64, queue_chunks: usize) -> LogHandle {
                 return Ok(());
             }
             feed.update(|view| {
-                view.partitions = vec![PartitionView { partition: 0, start: 0, next: n, blank: 0, end: Some(count) }];
+                view.partitions = vec![PartitionView { partition: 0, start: 0, next: n, end: Some(count), ..PartitionView::default() }];
                 view.caught_up = n == count;
             });
         }
@@ -72,7 +72,7 @@ fn guarded(until: Until) -> LogHandle {
     let guard = Guard::new(&source, SchemaPolicy::Evolve, None, Vec::new());
     spawn(0, "guarded", 8, move |feed| {
         feed.watch(guard, until);
-        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 0, blank: 0, end: Some(100) }]);
+        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 0, end: Some(100), ..PartitionView::default() }]);
         for (offset, row) in [(0, r#"{"id":1,"v":1}"#), (50, r#"{"id":2,"w":1}"#), (80, r#"{"id":3,"v":1}"#)] {
             let bytes = format!("{{\"op\":\"c\",\"after\":{row}}}\n").into_bytes();
             let chunk = Chunk { source: 0, partition: 0, payload: Payload::Lines { bytes, offset }, source_time: None, next: offset + 1 };
@@ -117,7 +117,7 @@ fn what_was_taken_in_before_comes_although_another_partition_stands() {
     let guard = Guard::new(&source, SchemaPolicy::Evolve, None, vec![(0, 1), (1, 7)]);
     let log = spawn(0, "stands", 8, move |feed| {
         feed.watch(guard, Until::Forever);
-        let place = |partition| PartitionView { partition, start: 0, next: 0, blank: 0, end: Some(100) };
+        let place = |partition| PartitionView { partition, start: 0, next: 0, end: Some(100), ..PartitionView::default() };
         feed.update(|view| view.partitions = vec![place(0), place(1)]);
         let messages = |partition: i32, rows: &[(i64, &str)]| {
             let (mut bytes, mut index) = (Vec::new(), Vec::new());

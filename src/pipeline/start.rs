@@ -200,7 +200,8 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
     }
     let known = *manifest.progress.get(name)?;
     let newest = match &exact.chain {
-        Some(chain) if chain.last >= known => return None,
+        // One that began anew and was killed before it wrote anything knows of nothing; the checkpoint is of the time before.
+        Some(chain) if chain.last >= known || chain.last == 0 => return None,
         Some(chain) => format!("the newest is {}", chain.last),
         None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
     };

@@ -230,9 +230,13 @@ pub fn lost(deployment: &str, connection: &str, why: &str) -> SinkError {
 
 /// What was written can't be made again.
 pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
+    gap_of(&plan.name, &plan.connections[connection].name, why)
+}
+
+fn gap_of(deployment: &str, connection: &str, why: &str) -> SinkError {
     SinkError {
         code: "PROGRESS_GAP",
-        message: format!("what {} says is written can't be made again: {why}", topic(&plan.name, &plan.connections[connection].name)),
+        message: format!("what {} says is written can't be made again: {why}", topic(deployment, connection)),
         remedy: format!("if another tieout writes there, give this one a `name` of its own; else {REMEDY}"),
         retry: false,
     }
@@ -240,6 +244,7 @@ pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
 
 /// The writer at work.
 pub(super) struct ExactWriter {
+    deployment: String,
     name: String,
     encoders: Vec<Encoder>,
     to: Box<dyn Transact>,
@@ -270,6 +275,7 @@ impl ExactWriter {
             let _ = status.cluster.set((cluster.clone(), exact.topics.clone()));
         }
         ExactWriter {
+            deployment: plan.name.clone(),
             name: plan.connections[exact.connection].name.clone(),
             encoders: mine.map(|output| Encoder::new(plan.clone(), output)).collect(),
             to: exact.to,
@@ -338,7 +344,11 @@ impl ExactWriter {
         }
         if tick.tick == self.from.written {
             let Some(partly) = self.from.partly.take() else { return Ok(()) };
-            records.drain(..records.len().min(partly.records as usize));
+            if records.len() as u64 <= partly.records {
+                let of = format!("tick {} has {} records now, and {} were written, which were not all", tick.tick, records.len(), partly.records);
+                return Err(gap_of(&self.deployment, &self.name, &of));
+            }
+            records.drain(..partly.records as usize);
             return self.write_parts(tick.tick, partly, &records);
         }
         let bytes: usize = records.iter().map(Outgoing::bytes).sum();

@@ -52,7 +52,7 @@ fn messages_are_cut_at_the_offset_whatever_is_lacking_around_it() {
 /// Steps a lane through the positions of ticks: what each tick gets, by partition.
 fn stepped(chunks: Vec<Chunk>, ends: &[i64], ticks: &[Vec<(i32, i64)>]) -> Vec<Vec<Vec<i64>>> {
     let ends: Vec<PartitionView> =
-        (0..).zip(ends).map(|(partition, end)| PartitionView { partition, start: 0, next: *end, blank: 0, end: Some(*end) }).collect();
+        (0..).zip(ends).map(|(partition, end)| PartitionView { partition, start: 0, next: *end, end: Some(*end), ..PartitionView::default() }).collect();
     let log = spawn(1, "scripted", 2, move |feed| {
         for chunk in chunks {
             if feed.send(chunk).is_err() {
@@ -125,7 +125,7 @@ proptest! {
 fn what_holds_no_message_is_passed_once_nothing_waits() {
     let log = spawn(1, "scripted", 2, move |feed| {
         let _ = feed.send(Chunk { partition: 0, ..messages(&[0, 1, 2], 3) });
-        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 5, blank: 0, end: Some(5) }]);
+        feed.update(|view| view.partitions = vec![PartitionView { partition: 0, start: 0, next: 5, end: Some(5), ..PartitionView::default() }]);
         while !feed.stopped() {
             std::thread::park_timeout(WAIT);
         }

@@ -55,8 +55,8 @@ impl Resolver<'_> {
         };
         let source = &self.plan.sources[id];
         if source.format != Format::DebeziumJson {
-            let message = format!("messages in `{}` do not say of which transaction they are", source.format.name());
-            self.report.error(Code::WrongKind, &at.place(), message).hint("only `debezium-json` does");
+            let message = format!("of messages in `{}` it is not known of which transaction they are", source.format.name());
+            self.report.error(Code::WrongKind, &at.place(), message).hint("only in `debezium-json` that is read; in Avro it is not, by now");
             return;
         }
         let log = &self.plan.sources[self.plan.transactions[group].log];

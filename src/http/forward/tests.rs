@@ -73,7 +73,7 @@ async fn each_is_as_ready_as_the_one_that_leads_says() {
         (said(r#"{"tick":7,"ready":true,"reasons":[],"warnings":["disk"]}"#), true, r#""warnings":["disk"]"#),
         (said(r#"{"tick":7,"ready":false,"reasons":["PARTITION_STUCK at process 1"],"warnings":[]}"#), false, r#"["PARTITION_STUCK at process 1"]"#),
         (silent, false, "does not answer"),
-        (Router::new(), false, "does not answer"),
+        (Router::new(), false, "does not say whether it is ready"),
     ] {
         let response = get_of(&both(leads).0, "/readyz").await;
         assert_eq!(response.status() == StatusCode::OK, ready, "{text}");

@@ -1,7 +1,7 @@
 //! The identity of a topic: a topic that was deleted and created again has the old name and another id; and so has one of the
 //! same name in another cluster.
 //!
-//! The Rust wrapper has no call for it, so librdkafka's own is used here, and only here.
+//! The Rust wrapper has no call for it, so librdkafka's own is used here, as in `watermark`.
 
 use std::{
     collections::BTreeMap,

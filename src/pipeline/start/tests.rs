@@ -159,6 +159,12 @@ fn contradictions_have_names() {
         choose(plan, Some(bench.folder.path()), false, vec![one, Exact::known(1, chain, "cluster-b")]).map(|start| shown(&start).0)
     };
     assert_eq!(exact(&bench.plan, Chain::of(&[anew]).unwrap()).map_err(|failure| failure.to_string()), Ok(None));
+    // So does one that was killed before it wrote anything, and one that was started again since then.
+    let claim = Progress { begins: true, plan: fingerprint(&bench.plan), ..Progress::default() };
+    let again = Progress { begins: false, ..claim.clone() };
+    for claims in [vec![claim.clone()], vec![claim, again]] {
+        assert_eq!(exact(&bench.plan, Chain::of(&claims).unwrap()).map_err(|failure| failure.to_string()), Ok(None));
+    }
     let dataflow = DATAFLOW.replace("topic: out.a, format: upsert-json", "topic: out.a, format: debezium-json");
     let plan = config::load_texts(("config.yaml", CONFIG), &[("d.yaml", &dataflow)], &|_| None, Need::Connections).unwrap_or_else(|p| panic!("{p}"));
     let chain = bench.chain_of(2, 7, &fingerprint(&plan));

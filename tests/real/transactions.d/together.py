@@ -234,7 +234,7 @@ def another(life):
         wrong(f"a newer cluster is there, and the older one's leader: {status}", life)
     for process in life.others(0):
         status = process.wait(NOTICED)
-        if status != TRY_AGAIN or not process.has_said("SINK_FENCED"):
+        if status != FENCED or not process.has_said("SINK_FENCED"):
             wrong(f"its leader was fenced, and {process.name.strip()}: {status}", life)
     count["fenced by another cluster"] += 1
     at_random(newer)
