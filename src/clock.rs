@@ -51,7 +51,7 @@ const OPEN_BYTES_MAX: u64 = 256 << 20;
 /// And so many ticks.
 const TICKS_MAX: usize = 64;
 /// Pieces of transactions that are not whole in one tick, about: its progress record names them.
-const MARKS_MAX: usize = 2_000;
+const MARKS_MAX: usize = 1_000;
 
 /// How long the clock waits for a credit: about what a worker takes for two chunks.
 const CREDIT_WAIT: Duration = Duration::from_micros(500);
@@ -519,7 +519,7 @@ impl<'a> Clock<'a> {
             (true, true) => since >= self.tick,
             (true, false) => since >= self.tick.max(IDLE_SEAL),
         };
-        if due {
+        if due || self.marked.len() >= MARKS_MAX {
             self.settle();
             if !self.is_behind() {
                 self.seal(None);

@@ -154,12 +154,14 @@ struct Watch {
     tick: Still<(Tick, u64)>,
     readers: BTreeMap<String, Still<(Option<i64>, Vec<i64>)>>,
     partitions: BTreeMap<(String, i32), Still<i64>>,
+    /// The same of what their readers have read.
+    reads: BTreeMap<(String, i32), Still<i64>>,
     writers: BTreeMap<String, Still<(Tick, u64)>>,
 }
 
 impl Watch {
     fn new(bound: Duration, now: Instant) -> Watch {
-        Watch { bound, tick: Still::new((0, 0), now), readers: BTreeMap::new(), partitions: BTreeMap::new(), writers: BTreeMap::new() }
+        Watch { bound, tick: Still::new((0, 0), now), readers: BTreeMap::new(), partitions: BTreeMap::new(), reads: BTreeMap::new(), writers: BTreeMap::new() }
     }
 
     fn look(&mut self, seen: &Seen, now: Instant) -> Vec<Stuck> {
@@ -190,8 +192,10 @@ impl Watch {
                 let idle = at_end && !held_back;
                 let still = place.look(*done, idle || source.excused || source.held || !turn, now);
                 turn &= idle || !source.one_by_one;
-                // A reader that has more to read waits for no transaction.
-                let gate = if end.is_none_or(|end| *read >= end) { source.gate } else { Duration::ZERO };
+                let reads = self.reads.entry((source.name.clone(), *partition)).or_insert_with(|| Still::new(*read, now));
+                let unread = reads.look(*read, source.excused || end.is_none_or(|end| *read >= end), now);
+                // A reader that reads nothing though there is more waits for no transaction.
+                let gate = if unread > self.bound { Duration::ZERO } else { source.gate };
                 // As of ticks that are not closed nothing moves.
                 if still > self.bound + gate && !engine {
                     let rest = match end.unwrap_or(*done) - done {
@@ -276,7 +280,7 @@ fn see(plan: &Plan, ledger: &SharedLedger, logs: &[Vec<Arc<LogStatus>>], written
             // Of a partition of which no tick knows nothing was handed out, and what was read of it is what there was.
             // What goes through a gate is done up to its last message; an end of a transaction behind that is nobody's.
             partitions: view.partitions.iter().map(|p| (p.partition, done(p.partition).map_or(p.next, |at| p.reached(at)), p.next, p.end)).collect(),
-            held_back: view.partitions.iter().filter(|p| p.held).map(|p| p.partition).collect(),
+            held_back: view.partitions.iter().filter(|p| p.is_held()).map(|p| p.partition).collect(),
             one_by_one: matches!(declared.log, LogSpec::Files(_)),
         }
     });

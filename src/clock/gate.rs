@@ -52,7 +52,7 @@ const HELD_BYTES: u64 = 256 << 20;
 /// A batch is not made larger than this by further transactions.
 const BATCH_BYTES: u64 = 4 << 20;
 /// And so many pieces: those of transactions that are not whole are named one by one.
-const BATCH_PIECES: usize = 1_000;
+const BATCH_PIECES: usize = 500;
 /// Transactions that are known to have been given out.
 const RECENT: usize = 100_000;
 

@@ -80,7 +80,7 @@ impl Clock<'_> {
                         .view
                         .partitions
                         .iter()
-                        .filter(|partition| lane.drained && !lane.is_replaying() && partition.caught_up())
+                        .filter(|partition| lane.drained && !lane.is_replaying() && partition.at_end())
                         .map(|partition| partition.partition);
                     gate.partitions(*source, lane.view.partitions.len(), read);
                     let Some(chunk) = lane.head.take() else { break };

@@ -5,7 +5,7 @@
 //! the cluster needs a millisecond, and tries again.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},
@@ -121,15 +121,17 @@ impl Door {
         self.strangers.len()
     }
 
-    /// The oldest of those that have come from the address of which there are most: a flood from one keeps nobody else out.
-    fn most_from_one_place(&self) -> Option<usize> {
-        let from = |at: usize| self.strangers[at].from.ip();
-        (0..self.strangers.len()).rev().max_by_key(|at| self.strangers.iter().filter(|other| other.from.ip() == from(*at)).count())
+    /// The oldest of those from an address that takes more than a quarter of all places: a flood from one keeps nobody else out.
+    fn crowded(&self) -> Option<usize> {
+        let mut of = HashMap::new();
+        self.strangers.iter().for_each(|stranger| *of.entry(stranger.from.ip()).or_insert(0) += 1);
+        let (place, most) = of.into_iter().max_by_key(|(_, many)| *many)?;
+        (most > self.strangers_max / 4).then(|| self.strangers.iter().position(|stranger| stranger.from.ip() == place)).flatten()
     }
 
     fn let_in(&mut self, stream: TcpStream, from: SocketAddr) {
         if self.strangers.len() >= self.strangers_max
-            && let Some(oldest) = self.most_from_one_place().and_then(|at| self.strangers.remove(at))
+            && let Some(oldest) = self.strangers.remove(self.crowded().unwrap_or(0))
         {
             let why = format!("{} connections have proved nothing yet; the oldest was cut", self.strangers_max);
             self.tell(FLOOD, oldest.from, &why);

@@ -36,7 +36,7 @@ use self::{
     client::{Config, Context, Denied},
     watch::{Identity, Last, Seen, Watch},
 };
-use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, Until, wall_ms};
+use super::{Feed, Guard, LogError, LogHandle, PartitionView, QUEUE_CHUNKS, SourceTime, UNKNOWN, Until, wall_ms};
 use crate::{
     engine::{Chunk, MessageAt, Payload, chunk},
     format::Message,
@@ -226,6 +226,8 @@ struct Heartbeats {
     fresh: VecDeque<(Instant, i64)>,
     /// Waiting for these positions of the table, which were asked after the heartbeat was received.
     waiting: VecDeque<(Vec<i64>, i64)>,
+    /// The same as they were asked last.
+    upto: Vec<i64>,
     /// The newest that was let through.
     passed: i64,
 }
@@ -396,7 +398,9 @@ impl Reader<'_> {
         if let Some(places) = beats {
             self.follow_heartbeats(&places)?;
         }
-        self.publish(Some((asked_ms, &ends, &[])));
+        // Nothing was fetched that would tell what is held back.
+        let held: Vec<(i32, i64)> = self.own().map(|(partition, _)| (partition, UNKNOWN)).collect();
+        self.publish(Some((asked_ms, &ends, &held)));
         Ok(true)
     }
 
@@ -648,13 +652,17 @@ impl Reader<'_> {
                         .stop("LOG_SHRUNK", format!("partition {partition} ends at {end}, but was read up to {next}; it has been truncated, or created again"))
                         .into());
                 }
-                while self.heartbeats.fresh.front().is_some_and(|(received, _)| *received <= asked) {
+                // What is held back was produced before the heartbeat, too.
+                let mut upto = ends.clone();
+                held.iter().for_each(|(partition, held)| upto[*partition as usize] = *held);
+                while !upto.contains(&UNKNOWN) && self.heartbeats.fresh.front().is_some_and(|(received, _)| *received <= asked) {
                     let (_, ms) = self.heartbeats.fresh.pop_front().expect("there is a front");
                     if self.heartbeats.waiting.len() == HEARTBEATS_MAX {
                         self.heartbeats.waiting.pop_back();
                     }
-                    self.heartbeats.waiting.push_back((ends.clone(), ms));
+                    self.heartbeats.waiting.push_back((upto.clone(), ms));
                 }
+                self.heartbeats.upto = upto;
                 self.silent = None;
                 self.feed.update(|view| view.trouble = None);
                 self.publish(Some((asked_ms, &ends, &held)));
@@ -694,7 +702,9 @@ impl Reader<'_> {
     fn let_heartbeats_through(&mut self) -> Result<(), End> {
         let mut pass = None;
         while let Some((ends, ms)) = self.heartbeats.waiting.front() {
-            if self.own().any(|(partition, p)| ends.get(partition as usize).is_some_and(|end| p.next < *end)) {
+            // What is there no more is not waited for.
+            let end = |p: i32| ends.get(p as usize).map(|end| self.heartbeats.upto.get(p as usize).map_or(*end, |now| *end.min(now)));
+            if self.own().any(|(partition, p)| end(partition).is_some_and(|end| p.next < end)) {
                 break;
             }
             pass = pass.max(Some(*ms));
@@ -784,7 +794,7 @@ impl Reader<'_> {
     }
 
     /// Writes the view: positions, and the ends if they were asked anew.
-    fn publish(&self, ends: Option<(i64, &[i64], &[i32])>) {
+    fn publish(&self, ends: Option<(i64, &[i64], &[(i32, i64)])>) {
         let done = self.backlog_done();
         self.feed.update(|view| {
             for (at, (partition, place)) in self.own().enumerate() {
@@ -792,7 +802,7 @@ impl Reader<'_> {
                     Some(known) => (known.next, known.blank) = (place.next, place.blank),
                     None => {
                         let (start, next, blank) = (place.start, place.next, place.blank);
-                        view.partitions.push(PartitionView { partition, start, next, blank, ..PartitionView::default() });
+                        view.partitions.push(PartitionView { partition, start, next, blank, end: None, held: Some(UNKNOWN) });
                     }
                 }
             }
@@ -800,7 +810,7 @@ impl Reader<'_> {
                 view.asked_ms = Some(asked_ms);
                 for known in &mut view.partitions {
                     known.end = ends.get(known.partition as usize).copied();
-                    known.held = held.contains(&known.partition);
+                    known.held = held.iter().find(|(partition, _)| *partition == known.partition).map(|(_, held)| *held);
                 }
             }
             view.caught_up = view.partitions.iter().all(PartitionView::caught_up);

@@ -102,14 +102,28 @@ pub struct PartitionView {
     pub blank: i64,
     /// The position after the last message when the log was last asked.
     pub end: Option<i64>,
-    /// There are messages behind that end, which nobody may read before a producer has ended its transaction.
-    pub held: bool,
+    /// Behind that end something is written up to here that nobody may read before a producer has ended its transaction;
+    /// [`UNKNOWN`]: it is not known yet whether that is so.
+    pub held: Option<i64>,
 }
 
+/// Of what may be held back behind the end of a partition nothing is known yet.
+pub const UNKNOWN: i64 = i64::MAX;
+
 impl PartitionView {
-    /// Read up to the end that is known, and nothing is held back behind it.
+    /// Read up to the end that is known.
+    pub fn at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// Is something held back behind the end, as far as is known?
+    pub fn is_held(&self) -> bool {
+        self.held.is_some_and(|held| held != UNKNOWN && self.next < held)
+    }
+
+    /// Read up to the end that is known, and up to what was held back behind it then.
     pub fn caught_up(&self) -> bool {
-        !self.held && self.end.is_some_and(|end| self.next >= end)
+        self.at_end() && self.held.is_none_or(|held| self.next >= held)
     }
 
     /// How far one has come who has taken in all messages before a position: over what holds none, as the reader has.

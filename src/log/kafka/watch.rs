@@ -21,7 +21,7 @@ use rdkafka::{
 };
 
 use super::{Context, Pace, watermark};
-use crate::log::{LogStatus, wall_ms};
+use crate::log::{LogStatus, UNKNOWN, wall_ms};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,8 +32,8 @@ const APART: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub enum Seen {
     /// The end of each partition. `shrunk` lists partitions whose end lies before what had been read when it was asked, with both positions;
-    /// `held` those that had messages behind their ends, of a transaction that is not over.
-    Ends { asked: Instant, asked_ms: i64, ends: Vec<i64>, held: Vec<i32>, shrunk: Vec<(i32, i64, i64)> },
+    /// `held` those behind whose ends a transaction that is not over had written something, and up to where ([`UNKNOWN`]: that is not known).
+    Ends { asked: Instant, asked_ms: i64, ends: Vec<i64>, held: Vec<(i32, i64)>, shrunk: Vec<(i32, i64, i64)> },
     /// Partitions that are new, with the position of their first message.
     Grown(Vec<(i32, i64)>),
     /// There are fewer partitions than there were, or (0) no topic any more.
@@ -135,14 +135,14 @@ impl Watch {
     fn ends(&self) -> Seen {
         let before = self.status.view().positions();
         // Known from what was fetched before the question: what has come since then may just be committed.
-        let highs: Vec<(i32, i64)> =
-            before.iter().filter_map(|(partition, _)| Some((*partition, watermark::high(self.consumer.client(), &self.topic, *partition)?))).collect();
+        let high = |partition: i32| watermark::high(self.consumer.client(), &self.topic, partition).unwrap_or(UNKNOWN);
+        let highs: Vec<(i32, i64)> = before.iter().map(|(partition, _)| (*partition, high(*partition))).collect();
         let (asked, asked_ms) = (Instant::now(), wall_ms());
         match ask(&self.consumer, &self.topic, self.partitions, Offset::End, PATIENCE) {
             Err(error) => Seen::Silence(error),
             Ok(ends) => {
                 let shrunk = before.into_iter().filter_map(|(p, next)| ends.get(p as usize).filter(|end| **end < next).map(|end| (p, next, *end))).collect();
-                let held = highs.into_iter().filter(|(p, high)| ends.get(*p as usize).is_some_and(|end| end < high)).map(|(p, _)| p).collect();
+                let held = highs.into_iter().filter(|(p, high)| ends.get(*p as usize).is_some_and(|end| end < high)).collect();
                 Seen::Ends { asked, asked_ms, ends, held, shrunk }
             }
         }

@@ -1,55 +1,10 @@
 """One process, and clusters over networks of all kinds: what they export must be alike; a cut must be noticed, and gone on from.
 Started by tests/real/network."""
-import collections, csv, json, os, random, signal, subprocess, sys, time
+import collections, csv, json, signal, subprocess, sys, time
 
-here = sys.argv[1]
-sys.path.append(here)
-from processes import SILENCE, TRY_AGAIN, Process, cluster_file, until
+from common import NOTICED, SALES, Cluster, command, environment, faults, grow, log, must, rng, say, seed, state
+from processes import SILENCE, TRY_AGAIN, until
 from wire import Wire
-
-state, tieout = os.environ["STATE"], os.environ["TIEOUT"]
-seed = int(os.environ.get("SEED", "1"))
-rng = random.Random(seed)
-SALES, SHOPS = 15_000, 400
-# Beside what a silence may last: the pulse that came last, and the turn of whoever listens.
-NOTICED = SILENCE + 1.5
-config, data = f"{here}/network.d/config.yaml", f"{state}/data"
-log = open(f"{state}/tieout.log", "a")
-BEGUN, faults = time.time(), 0
-
-
-def say(text):
-    print(f"{time.time() - BEGUN:6.1f} s  {text}", flush=True)
-
-
-def must(what, holds, said=""):
-    global faults
-    faults += not holds
-    say(what if holds else f"FAULT {what}: {said}")
-
-
-def grow(n):
-    """Sales, shops and what is booked: mostly alike, and not always in order."""
-    os.makedirs(data, exist_ok=True)
-    with open(f"{data}/sale.ndjson", "a") as sale, open(f"{data}/shop.ndjson", "a") as shop, open(f"{data}/booked.ndjson", "a") as booked:
-        put = lambda file, key, value: file.write(json.dumps({"key": {"id": key}, "value": value}) + "\n")
-        for _ in range(max(1, n // 40)):
-            at = rng.randrange(SHOPS)
-            put(shop, at, {"id": at, "region": f"r{at % 17}"})
-        for _ in range(n):
-            at, amount = rng.randrange(SALES), f"{rng.randrange(100000) / 100:.2f}"
-            shop_of, state_of = at * 7 % SHOPS, rng.choice(["open", "paid", "draft"])
-            put(sale, at, None if rng.random() < 0.05 else {"id": at, "shop": shop_of, "amount": amount, "state": state_of})
-            if rng.random() < 0.95:
-                put(booked, at, None if state_of == "draft" else {"id": at, "amount": amount, "region": f"r{shop_of % 17}"})
-
-
-def command(*args):
-    return [tieout, "run", "--config", config, *args]
-
-
-def environment(name):
-    return dict(os.environ, TIEOUT_DATA=data, TIEOUT_STATE=f"{state}/{name}")
 
 
 def exported(folder):
@@ -67,34 +22,6 @@ def one_process():
     folder = f"{state}/one"
     subprocess.run(command("--once", "--export", folder), env=environment("one.state"), stdout=log, stderr=log, check=True)
     return exported(folder)
-
-
-class Cluster:
-    def __init__(self, wire, of, name, *args):
-        file = cluster_file(f"{state}/{name}.yaml", [f"{address}:7400" for address in wire.addresses[:of]])
-        whole = lambda n: wire.within(n, command("--cluster", file, "--process", str(n), *args))
-        self.wire = wire
-        self.processes = [Process(whole(n), environment(f"{name}.state"), log, f"{name}.{n} ") for n in range(of)]
-
-    def ends(self, seconds):
-        until(lambda: all(p.status() is not None for p in self.processes), seconds)
-        return [p.status() for p in self.processes]
-
-    def said(self):
-        return "".join(f"--- {p.name}\n{''.join(p.said[-5:])}" for p in self.processes)
-
-    def get(self, n, path):
-        address = self.processes[n].address
-        done = subprocess.run(self.wire.within(n, ["curl", "-s", "--max-time", "20", f"http://{address}{path}"]), capture_output=True, text=True)
-        return done.stdout
-
-    def ready(self, seconds=40):
-        ready = lambda n: self.processes[n].address and '"ready":true' in self.get(n, "/readyz").replace(" ", "")
-        return until(lambda: all(ready(n) for n in range(len(self.processes))), seconds, 0.1)
-
-    def kill(self):
-        for process in self.processes:
-            process.kill()
 
 
 def same(wire, truth, of, name, **how):
@@ -180,8 +107,8 @@ def main():
     finally:
         wire.close()
     if faults:
-        print(f"{faults} faults")
-    sys.exit(faults > 0)
+        print(f"{len(faults)} faults")
+    sys.exit(len(faults) > 0)
 
 
 main()

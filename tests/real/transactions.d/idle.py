@@ -101,6 +101,14 @@ must("what a producer holds back has not", until(lambda: not caught_up()["quiet"
 named = lambda: "PARTITION_STUCK: partition 0 of source quiet" in ask("readyz")[1] and "has not ended" in ask("readyz")[1]
 must(f"and is named", until(named, LONG), ask("readyz"))
 must(f"after {time.time() - began:.1f} s, with a bound of 2 s and 1 s of transactions", time.time() - began < 7)
+child.send_signal(signal.SIGINT)
+child.wait(60)
+child, seen = start(), []
+must("it starts while it is held back", until(lambda: ask("api/v1/sources")[0] == 200))
+deadline = time.time() + 3
+while time.time() < deadline:
+    seen.append(caught_up()["quiet"])
+must("and is not taken for read at any moment", not any(seen), seen)
 producer.commit_transaction()
 must("when it is over all is well", until(lambda: ask("readyz")[0] == 200 and caught_up()["quiet"]), ask("readyz"))
 child.send_signal(signal.SIGINT)
