@@ -198,9 +198,8 @@ impl Drop for Pieces {
         self.forward.waiting().remove(&self.id);
         if !self.over {
             let (forward, id) = (Arc::clone(&self.forward), self.id);
-            // Saying may have to wait for the connection, and who answers others must not.
             match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(move || (forward.say)(id, Word::Gone))),
+                Ok(runtime) => drop(runtime.spawn(async move { forward.say(id, Word::Gone).await })),
                 Err(_) => (forward.say)(id, Word::Gone),
             }
         }

@@ -125,7 +125,7 @@ fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>)
             Some((_, tick)) => format!("its records begin after tick {base}, and the newest sound checkpoint is of tick {tick}"),
             None => format!("its records begin after tick {base}, and there is no checkpoint"),
         };
-        return Err(exact::gap(plan, exact.connection, &why).into());
+        return Err(exact::gap(&plan.name, &plan.connections[exact.connection].name, &why).into());
     }
     if chosen.is_none() && !found.is_empty() {
         tracing::warn!("no checkpoint can be used, and everything is read from the beginning");

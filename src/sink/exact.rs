@@ -143,7 +143,7 @@ impl Exact {
         if scanned.records.is_empty() && scanned.cut {
             return Err(lost(&plan.name, &declared.name, "it was emptied"));
         }
-        let chain = Chain::of(&scanned.records).map_err(|after| gap(plan, connection, &format!("the record after tick {after} is lacking")))?;
+        let chain = Chain::of(&scanned.records).map_err(|after| gap(&plan.name, &declared.name, &format!("the record after tick {after} is lacking")))?;
         if let Some(chain) = &chain {
             let began = Instant::now();
             to.write(&[], &claim(chain.last, chain.partly, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
@@ -229,11 +229,7 @@ pub fn lost(deployment: &str, connection: &str, why: &str) -> SinkError {
 }
 
 /// What was written can't be made again.
-pub fn gap(plan: &Plan, connection: ConnectionId, why: &str) -> SinkError {
-    gap_of(&plan.name, &plan.connections[connection].name, why)
-}
-
-fn gap_of(deployment: &str, connection: &str, why: &str) -> SinkError {
+pub fn gap(deployment: &str, connection: &str, why: &str) -> SinkError {
     SinkError {
         code: "PROGRESS_GAP",
         message: format!("what {} says is written can't be made again: {why}", topic(deployment, connection)),
@@ -346,7 +342,7 @@ impl ExactWriter {
             let Some(partly) = self.from.partly.take() else { return Ok(()) };
             if records.len() as u64 <= partly.records {
                 let of = format!("tick {} has {} records now, and {} were written, which were not all", tick.tick, records.len(), partly.records);
-                return Err(gap_of(&self.deployment, &self.name, &of));
+                return Err(gap(&self.deployment, &self.name, &of));
             }
             records.drain(..partly.records as usize);
             return self.write_parts(tick.tick, partly, &records);

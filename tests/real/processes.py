@@ -1,5 +1,5 @@
 """Processes of tieout under test, one or several that run one dataflow together; for the scripts beside this file."""
-import os, random, secrets, signal, socket, subprocess, threading, time
+import os, random, secrets, signal, socket, subprocess, threading, time, urllib.error, urllib.request
 
 TRY_AGAIN = 75
 # How long a process of a cluster may be silent, in the cluster files that are written here.
@@ -84,6 +84,17 @@ class Process:
     def has_said(self, *words):
         """A line has all of these."""
         return any(all(word in line for word in words) for line in list(self.said))
+
+
+def ask(path):
+    """Status and text of an answer of the process that `TIEOUT_LISTEN` names; 0 if there is none."""
+    try:
+        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    except OSError:
+        return 0, ""
+    return answer.status, answer.read().decode()
 
 
 def until(holds, seconds, every=0.02):

@@ -1,10 +1,13 @@
 """Sources whose topics end with the marker of a producer's transaction are idle, and not stuck, though they go through a gate.
 Started by tests/real/transactions after its check."""
-import json, os, signal, subprocess, sys, time, urllib.error, urllib.request
+import json, os, signal, subprocess, sys, time
 
 from confluent_kafka import Producer
 
 here, state = sys.argv[1], os.environ["STATE"]
+sys.path.append(here)
+from processes import ask, until
+
 faults = 0
 # Twice the bound of stuck_after, with that of the transactions, and some.
 LONG = 8
@@ -16,25 +19,6 @@ def must(what, holds, said=""):
     print(what if holds else f"FAULT {what}: {said}", flush=True)
 
 
-def ask(path):
-    try:
-        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
-    except urllib.error.HTTPError as error:
-        answer = error
-    except OSError:
-        return 0, ""
-    return answer.status, answer.read().decode()
-
-
-def until(holds, seconds=60):
-    deadline = time.time() + seconds
-    while time.time() < deadline:
-        if holds():
-            return True
-        time.sleep(0.2)
-    return False
-
-
 def start():
     env = dict(os.environ, TIEOUT_STATE=f"{state}/idle")
     command = [os.environ["TIEOUT"], "run", "--config", f"{here}/transactions.d/idle/config.yaml"]
@@ -42,7 +26,7 @@ def start():
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(f"{state}/idle.log", "a"), preexec_fn=hears)
 
 
-def produced(name, *rows, **end):
+def produced(name, *rows):
     """An upstream transaction, of which everything comes in one transaction of the producer."""
     def put(topic, key, value):
         producer.produce(f"idle.{topic}", json.dumps(value), json.dumps(key), 0)
@@ -79,38 +63,38 @@ producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"], "transa
 producer.init_transactions()
 produced(1, (1, 10), (2, 20))
 child = start()
-must("what comes in a producer's transactions is read", until(lambda: ask("readyz")[0] == 200), ask("readyz"))
+must("what comes in a producer's transactions is read", until(lambda: ask("readyz")[0] == 200, 60), ask("readyz"))
 idle("and its end is no message that is waited for")
 produced(2, (1, 11))
-must("more of it comes", until(lambda: shown(1) == {"id": 1, "balance": 11}), shown(1))
+must("more of it comes", until(lambda: shown(1) == {"id": 1, "balance": 11}, 60), shown(1))
 idle("and is idle again")
 child.send_signal(signal.SIGINT)
 must("it stops in order", child.wait(60) == 0, child.returncode)
 child = start()
-must("it starts again", until(lambda: ask("readyz")[0] == 200 and shown(2) == {"id": 2, "balance": 20}), ask("readyz"))
+must("it starts again", until(lambda: ask("readyz")[0] == 200 and shown(2) == {"id": 2, "balance": 20}, 60), ask("readyz"))
 idle("and is idle behind the last message that it knows")
 must("nobody was told otherwise", "STUCK" not in open(f"{state}/idle.log").read(), open(f"{state}/idle.log").read()[-800:])
 # What stands behind a transaction that its producer does not end is there, and nobody may read it.
 caught_up = lambda: {source["name"]: source["caught_up"] for source in json.loads(ask("api/v1/sources")[1])["sources"]}
-must("what is read to its end has caught up", until(lambda: caught_up()["account"]), caught_up())
+must("what is read to its end has caught up", until(lambda: caught_up()["account"], 60), caught_up())
 producer.begin_transaction()
 producer.produce("idle.quiet", json.dumps({"op": "r", "before": None, "after": {"id": 1, "balance": 1}, "source": {"ts_ms": 1}}), json.dumps({"id": 1}), 0)
 producer.flush()
 began = time.time()
 must("what a producer holds back has not", until(lambda: not caught_up()["quiet"], 5), caught_up())
 named = lambda: "PARTITION_STUCK: partition 0 of source quiet" in ask("readyz")[1] and "has not ended" in ask("readyz")[1]
-must(f"and is named", until(named, LONG), ask("readyz"))
+must("and is named", until(named, LONG), ask("readyz"))
 must(f"after {time.time() - began:.1f} s, with a bound of 2 s and 1 s of transactions", time.time() - began < 7)
 child.send_signal(signal.SIGINT)
 child.wait(60)
 child, seen = start(), []
-must("it starts while it is held back", until(lambda: ask("api/v1/sources")[0] == 200))
+must("it starts while it is held back", until(lambda: ask("api/v1/sources")[0] == 200, 60))
 deadline = time.time() + 3
 while time.time() < deadline:
     seen.append(caught_up()["quiet"])
 must("and is not taken for read at any moment", not any(seen), seen)
 producer.commit_transaction()
-must("when it is over all is well", until(lambda: ask("readyz")[0] == 200 and caught_up()["quiet"]), ask("readyz"))
+must("when it is over all is well", until(lambda: ask("readyz")[0] == 200 and caught_up()["quiet"], 60), ask("readyz"))
 child.send_signal(signal.SIGINT)
 must("and it stops", child.wait(60) == 0, child.returncode)
 sys.exit(faults > 0)

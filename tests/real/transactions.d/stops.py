@@ -1,7 +1,10 @@
 """Contradictions that must stop a start, or a run, by their names. Started by tests/real/transactions after its check."""
-import os, shutil, signal, subprocess, sys, time, urllib.error, urllib.request
+import os, shutil, signal, subprocess, sys, time
 
 here, state = sys.argv[1], os.environ["STATE"]
+sys.path.append(here)
+from processes import ask
+
 TOPIC = "tieout-progress-transactions"
 faults = 0
 
@@ -54,17 +57,6 @@ def must(what, holds, said=""):
     global faults
     faults += not holds
     print(what if holds else f"FAULT {what}: {said}")
-
-
-def ask(path):
-    """Status and text of an answer."""
-    try:
-        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
-    except urllib.error.HTTPError as error:
-        answer = error
-    except OSError:
-        return 0, ""
-    return answer.status, answer.read().decode()
 
 
 def until(holds, seconds=60, then=lambda: None):
