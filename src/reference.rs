@@ -122,6 +122,10 @@ pub const WARNINGS: &[(&str, &str)] = &[
         "TRANSACTIONS_INCOMPLETE_MANY",
         "more than a hundred transactions of a log stand incomplete: what the oldest touched is not kept, and nothing new is confirmed of their tables until their rows have come",
     ),
+    (
+        "TRANSACTION_HANGING",
+        "brokers left out the end of one of tieout's own transactions in some partitions; it is ended, and what was committed of it is written again",
+    ),
     ("TRANSACTION_INCOMPLETE", "an upstream transaction is shown without all of its rows: they did not come within its log's `bound`, or too much is held"),
 ];
 

@@ -5,6 +5,7 @@
 //! holds (see `checkpoint::changes`). Whatever contradicts itself stops the start, by a name.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +19,7 @@ use crate::{
     },
     engine::{Again, Incomplete, Sealed, Tick},
     log::At,
-    plan::Plan,
+    plan::{ConnectionId, Plan},
     sink::{
         Keep,
         exact::{self, Exact, From},
@@ -49,16 +50,28 @@ pub struct Start {
 /// The named stops of checkpoints and progress records; brokers that can't be reached.
 pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -> Result<Start, Failure> {
     let exact = if exactly { exact::connections(plan) } else { Vec::new() };
-    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection)).collect::<Result<Vec<_>, _>>()?;
+    let known = known(path, fresh)?;
+    let known = |connection: &ConnectionId| known.get(&plan.connections[*connection].name).copied().unwrap_or(0);
+    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection, (!fresh).then(|| known(&connection)))).collect::<Result<Vec<_>, _>>()?;
     choose(plan, path, fresh, exact)
+}
+
+fn list(path: Option<&Path>, fresh: bool) -> Result<Vec<folder::Found>, Failure> {
+    match path.map_or(Ok(Vec::new()), folder::list) {
+        Err(_) if fresh => Ok(Vec::new()),
+        found => Ok(found?),
+    }
+}
+
+/// By connection: up to which tick the newest checkpoint knows its progress records to be committed.
+fn known(path: Option<&Path>, fresh: bool) -> Result<BTreeMap<String, Tick>, Failure> {
+    let newest = list(path, fresh)?.into_iter().find_map(|found| found.manifest.ok());
+    Ok(newest.map(|manifest| manifest.progress).unwrap_or_default())
 }
 
 /// The same, once it is known how far each connection was written.
 fn choose(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exact: Vec<Exact>) -> Result<Start, Failure> {
-    let found = match path.map_or(Ok(Vec::new()), folder::list) {
-        Err(_) if fresh => Vec::new(),
-        found => found?,
-    };
+    let found = list(path, fresh)?;
     if let Some(error) = exact::twice(plan, &exact) {
         return Err(error.into());
     }

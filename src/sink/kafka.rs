@@ -8,6 +8,7 @@
 //! | `transactions` | one producer for all outputs of a connection, whole ticks in transactions |
 //! | `topic` | the topic of progress records, read |
 //! | `open` | transactions that somebody left open: found, and ended |
+//! | `hanging` | transactions whose end brokers left out: what is to be done about them |
 
 use std::{
     sync::{
@@ -33,6 +34,7 @@ use crate::{
     plan::Properties,
 };
 
+mod hanging;
 pub mod open;
 pub mod topic;
 pub mod transactions;
@@ -121,6 +123,11 @@ impl Cluster {
         }
         // A topic that is created by being written to would have the broker's clean-up policy, not ours.
         config.set("enable.idempotence", "true").set("acks", "all").set("allow.auto.create.topics", "false");
+        // Connections that are lost are told of in the log.
+        config.set("log.connection.close", "true");
+        if !matches!(config.log_level, RDKafkaLogLevel::Debug) {
+            config.set_log_level(RDKafkaLogLevel::Info);
+        }
         config
     }
 
@@ -270,7 +277,7 @@ impl KafkaSink {
 fn message<'a>(topic: &'a str, tick: &str, record: &'a SinkRecord) -> BaseRecord<'a, [u8], [u8]> {
     let id = record.id_text();
     let headers = OwnedHeaders::new_with_capacity(3)
-        .insert(Header { key: "tieout-tick", value: Some(tick) })
+        .insert(Header { key: hanging::TICK, value: Some(tick) })
         .insert(Header { key: "tieout-id", value: Some(&id) })
         .insert(Header { key: "tieout-mapping", value: Some(&*record.mapping) });
     let mut message = BaseRecord::<[u8], [u8]>::to(topic).key(&record.key).headers(headers);

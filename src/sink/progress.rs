@@ -39,9 +39,31 @@ pub struct Progress {
     pub run: String,
     /// What everything that is written follows from: tables, mappings, logs, comparisons.
     pub plan: String,
+    /// Pieces of outputs whose committed records readers never saw, and that are written again by the record after this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mends: Vec<Piece>,
     /// All ticks after `before`, up to `tick`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ticks: Vec<TickAt>,
+}
+
+/// A piece of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    pub topic: String,
+    pub partition: i32,
+    /// The first offset, and the one after the last.
+    pub from: i64,
+    pub end: i64,
+    /// So many records in it are meant.
+    #[serde(default)]
+    pub records: u64,
+}
+
+impl Piece {
+    pub fn same_partition(&self, other: &Piece) -> bool {
+        (&self.topic, self.partition) == (&other.topic, other.partition)
+    }
 }
 
 /// How a tick was cut.

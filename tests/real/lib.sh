@@ -82,7 +82,7 @@ end() {
   local file=$STATE/$1.pid pid i
   [ -s "$file" ] || return 0
   pid=$(cat "$file")
-  kill -"${2:-TERM}" "$pid" 2>/dev/null
+  kill -"${2:-TERM}" "$pid" 2>/dev/null || true
   for i in $(seq 100); do lives "$pid" || break; sleep 0.1; done
   if lives "$pid"; then kill -KILL "$pid" 2>/dev/null || true; fi
   rm -f "$file"

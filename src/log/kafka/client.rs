@@ -137,9 +137,15 @@ pub struct Context {
 struct Told {
     last: Option<String>,
     denied: Option<Denied>,
+    broke: bool,
 }
 
 impl Context {
+    /// Was a connection lost that had been there, since this was last asked?
+    pub fn broke(&self) -> bool {
+        std::mem::take(&mut self.told.lock().expect("nobody panics while holding it").broke)
+    }
+
     /// The last error since this was last asked.
     pub fn last_error(&self) -> Option<String> {
         self.told.lock().expect("nobody panics while holding it").last.take()
@@ -176,6 +182,10 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // The client tells of this in its log only; connections that nobody uses end more quietly.
+        if facility == "FAIL" && line.contains("in state UP") {
+            self.told.lock().expect("nobody panics while holding it").broke = true;
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{line}")

@@ -4,17 +4,22 @@
 //! `__transaction_state`, in a form that Kafka keeps between versions; a user who may not read that topic still learns from
 //! the ends of partitions that a transaction is open: readers of what is committed are stopped before the end of everything.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
-    Message as _, Offset, Timestamp,
+    Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    message::Headers as _,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{BorrowedMessage, OwnedMessage},
 };
 
 use super::{
-    Cluster, topic,
+    Cluster,
+    hanging::{Hanging, Record, Sent, committed, is_abort},
+    topic,
     transactions::{self, Transactions},
 };
 use crate::{
@@ -24,7 +29,7 @@ use crate::{
         watch,
     },
     plan::{ConnectionId, ConnectionKind, Plan},
-    sink::SinkError,
+    sink::{SinkError, exact, progress::Piece},
 };
 
 mod state;
@@ -73,14 +78,22 @@ impl Outputs {
         let declared = &plan.connections[connection];
         let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka has transactions") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
-        let mut topics: Vec<String> = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
-        topics.push(topic::name(&plan.name));
+        let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
+        let outputs = Outputs::new(cluster, &plan.name, topics)?;
+        outputs.arrive()?;
+        Ok(outputs)
+    }
+
+    /// The outputs of a deployment in these topics, and its topic of progress records.
+    ///
+    /// # Errors
+    /// librdkafka does not take the connection's settings.
+    pub fn new(cluster: Cluster, deployment: &str, mut topics: Vec<String>) -> Result<Outputs, SinkError> {
+        topics.push(topic::name(deployment));
         topics.sort();
         topics.dedup();
         let (everything, committed) = (topic::consumer(&cluster, "read_uncommitted")?, topic::consumer(&cluster, "read_committed")?);
-        let outputs = Outputs { cluster, deployment: plan.name.clone(), topics, everything, committed };
-        outputs.arrive()?;
-        Ok(outputs)
+        Ok(Outputs { cluster, deployment: deployment.into(), topics, everything, committed })
     }
 
     /// Waits until a broker answers, or says why it does not let us in.
@@ -150,27 +163,172 @@ impl Outputs {
     /// No broker answers, or the user may not read a topic.
     pub fn held(&self) -> Result<Vec<Held>, SinkError> {
         let mut held = Vec::new();
-        for topic in &self.topics {
-            let silent = |e: KafkaError| self.silent(topic, &e);
-            let Some(partitions) = watch::partitions(&self.everything, topic, PATIENCE).map_err(silent)? else { continue };
-            // In this order: what is committed between the questions is not taken for open.
-            let ends = watch::ask(&self.everything, topic, partitions, Offset::End, PATIENCE).map_err(silent)?;
-            let stable = watch::ask(&self.committed, topic, partitions, Offset::End, PATIENCE).map_err(silent)?;
-            for (partition, (&from, &end)) in (0..).zip(stable.iter().zip(&ends)).filter(|(_, (from, end))| from < end) {
-                let mut found = Held { topic: topic.clone(), partition, from, end, since_ms: None, tick: None };
-                topic::read(&self.cluster, &self.everything, (topic, partition), (from, end), |message| {
-                    if let Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) = message.timestamp() {
-                        found.since_ms = Some(ms);
-                    }
-                    let mut headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-                    let tick = headers.find(|header| header.key == "tieout-tick").and_then(|header| header.value);
-                    found.tick = tick.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-                    Ok(true)
-                })?;
-                held.push(found);
-            }
+        for Piece { topic, partition, from, end, .. } in self.held_back()? {
+            let mut found = Held { topic, partition, from, end, since_ms: None, tick: None };
+            topic::read(&self.cluster, &self.everything, (&found.topic.clone(), partition), (from, end), |message| {
+                found.since_ms = message.timestamp().to_millis();
+                found.tick = Record::of(message).map(|record| record.tick);
+                Ok(true)
+            })?;
+            held.push(found);
         }
         Ok(held)
+    }
+
+    /// The same, without what stands there.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(super) fn held_back(&self) -> Result<Vec<Piece>, SinkError> {
+        let partitions = self.partitions()?;
+        // In this order: what is committed between the questions is not taken for open.
+        let ends = self.ends(&self.everything, &partitions, Offset::End)?;
+        let stable = self.ends(&self.committed, &partitions, Offset::End)?;
+        let all = partitions.iter().zip(ends).zip(stable).filter(|((_, end), from)| from < end);
+        Ok(all.map(|((&(topic, partition), end), from)| Piece { topic: topic.into(), partition, from, end, records: 0 }).collect())
+    }
+
+    /// All partitions of the topics that exist.
+    fn partitions(&self) -> Result<Vec<(&str, i32)>, SinkError> {
+        let mut all = Vec::new();
+        for topic in &self.topics {
+            let partitions = watch::partitions(&self.everything, topic, PATIENCE).map_err(|e| self.silent(topic, &e))?;
+            all.extend((0..partitions.unwrap_or(0) as i32).map(|partition| (topic.as_str(), partition)));
+        }
+        Ok(all)
+    }
+
+    /// The ends, or beginnings, of partitions, as this consumer may see them.
+    fn ends(&self, consumer: &BaseConsumer<Context>, partitions: &[(&str, i32)], at: Offset) -> Result<Vec<i64>, SinkError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ask = || -> KafkaResult<Vec<i64>> {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            partitions.iter().try_for_each(|(topic, partition)| list.add_partition_offset(topic, *partition, at))?;
+            let answer = consumer.offsets_for_times(list, PATIENCE)?;
+            let mut found = HashMap::with_capacity(partitions.len());
+            for element in answer.elements() {
+                element.error()?;
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => offset,
+                    // No record is so new.
+                    Offset::End => i64::MAX,
+                    _ => return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+                };
+                found.insert((element.topic().to_string(), element.partition()), offset);
+            }
+            let of = |(topic, partition): &(&str, i32)| found.get(&(topic.to_string(), *partition)).copied();
+            partitions.iter().map(of).collect::<Option<_>>().ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))
+        };
+        ask().map_err(|e| self.silent(&self.topics[0], &e))
+    }
+
+    /// Reads everything that stands in a piece, committed or not.
+    fn each(&self, of: &Piece, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>) -> Result<(), SinkError> {
+        topic::read(&self.cluster, &self.everything, (&of.topic, of.partition), (of.from, of.end), |message| {
+            // More may have come.
+            let over = message.offset() >= of.end;
+            if !over {
+                take(message)?;
+            }
+            Ok(over)
+        })
+    }
+
+    /// What hangs in a partition that is held back; `None`: what begins there is not tieout's, or the user may not read it.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(super) fn hanging(&self, piece: Piece) -> Result<Option<Hanging>, SinkError> {
+        let (mut records, mut mine) = (Vec::new(), None);
+        let read = self.each(&piece, |message| {
+            let record = Record::of(message);
+            // The first record is of the transaction that is open for longest; behind it may be what was committed.
+            let mine = mine.get_or_insert(record.is_some() || is_abort(message));
+            records.extend(record.filter(|_| *mine));
+            Ok(())
+        });
+        match read {
+            Err(error) if error.code == "ACCESS_REFUSED" => tracing::warn!("if a transaction hangs there, it can't be seen: {error}"),
+            read => read?,
+        }
+        Ok(mine.unwrap_or(false).then_some(Hanging { piece, records }))
+    }
+
+    /// The progress records that are held back.
+    ///
+    /// # Errors
+    /// No broker answers; a record is not one of tieout's.
+    pub(super) fn waiting(&self, piece: &Piece) -> Result<Vec<Sent>, SinkError> {
+        let mut waiting = Vec::new();
+        self.each(piece, |message| {
+            if !is_abort(message) {
+                waiting.push(topic::sent(&piece.topic, message)?);
+            }
+            Ok(())
+        })?;
+        Ok(waiting)
+    }
+
+    /// Records that readers of what is committed see, of those that were sent since then (in milliseconds) and are wanted.
+    ///
+    /// # Errors
+    /// No broker answers, or the user may not read a topic.
+    pub(super) fn visible(&self, since: i64, wanted: impl Fn(Record) -> bool) -> Result<Vec<Record>, SinkError> {
+        let progress = topic::name(&self.deployment);
+        let mut partitions = self.partitions()?;
+        partitions.retain(|(topic, _)| *topic != progress);
+        let ends = self.ends(&self.committed, &partitions, Offset::End)?;
+        // A partition without a newer record has none of them: then the answer is its end.
+        let begins = self.ends(&self.committed, &partitions, Offset::Offset(since))?;
+        let mut found = Vec::new();
+        for ((&(topic, partition), end), from) in partitions.iter().zip(ends).zip(begins).filter(|((_, end), from)| from < end) {
+            topic::read(&self.cluster, &self.committed, (topic, partition), (from, end), |message| {
+                found.extend(Record::of(message).filter(|record| wanted(*record)));
+                Ok(false)
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// The committed records in pieces of topics, which nobody sees.
+    ///
+    /// # Errors
+    /// `PROGRESS_GAP`: not all of them are there. No broker answers.
+    pub(super) fn lost(&self, pieces: &[Piece], past: &[Sent]) -> Result<Vec<OwnedMessage>, SinkError> {
+        let mut lost = Vec::new();
+        for piece in pieces {
+            let partition = [(piece.topic.as_str(), piece.partition)];
+            let (low, end) = (self.ends(&self.everything, &partition, Offset::Beginning)?[0], self.ends(&self.everything, &partition, Offset::End)?[0]);
+            let mut all = Vec::new();
+            if low <= piece.from && piece.end <= end {
+                self.each(piece, |message| {
+                    all.extend(Record::of(message).map(|record| (record, message.detach())));
+                    Ok(())
+                })?;
+            }
+            let records: Vec<Record> = all.iter().map(|(record, _)| *record).collect();
+            let wanted: Vec<Record> = committed(&records, past).into_iter().flatten().copied().collect();
+            if wanted.len() as u64 != piece.records {
+                let Piece { topic, partition, from, end, records } = piece;
+                let why =
+                    format!("{records} records between offsets {from} and {end} of partition {partition} of topic `{topic}` are gone, and nobody saw them");
+                return Err(exact::gap(&self.deployment, &self.cluster.connection, &why));
+            }
+            lost.extend(all.into_iter().filter(|(record, _)| wanted.contains(record)).map(|(_, message)| message));
+        }
+        Ok(lost)
+    }
+
+    /// Partitions are held back though the deployment's own transaction is over.
+    pub(super) fn still_open(&self, held: &[Held]) -> SinkError {
+        SinkError {
+            code: "TRANSACTION_OPEN",
+            message: format!("{} of {} partitions are still held back: {}", held.len(), self.id(), names(held)),
+            remedy: "start tieout: it ends its own transactions whose ends brokers left out; what stays is another producer's, which kafka-transactions.sh find-hanging names".into(),
+            retry: false,
+        }
     }
 
     /// Watches for some seconds that nobody writes.
@@ -228,12 +386,7 @@ impl Outputs {
                 return Ok(());
             }
             if began.elapsed() > patience {
-                return Err(SinkError {
-                    code: "TRANSACTION_OPEN",
-                    message: format!("{} of {} partitions are still held back: {}", held.len(), self.id(), names(&held)),
-                    remedy: "their transaction may be another producer's; kafka-transactions.sh --find-hanging names it".into(),
-                    retry: false,
-                });
+                return Err(self.still_open(&held));
             }
             std::thread::sleep(Duration::from_millis(200));
         }

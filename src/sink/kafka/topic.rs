@@ -10,9 +10,9 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-use super::{Cluster, client::Context, from_log};
+use super::{Cluster, client::Context, from_log, hanging::Sent};
 use crate::{
-    log::kafka::client,
+    log::kafka::{client, watch},
     sink::{SinkError, progress::Progress},
 };
 
@@ -21,6 +21,8 @@ pub const SETTINGS: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retentio
 /// How long the topic may be silent while it is read.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
+/// How long one question about it may take.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// The name of the topic of a deployment.
 pub fn name(deployment: &str) -> String {
@@ -66,13 +68,21 @@ pub fn check(cluster: &Cluster, topic: &str) -> Result<(), SinkError> {
 /// What the topic holds.
 #[derive(Debug)]
 pub struct Scanned {
-    /// All committed records from where it was asked, in order, and where each stands.
+    /// All committed records from where it was asked, in order, where each stands, and when it was sent.
     pub records: Vec<Progress>,
     pub offsets: Vec<i64>,
+    pub ms: Vec<i64>,
     /// Records have been removed at its beginning.
     pub cut: bool,
-    /// Where it ended.
+    /// Where what is committed ended.
     pub end: i64,
+}
+
+impl Scanned {
+    pub(super) fn sent(self) -> Vec<Sent> {
+        let all = self.records.into_iter().zip(self.offsets).zip(self.ms);
+        all.map(|((progress, offset), ms)| Sent { progress, offset, ms }).collect()
+    }
 }
 
 /// A consumer that goes where it is told, and leaves no trace.
@@ -142,29 +152,42 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Reads the topic from an offset up to what is its end now. Call it after fencing: then no older transaction is open.
+/// The progress record in a message.
+///
+/// # Errors
+/// `PROGRESS_UNREADABLE`.
+pub(super) fn sent(topic: &str, message: &BorrowedMessage<'_>) -> Result<Sent, SinkError> {
+    let progress = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
+        code: "PROGRESS_UNREADABLE",
+        message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
+        remedy: "give each deployment its own `name`, and leave its topic alone".into(),
+        retry: false,
+    })?;
+    Ok(Sent { progress, offset: message.offset(), ms: message.timestamp().to_millis().unwrap_or(0) })
+}
+
+/// Reads the topic from an offset up to the end of what is committed now. Whoever fenced those before finds all of theirs.
 ///
 /// # Errors
 /// No broker answers; a record is not one of tieout's.
 pub fn scan(cluster: &Cluster, topic: &str, from: i64) -> Result<Scanned, SinkError> {
-    // The end of everything, not of what is committed: an end of the latter may lie before a transaction that is being ended.
-    let (low, end) = consumer(cluster, "read_uncommitted")?
-        .fetch_watermarks(topic, 0, Duration::from_secs(10))
-        .map_err(|e| cluster.unreachable(&format!("about topic `{topic}`: {e}")))?;
-    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), cut: low > 0, end };
+    let reader = consumer(cluster, "read_committed")?;
+    let silent = |e: KafkaError| match client::denied_consumer(&reader) {
+        Some(denied) => cluster.denied(&format!("reading topic `{topic}`"), Some(denied), &e),
+        None => cluster.unreachable(&format!("about topic `{topic}`: {}", reader.context().last_error().unwrap_or_else(|| e.to_string()))),
+    };
+    let ask = |at: Offset| watch::ask(&reader, topic, 1, at, SILENT).map_err(silent).map(|found| found[0]);
+    let (low, end) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+    let mut scanned = Scanned { records: Vec::new(), offsets: Vec::new(), ms: Vec::new(), cut: low > 0, end };
     let from = from.max(low);
     if from >= end {
         return Ok(scanned);
     }
-    read(cluster, &consumer(cluster, "read_committed")?, (topic, 0), (from, end), |message| {
-        let record = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
-            code: "PROGRESS_UNREADABLE",
-            message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
-            remedy: "give each deployment its own `name`, and leave its topic alone".into(),
-            retry: false,
-        })?;
-        scanned.records.push(record);
-        scanned.offsets.push(message.offset());
+    read(cluster, &reader, (topic, 0), (from, end), |message| {
+        let sent = sent(topic, message)?;
+        scanned.records.push(sent.progress);
+        scanned.offsets.push(sent.offset);
+        scanned.ms.push(sent.ms);
         Ok(false)
     })?;
     Ok(scanned)

@@ -6,6 +6,8 @@
 //! Who starts later under the same name fences the one before. A producer that is fenced by the broker because it was away
 //! for too long looks the same from inside; so each run begins with a record of its own, and whoever finds a record of
 //! another run after its own ends.
+//!
+//! Whoever begins, or lost a connection, makes a new producer and looks for transactions that hang: see `hanging`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,10 +19,17 @@ use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, Message as _, OwnedHeaders, OwnedMessage},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
-use super::{COMPACTED, Cluster, Deliveries, POLL, delivered, message, topic};
+use super::{
+    COMPACTED, Cluster, Deliveries, POLL, delivered,
+    hanging::{self, Found, Step},
+    message,
+    open::Outputs,
+    topic,
+};
 use crate::{
     engine::Tick,
     failpoint,
@@ -28,7 +37,7 @@ use crate::{
     sink::{
         SinkError,
         exact::{self, Outgoing, Tell, Transact},
-        progress::Progress,
+        progress::{Piece, Progress},
     },
 };
 
@@ -45,6 +54,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 const FENCED_PAUSE: Duration = Duration::from_secs(5);
 /// How often it is asked whether topics are still the ones that were written.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Clocks of machines that write by turns are no further apart, in milliseconds.
+const CLOCKS_APART: i64 = 60_000;
+/// How often what hangs in a partition is ended until it is taken for somebody else's,
+const ABORTS: u8 = 2;
+/// and how many steps that may take in all.
+const STEPS: usize = 20;
 /// How long an answer to that is waited for.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -67,9 +82,29 @@ pub struct Transactions {
     producer: Option<BaseProducer<Deliveries>>,
     /// The progress topic is known up to here.
     scanned: i64,
+    /// Where the newest progress record stands that this run knows to be committed, and up to which tick they were before it.
+    told: Option<i64>,
+    known: Tick,
+    /// It names pieces that are not yet written again.
+    mending: bool,
+    /// A transaction took so long that a connection may have been lost.
+    slow: bool,
     /// Its records, as far as they are known: of which tick, and where.
     records: VecDeque<(Tick, i64)>,
     admin: Option<AdminClient<client::Context>>,
+}
+
+/// Sends the records of a transaction.
+type Fill<'a> = dyn Fn(&BaseProducer<Deliveries>, &mut Tell<'_>) -> Result<(), Trouble> + 'a;
+
+/// A record as it was, to where it was.
+fn again(of: &OwnedMessage) -> BaseRecord<'_, [u8], [u8]> {
+    let mut record = BaseRecord::<[u8], [u8]>::to(of.topic()).partition(of.partition());
+    (record.key, record.payload, record.timestamp) = (of.key(), of.payload(), of.timestamp().to_millis());
+    match of.headers() {
+        Some(headers) => record.headers(headers.clone()),
+        None => record,
+    }
 }
 
 /// Why a step of a transaction did not work.
@@ -87,11 +122,13 @@ enum Trouble {
 }
 
 impl Transactions {
-    /// Fences whoever wrote under this name before, finds or creates the topics, and reads the progress records.
+    /// Fences whoever wrote under this name before, finds or creates the topics, ends what hangs, and reads the progress records.
+    /// `known`: those up to this tick are known to be committed; `None`: nothing that was written counts any more.
     ///
     /// # Errors
-    /// `PROGRESS_PARTITIONS`; no broker answers; topics that can't be made; settings that librdkafka does not take.
-    pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str) -> Result<(Transactions, topic::Scanned), SinkError> {
+    /// `PROGRESS_PARTITIONS`; those of what hangs; no broker answers; topics that can't be made; settings that librdkafka does
+    /// not take.
+    pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str, known: Option<Tick>) -> Result<(Transactions, topic::Scanned), SinkError> {
         let mut opened = Transactions::new(cluster, name, topics, run);
         let producer = opened.fence_patiently()?;
         for topic in &opened.topics {
@@ -107,11 +144,26 @@ impl Transactions {
             });
         }
         topic::check(&opened.cluster, &opened.progress)?;
-        let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
+        let topics = opened.topics.iter().chain([&opened.progress]);
+        opened.ids = topic_id::topic_ids(producer.client(), topics.cloned(), STEP);
+        (opened.producer, opened.known) = (Some(producer), known.unwrap_or(0));
+        let begun = Instant::now();
+        let scanned = loop {
+            let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
+            opened.mending = scanned.records.last().is_some_and(|last| !last.mends.is_empty());
+            match opened.settle(known.is_some(), &mut |_| begun.elapsed() > PATIENCE) {
+                Ok(false) => break scanned,
+                Ok(true) => break topic::scan(&opened.cluster, &opened.progress, 0)?,
+                Err(error) if error.retry && begun.elapsed() < PATIENCE => {
+                    tracing::info!("{error}");
+                    std::thread::sleep(PAUSE);
+                    opened.producer = Some(opened.fence_patiently()?);
+                }
+                Err(error) => return Err(error),
+            }
+        };
         opened.records = scanned.records.iter().map(|record| record.tick).zip(scanned.offsets.iter().copied()).collect();
-        let known = opened.topics.iter().chain([&opened.progress]);
-        opened.ids = topic_id::topic_ids(producer.client(), known.cloned(), STEP);
-        (opened.producer, opened.scanned) = (Some(producer), scanned.end);
+        opened.scanned = scanned.end;
         Ok((opened, scanned))
     }
 
@@ -126,6 +178,10 @@ impl Transactions {
             run: run.into(),
             producer: None,
             scanned: 0,
+            told: None,
+            known: 0,
+            mending: false,
+            slow: false,
             records: VecDeque::new(),
             admin: None,
         }
@@ -225,18 +281,30 @@ impl Transactions {
         }
     }
 
-    /// One transaction, from its beginning to the answer to its commit.
+    fn producer(&self) -> Result<&BaseProducer<Deliveries>, Trouble> {
+        self.producer.as_ref().ok_or(Trouble::Broken { why: "there is no producer".into(), fenced: false })
+    }
+
+    /// One transaction with a tick's records, or those of several.
     fn attempt(&self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), Trouble> {
-        let Some(producer) = &self.producer else { return Err(Trouble::Broken { why: "there is no producer".into(), fenced: false }) };
+        let all = |producer: &BaseProducer<Deliveries>, tell: &mut Tell<'_>| {
+            records.iter().try_for_each(|of| {
+                let topic = &self.topics[of.output];
+                self.send(producer, topic, message(topic, &of.tick.to_string(), &of.record), tell)
+            })
+        };
+        self.transact(&all, progress, tell)
+    }
+
+    /// One transaction, from its beginning to the answer to its commit.
+    fn transact(&self, fill: &Fill<'_>, progress: &Progress, tell: &mut Tell<'_>) -> Result<(), Trouble> {
+        let producer = self.producer()?;
         let judged = |error: KafkaError| self.judge(producer, &error);
         let begun = Instant::now();
         producer.context().take();
         producer.begin_transaction().map_err(judged)?;
         failpoint::reach("before-produce");
-        for of in records {
-            let topic = &self.topics[of.output];
-            self.send(producer, topic, message(topic, &of.tick.to_string(), &of.record), tell)?;
-        }
+        fill(producer, tell)?;
         let value = progress.to_bytes();
         let mut last = BaseRecord::<[u8], [u8]>::to(&self.progress).key(self.name.as_bytes()).partition(0);
         last.payload = Some(&value);
@@ -264,7 +332,7 @@ impl Transactions {
                 (trouble, _) => return Err(trouble),
             }
         }
-        tracing::debug!(records = records.len(), tick = progress.tick, seconds = begun.elapsed().as_secs_f64(), "committed");
+        tracing::debug!(tick = progress.tick, seconds = begun.elapsed().as_secs_f64(), "committed");
         failpoint::reach("after-commit");
         Ok(())
     }
@@ -312,7 +380,7 @@ impl Transactions {
 
     /// Makes a new producer in place of one that is of no use any more; whether the transaction had been committed after all.
     fn reconnect(&mut self, progress: &Progress, why: &str, fenced: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
-        self.producer = None;
+        (self.producer, self.slow) = (None, false);
         if fenced {
             std::thread::sleep(FENCED_PAUSE);
         }
@@ -326,7 +394,7 @@ impl Transactions {
             let again = self.look(progress).and_then(|_| match self.fence() {
                 Ok(producer) => {
                     self.producer = Some(producer);
-                    self.look(progress)
+                    self.look(progress).and_then(|_| self.settle(true, tell)).and_then(|_| self.look(progress))
                 }
                 Err(Trouble::Stop(error)) => Err(error),
                 Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => Err(self.cluster.unreachable(&why)),
@@ -361,6 +429,119 @@ impl Transactions {
 }
 
 impl Transactions {
+    /// Ends what hangs, a step at a time; whether there was anything. If not `counts`, nothing that was written does, and all of
+    /// it is aborted.
+    ///
+    /// # Errors
+    /// `TRANSACTION_OPEN`: it does not end, or somebody else holds the progress topic back. `PROGRESS_GAP`: records that are to be
+    /// written again are gone. No broker answers, or one refuses.
+    fn settle(&mut self, counts: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
+        let outputs = Outputs::new(self.cluster.clone(), &self.name, self.topics.clone())?;
+        let mut ended: BTreeMap<(String, i32), u8> = BTreeMap::new();
+        for steps in 0..STEPS {
+            let Some(found) = self.find(&outputs, counts, &ended)? else { return Ok(steps > 0) };
+            let (step, past) = hanging::next(found, &self.progress);
+            let last = past.last().map(|last| last.progress.clone()).unwrap_or_default();
+            let claim = |mends: Vec<Piece>| {
+                let written_by = env!("CARGO_PKG_VERSION").into();
+                Progress { before: last.tick, begins: false, run: self.run.clone(), written_by, mends, ticks: Vec::new(), ..last.clone() }
+            };
+            let (begun, mut now) = (Instant::now(), None);
+            let mut patient = |why: Option<&str>| begun.elapsed() > STEP || why.is_some_and(|why| tell(Some(why)));
+            let done = match step {
+                Step::Done => return Ok(steps > 0),
+                Step::Abort(partitions) => {
+                    tracing::warn!(code = "TRANSACTION_HANGING", ?partitions, "brokers left out the end of a transaction that was aborted; it is ended");
+                    partitions.iter().for_each(|of| *ended.entry(of.clone()).or_default() += 1);
+                    self.abort_in(&partitions, &mut patient)
+                }
+                Step::Name(pieces) => {
+                    tracing::warn!(
+                        code = "TRANSACTION_HANGING",
+                        ?pieces,
+                        "brokers left out the end of a transaction that was committed; its records there are written again"
+                    );
+                    self.transact(&|_, _| Ok(()), now.insert(claim(pieces)), &mut patient)
+                }
+                Step::Again(pieces) => {
+                    let lost = outputs.lost(&pieces, &past)?;
+                    let fill = |producer: &BaseProducer<Deliveries>, tell: &mut Tell<'_>| {
+                        lost.iter().try_for_each(|of| self.send(producer, of.topic(), again(of), tell))
+                    };
+                    self.transact(&fill, now.insert(claim(Vec::new())), &mut patient)
+                }
+                Step::Say => self.transact(&|_, _| Ok(()), now.insert(claim(Vec::new())), &mut patient),
+            };
+            match done {
+                Ok(()) => now.iter().for_each(|progress| self.knows(progress)),
+                Err(Trouble::Stop(error)) => return Err(error),
+                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => {
+                    return Err(self.cluster.unreachable(&format!("while a transaction that hangs was to be ended: {why}")));
+                }
+            }
+        }
+        Err(outputs.still_open(&outputs.held()?))
+    }
+
+    /// What hangs now; `None`: nothing. Partitions that are held back although what hung in them was ended are held back by others.
+    fn find(&mut self, outputs: &Outputs, counts: bool, ended: &BTreeMap<(String, i32), u8>) -> Result<Option<Found>, SinkError> {
+        let mut held = outputs.held_back()?;
+        let waiting = held.iter().position(|of| of.topic == self.progress).map(|at| held.remove(at));
+        held.retain(|of| {
+            let mine = ended.get(&(of.topic.clone(), of.partition)).is_none_or(|times| *times < ABORTS);
+            if !mine {
+                tracing::warn!(topic = of.topic, partition = of.partition, "it is held back by the transaction of another producer");
+            }
+            mine
+        });
+        if held.is_empty() && waiting.is_none() && !self.mending {
+            return Ok(None);
+        }
+        let scanned = topic::scan(&self.cluster, &self.progress, 0)?;
+        self.mending = counts && scanned.records.last().is_some_and(|last| !last.mends.is_empty());
+        let (past, told, known) = if counts { (scanned.sent(), self.told, self.known) } else { Default::default() };
+        let waiting = waiting.map(|of| outputs.waiting(&of)).transpose()?;
+        let since = past.last().map_or(0, |last| last.ms - CLOCKS_APART);
+        let visible = match &waiting {
+            Some(waiting) if counts && !waiting.is_empty() => outputs.visible(since, |record| waiting.iter().any(|of| of.has(record)))?,
+            _ => Vec::new(),
+        };
+        let held = held.into_iter().filter_map(|of| outputs.hanging(of).transpose()).collect::<Result<_, _>>()?;
+        Ok(Some(Found { held, waiting, visible, past, told, known }))
+    }
+
+    /// Aborts whatever of this name hangs in these partitions.
+    fn abort_in(&mut self, partitions: &[(String, i32)], tell: &mut Tell<'_>) -> Result<(), Trouble> {
+        let producer = self.producer()?;
+        producer.context().take();
+        producer.begin_transaction().map_err(|error| self.judge(producer, &error))?;
+        for (topic, partition) in partitions {
+            let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: hanging::ABORT, value: Some("") });
+            self.send(producer, topic, BaseRecord::<[u8], [u8]>::to(topic).partition(*partition).key(b"tieout".as_slice()).headers(headers), tell)?;
+        }
+        if !delivered(producer, STEP) || producer.context().take().is_some() {
+            return Err(Trouble::Again("the brokers have not taken all records".into()));
+        }
+        producer.abort_transaction(STEP).map_err(|error| self.judge(producer, &error))?;
+        // That answer comes before the ends are written; who fences waits for them.
+        self.producer = None;
+        self.producer = Some(self.fence()?);
+        Ok(())
+    }
+
+    /// This is committed, and what was sent last to the topic of progress records.
+    fn knows(&mut self, progress: &Progress) {
+        self.told = self.producer.as_ref().map(|producer| producer.context().offset.load(Ordering::Relaxed));
+        self.mending = !progress.mends.is_empty();
+    }
+
+    /// Was a connection lost since this was asked last? A transaction may have been ended meanwhile, and not everywhere.
+    fn broke(&self) -> bool {
+        let Some(producer) = &self.producer else { return true };
+        (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
+        producer.context().client.broke() || self.slow
+    }
+
     fn remove(&mut self, before: i64) -> Result<(), String> {
         let admin = match self.admin.take() {
             Some(admin) => admin,
@@ -390,8 +571,15 @@ impl Transact for Transactions {
     fn write(&mut self, records: &[Outgoing], progress: &Progress, tell: &mut Tell<'_>) -> Result<(), SinkError> {
         loop {
             self.compare()?;
-            let trouble = match self.attempt(records, progress, tell) {
+            let begun = Instant::now();
+            let attempt = match self.broke() {
+                true => Err(Trouble::Broken { why: "a connection to the brokers broke".into(), fenced: false }),
+                false => self.attempt(records, progress, tell),
+            };
+            let trouble = match attempt {
                 Ok(()) => {
+                    self.slow = begun.elapsed() > STEP;
+                    self.knows(progress);
                     if let Some(producer) = &self.producer {
                         let offset = producer.context().offset.load(Ordering::Relaxed);
                         self.records.push_back((progress.tick, offset));
@@ -403,10 +591,7 @@ impl Transact for Transactions {
                 }
                 Err(Trouble::Abort(why) | Trouble::Again(why)) => match self.abort(tell) {
                     Ok(()) if tell(Some(&why)) => return Err(self.cluster.unreachable(&why)),
-                    Ok(()) => {
-                        std::thread::sleep(PAUSE);
-                        continue;
-                    }
+                    Ok(()) => Trouble::Broken { why, fenced: false },
                     Err(trouble) => trouble,
                 },
                 Err(trouble) => trouble,

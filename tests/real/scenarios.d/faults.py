@@ -8,9 +8,9 @@ TRANSACTION_SECONDS, SESSION_SECONDS = 3, 9
 class Scenario:
     """`fault` strikes three times: during both changes, and after them. `anew`: outputs are begun again on the way;
     `without`: checks that it says nothing about; `cut_off`: the broker is behind the wire that can be cut; `keep`: so many
-    checkpoints are kept."""
+    checkpoints are kept; `heard`: what tieout says in its log in one of the seeds at least."""
 
-    anew, without, cut_off, keep = False, (), False, None
+    anew, without, cut_off, keep, heard = False, (), False, None, None
 
     def __init__(self, name=None):
         self.name = name or type(self).name
@@ -113,6 +113,38 @@ class BrokerRestart(Scenario):
             run.together(lambda: run.broker.stand("again", "broker"))
         elif run.rng.random() < 0.5:
             run.program.kill()
+            run.start()
+
+
+class BrokerDies(Scenario):
+    """The broker is killed in the moment in which tieout ends itself in a transaction, which times out before it is back; or
+    somewhere at work, perhaps in a commit, and comes back at once. It may leave out the ends of such transactions."""
+
+    name, heard = "broker-dies", "TRANSACTION_HANGING"
+
+    def fault(self, run, time_):
+        if time_ == 2:
+            return
+        # Not while another run still sets its inputs up.
+        run.together(lambda: None)
+        program, deadline = run.program, time.time() + 8
+        if time_ == 1:
+            run.pause(run.rng.uniform(0, 0.6))
+            run.broker.die()
+            if run.rng.random() < 0.5:
+                program.kill()
+                run.start()
+            return run.together(lambda: run.broker.restart(0))
+        program.kill()
+        run.start(failpoint=f"produced:{run.rng.choice([1000, 200, 50])}")
+        # The first one writes.
+        while program.children[0].status() is None and time.time() < deadline:
+            time.sleep(0.0005)
+        run.broker.die()
+        run.together(lambda: run.broker.restart(TRANSACTION_SECONDS + 1))
+        program.tend()
+        if program.how["failpoint"]:
+            program.kill()
             run.start()
 
 
@@ -258,5 +290,5 @@ ALL = [
     *[KillAt(point, [1000, 200, 50]) for point in ("before-produce", "before-commit", "produced", "after-commit")],
     *[KillAt(point, [1000, 300]) for point in ("checkpoint-write", "checkpoint-rename")],
     KillAt("log-file", [100, 10]), KillAt("sink-file", [1000, 100]),
-    Workers(), Asleep(), BrokerRestart(), BrokerAsleep(), BrokerOut(), Cut(), Silent(), Again(), DiskFull(), Damaged(), Fresh(), Mixed(),
+    Workers(), Asleep(), BrokerRestart(), BrokerDies(), BrokerAsleep(), BrokerOut(), Cut(), Silent(), Again(), DiskFull(), Damaged(), Fresh(), Mixed(),
 ]

@@ -306,6 +306,7 @@ def main():
     seeds = [int(os.environ["SEED"])] if os.environ.get("SEED") else list(range(1, SEEDS + 1))
     wire = Wire(int(os.environ["CUT_PORT"]), int(os.environ["CUT_TO"]))
     pairs, failed, counts, compared, records = {}, [], {}, 0, 0
+    unheard = {scenario.name: scenario.heard for scenario in scenarios if scenario.heard}
     plan = rounds(checks, scenarios, seeds)
     for n, (scenario, some) in enumerate(plan, 1):
         begun = time.time()
@@ -318,6 +319,8 @@ def main():
                 what[name] = what.get(name, 0) + times
                 counts[name] = counts.get(name, 0) + times
             compared, records = compared + run.compared, records + run.records
+        if any(scenario.heard in line for run in runs if run.program for line in run.program.said if scenario.heard):
+            unheard.pop(scenario.name, None)
         bad = [run for run in runs if run.faults]
         happened = ", ".join(f"{name} {times}" for name, times in what.items())
         say(f"{n:3}/{len(plan)}  {scenario.name:24} seeds {' '.join(f'{run.seed:2}' + f' of {run.processes}' * (run.processes > 1) for run in runs)}  {time.time() - begun:5.1f} s  {'FAULT' if bad else 'ok'}  ({happened})")
@@ -341,9 +344,11 @@ def main():
     print(f"pairs: {len(pairs)} of {len(names)} checks ({', '.join(names)}) in {len(of)} scenarios ({', '.join(of)}), each {least} to {most} times")
     for check, scenario in lacking:
         print(f"NOT COVERED: {check} in {scenario}")
+    for name, word in unheard.items():
+        print(f"NOT HEARD: {word} in {name}: the fault did not come that it is for")
     print(f"what happened: {', '.join(f'{name} {times}' for name, times in counts.items())}")
     print(f"{compared} progress records compared with the models, {records} records of outputs; {sum(pairs.values())} checks in {len(seeds)} seeds, {came} runs with faults, {len(failed)} of them twice")
-    sys.exit(1 if failed or lacking else 0)
+    sys.exit(1 if failed or lacking or unheard else 0)
 
 
 main()

@@ -26,16 +26,32 @@ def start(failpoint=None):
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, preexec_fn=hears)
 
 
+def together(child, of, away):
+    """The broker dies as tieout does, at a failpoint; a transaction that is open meanwhile may time out before it is back."""
+    child.wait()
+    os.kill(int(open(f"{of}/broker.pid").read()), signal.SIGKILL)
+    env = dict(os.environ, STATE=of)
+    subprocess.run([f"{here}/stand", "kill", "broker"], check=True, env=env)
+    time.sleep(away)
+    subprocess.run([f"{here}/stand", "again", "broker"], check=True, env=env)
+
+
 feed = Feed()
 count = {"at random": 0, "broker": 0, "stopped": 0}
 try:
-    n = 0
+    n, both = 0, 0
     while n < kills:
         way = rng.random()
         point = rng.choice(POINTS) if way < 0.5 else None
         chance = 300 if point and point.startswith("checkpoint") else rng.choice([1000, 100, 20])
-        child = start(point and f"{point}:{chance}")
         broker = broker_every and n % broker_every == broker_every - 1
+        if broker and both <= count["broker"]:
+            both, n = both + 1, n + 1
+            point, away = [("after-commit", 0), ("produced", 12)][both % 2]
+            together(start(f"{point}:10"), rng.choice(BROKERS), away)
+            count[f"{point}, and the broker"] = count.get(f"{point}, and the broker", 0) + 1
+            continue
+        child = start(point and f"{point}:{chance}")
         if broker:
             time.sleep(rng.uniform(0.5, 3))
             of = dict(os.environ, STATE=rng.choice(BROKERS))
@@ -80,4 +96,5 @@ while time.time() < deadline:
 time.sleep(3)
 child.send_signal(signal.SIGINT)
 assert child.wait(60) == 0, child.returncode
+count["hanging"] = sum("TRANSACTION_HANGING" in line for line in open(f"{state}/tieout.log"))
 json.dump({"kills": count, "ends": ends}, open(f"{state}/kills.json", "w"))
