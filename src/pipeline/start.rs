@@ -52,7 +52,7 @@ pub fn find(plan: &Arc<Plan>, path: Option<&Path>, fresh: bool, exactly: bool) -
     let exact = if exactly { exact::connections(plan) } else { Vec::new() };
     let known = known(path, fresh)?;
     let known = |connection: &ConnectionId| known.get(&plan.connections[*connection].name).copied().unwrap_or(0);
-    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection, (!fresh).then(|| known(&connection)))).collect::<Result<Vec<_>, _>>()?;
+    let exact = exact.into_iter().map(|connection| Exact::open(plan, connection, known(&connection), fresh)).collect::<Result<Vec<_>, _>>()?;
     choose(plan, path, fresh, exact)
 }
 

@@ -129,18 +129,18 @@ pub fn connections(plan: &Plan) -> Vec<ConnectionId> {
 impl Exact {
     /// Fences the run before, reads how far it came, and says that this one writes now: whoever wrote before, and is only late,
     /// finds it. At once, since a checkpoint may take long to read, and one that was fenced looks for who it was only for some
-    /// seconds. `known`: a checkpoint knows that progress records up to this tick are committed; `None`:
-    /// what was written does not count any more.
+    /// seconds. `known`: a checkpoint knows that progress records up to this tick are committed. `fresh`:
+    /// everything will be written anew.
     ///
     /// # Errors
     /// `PROGRESS_GAP`, `PROGRESS_LOST`, those of [`Transactions::open`], and what hinders writing.
-    pub fn open(plan: &Plan, connection: ConnectionId, known: Option<Tick>) -> Result<Exact, SinkError> {
+    pub fn open(plan: &Plan, connection: ConnectionId, known: Tick, fresh: bool) -> Result<Exact, SinkError> {
         let declared = &plan.connections[connection];
         let ConnectionKind::Kafka { brokers, properties, .. } = &declared.kind else { unreachable!("only Kafka is written exactly once") };
         let cluster = Cluster { connection: declared.name.clone(), brokers: brokers.clone(), properties: properties.clone() };
         let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());
-        let (mut to, scanned) = Transactions::open(cluster, &plan.name, topics, &run, known)?;
+        let (mut to, scanned) = Transactions::open(cluster, &plan.name, topics, &run, known, fresh)?;
         if scanned.records.is_empty() && scanned.cut {
             return Err(lost(&plan.name, &declared.name, "it was emptied"));
         }

@@ -62,7 +62,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Is the record of this one's transaction? All records of a transaction are sent before its progress record, and those of
+    /// Is the record of this one's transaction, or of one for an earlier part of the tick? All records of a transaction are sent before its progress record, and those of
     /// the next one after it: that tells parts of one tick from each other.
     pub fn has(&self, record: Record) -> bool {
         let of = &self.progress;
@@ -120,16 +120,13 @@ pub struct Found {
 
 /// The next step, and all progress records that are committed.
 pub fn next(found: Found, progress: &str) -> (Step, Vec<Sent>) {
-    let Found { held, waiting, visible, mut past, told, known } = found;
-    let waits = waiting.is_some();
-    let mut waiting = waiting.unwrap_or_default();
-    let sure = |(n, of): (usize, &Sent)| {
-        let before = if n > 0 { waiting.get(n - 1) } else { past.last() };
-        told == Some(of.offset) || (of.progress.tick <= known && of.carries(before)) || visible.iter().any(|record| of.has(*record))
-    };
+    let Found { held, waiting, visible, past, told, known } = found;
+    let (waits, seen) = (waiting.is_some(), past.len());
+    let all: Vec<Sent> = past.into_iter().chain(waiting.unwrap_or_default()).collect();
+    let shown = |n: usize| carries(&all, n) && (all[n].progress.tick <= known || visible.iter().any(|record| owner(&all, *record) == Some(n)));
     // What comes after it in its partition is committed, so it is, too.
-    let sure = waiting.iter().enumerate().rev().find(|of| sure(*of)).map(|(n, _)| n + 1);
-    past.extend(waiting.drain(..sure.unwrap_or(0)));
+    let sure = (seen..all.len()).rev().find(|n| told == Some(all[*n].offset) || shown(*n));
+    let past: Vec<Sent> = all.into_iter().take(sure.map_or(seen, |n| n + 1)).collect();
     let named = past.last().map(|last| last.progress.mends.clone()).unwrap_or_default();
     let (mut lost, mut abort) = (Vec::new(), Vec::new());
     for of in held {
@@ -157,12 +154,20 @@ pub fn next(found: Found, progress: &str) -> (Step, Vec<Sent>) {
     (step, past)
 }
 
+fn carries(all: &[Sent], n: usize) -> bool {
+    all[n].carries(n.checked_sub(1).map(|before| &all[before]))
+}
+
+/// The progress record of a record's transaction: the first that has it, since one of a later part of its tick seems to.
+fn owner(all: &[Sent], record: Record) -> Option<usize> {
+    (0..all.len()).find(|n| all[*n].has(record) && carries(all, *n))
+}
+
 /// Of what hangs in a partition, what was committed; `None`: nothing. It is of one transaction, that of the first record: any end
 /// of a later one of the same producer would have been its end, too.
 pub fn committed<'a>(records: &'a [Record], past: &'a [Sent]) -> Option<impl Iterator<Item = &'a Record>> {
     let first = *records.first()?;
-    let carries = |n: usize| past[n].carries(n.checked_sub(1).map(|before| &past[before]));
-    let of = (0..past.len()).find(|n| past[*n].has(first) && carries(*n)).map(|n| &past[n]);
+    let of = owner(past, first).map(|n| &past[n]);
     // Its progress record may have been removed, since checkpoints are newer: then it was committed.
     let base = past.first().map_or(0, |oldest| if oldest.progress.begins { 0 } else { oldest.progress.before });
     (of.is_some() || first.tick <= base).then(|| records.iter().filter(move |record| of.map_or(record.tick <= base, |of| of.has(**record))))

@@ -209,7 +209,10 @@ impl Outputs {
             let answer = consumer.offsets_for_times(list, PATIENCE)?;
             let mut found = HashMap::with_capacity(partitions.len());
             for element in answer.elements() {
-                element.error()?;
+                if let Err(error) = element.error() {
+                    tracing::info!(topic = element.topic(), partition = element.partition(), "its end is not known: {error}");
+                    return Err(error);
+                }
                 let offset = match element.offset() {
                     Offset::Offset(offset) => offset,
                     // No record is so new.
@@ -226,14 +229,27 @@ impl Outputs {
 
     /// Reads everything that stands in a piece, committed or not.
     fn each(&self, of: &Piece, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>) -> Result<(), SinkError> {
-        topic::read(&self.cluster, &self.everything, (&of.topic, of.partition), (of.from, of.end), |message| {
-            // More may have come.
-            let over = message.offset() >= of.end;
-            if !over {
-                take(message)?;
-            }
-            Ok(over)
-        })
+        self.until(of, |message| take(message).map(|()| false))
+    }
+
+    /// The same, until `take` has enough.
+    fn until(&self, of: &Piece, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<bool, SinkError>) -> Result<(), SinkError> {
+        // More may have come.
+        let take = |message: &BorrowedMessage<'_>| Ok(message.offset() >= of.end || take(message)?);
+        topic::read(&self.cluster, &self.everything, (&of.topic, of.partition), (of.from, of.end), take)
+    }
+
+    /// Is one of these records in a piece?
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(super) fn any(&self, piece: &Piece, wanted: impl Fn(Record) -> bool) -> Result<bool, SinkError> {
+        let mut any = false;
+        self.until(piece, |message| {
+            any |= Record::of(message).is_some_and(&wanted);
+            Ok(any)
+        })?;
+        Ok(any)
     }
 
     /// What hangs in a partition that is held back; `None`: what begins there is not tieout's, or the user may not read it.
@@ -242,12 +258,12 @@ impl Outputs {
     /// No broker answers.
     pub(super) fn hanging(&self, piece: Piece) -> Result<Option<Hanging>, SinkError> {
         let (mut records, mut mine) = (Vec::new(), None);
-        let read = self.each(&piece, |message| {
+        let read = self.until(&piece, |message| {
             let record = Record::of(message);
             // The first record is of the transaction that is open for longest; behind it may be what was committed.
             let mine = mine.get_or_insert(record.is_some() || is_abort(message));
-            records.extend(record.filter(|_| *mine));
-            Ok(())
+            records.extend(record);
+            Ok(!*mine)
         });
         match read {
             Err(error) if error.code == "ACCESS_REFUSED" => tracing::warn!("if a transaction hangs there, it can't be seen: {error}"),

@@ -30,7 +30,7 @@ fn what_is_committed_is_found_by_the_next_run() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("out", 2, 1).unwrap();
     mock.create_topic("tieout-progress-t", 1, 1).unwrap();
-    let open = |run: &str| Transactions::open(cluster(&mock), "t", vec!["out".into()], run, Some(0)).unwrap();
+    let open = |run: &str| Transactions::open(cluster(&mock), "t", vec!["out".into()], run, 0, false).unwrap();
     let (mut first, scanned) = open("a");
     assert!(scanned.records.is_empty() && !scanned.cut);
     for tick in 1..4 {
@@ -47,6 +47,6 @@ fn a_topic_of_progress_records_with_several_partitions_is_a_stop() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("out", 2, 1).unwrap();
     mock.create_topic("tieout-progress-t", 2, 1).unwrap();
-    let error = Transactions::open(cluster(&mock), "t", vec!["out".into()], "a", Some(0)).map(|_| ()).unwrap_err();
+    let error = Transactions::open(cluster(&mock), "t", vec!["out".into()], "a", 0, false).map(|_| ()).unwrap_err();
     assert_eq!((error.code, error.retry), ("PROGRESS_PARTITIONS", false));
 }

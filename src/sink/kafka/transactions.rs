@@ -123,12 +123,12 @@ enum Trouble {
 
 impl Transactions {
     /// Fences whoever wrote under this name before, finds or creates the topics, ends what hangs, and reads the progress records.
-    /// `known`: those up to this tick are known to be committed; `None`: nothing that was written counts any more.
+    /// `known`: those up to this tick are known to be committed. `fresh`: everything will be written anew.
     ///
     /// # Errors
     /// `PROGRESS_PARTITIONS`; those of what hangs; no broker answers; topics that can't be made; settings that librdkafka does
     /// not take.
-    pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str, known: Option<Tick>) -> Result<(Transactions, topic::Scanned), SinkError> {
+    pub fn open(cluster: Cluster, name: &str, topics: Vec<String>, run: &str, known: Tick, fresh: bool) -> Result<(Transactions, topic::Scanned), SinkError> {
         let mut opened = Transactions::new(cluster, name, topics, run);
         let producer = opened.fence_patiently()?;
         for topic in &opened.topics {
@@ -146,12 +146,12 @@ impl Transactions {
         topic::check(&opened.cluster, &opened.progress)?;
         let topics = opened.topics.iter().chain([&opened.progress]);
         opened.ids = topic_id::topic_ids(producer.client(), topics.cloned(), STEP);
-        (opened.producer, opened.known) = (Some(producer), known.unwrap_or(0));
+        (opened.producer, opened.known) = (Some(producer), known);
         let begun = Instant::now();
         let scanned = loop {
             let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
             opened.mending = scanned.records.last().is_some_and(|last| !last.mends.is_empty());
-            match opened.settle(known.is_some(), &mut |_| begun.elapsed() > PATIENCE) {
+            match opened.settle(fresh, &mut |_| begun.elapsed() > PATIENCE) {
                 Ok(false) => break scanned,
                 Ok(true) => break topic::scan(&opened.cluster, &opened.progress, 0)?,
                 Err(error) if error.retry && begun.elapsed() < PATIENCE => {
@@ -394,7 +394,7 @@ impl Transactions {
             let again = self.look(progress).and_then(|_| match self.fence() {
                 Ok(producer) => {
                     self.producer = Some(producer);
-                    self.look(progress).and_then(|_| self.settle(true, tell)).and_then(|_| self.look(progress))
+                    self.look(progress).and_then(|_| self.settle(false, tell)).and_then(|_| self.look(progress))
                 }
                 Err(Trouble::Stop(error)) => Err(error),
                 Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => Err(self.cluster.unreachable(&why)),
@@ -429,17 +429,16 @@ impl Transactions {
 }
 
 impl Transactions {
-    /// Ends what hangs, a step at a time; whether there was anything. If not `counts`, nothing that was written does, and all of
-    /// it is aborted.
+    /// Ends what hangs, a step at a time; whether there was anything. `fresh`: records that are gone stop nobody.
     ///
     /// # Errors
     /// `TRANSACTION_OPEN`: it does not end, or somebody else holds the progress topic back. `PROGRESS_GAP`: records that are to be
     /// written again are gone. No broker answers, or one refuses.
-    fn settle(&mut self, counts: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
+    fn settle(&mut self, fresh: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
         let outputs = Outputs::new(self.cluster.clone(), &self.name, self.topics.clone())?;
         let mut ended: BTreeMap<(String, i32), u8> = BTreeMap::new();
         for steps in 0..STEPS {
-            let Some(found) = self.find(&outputs, counts, &ended)? else { return Ok(steps > 0) };
+            let Some(found) = self.find(&outputs, &ended)? else { return Ok(steps > 0) };
             let (step, past) = hanging::next(found, &self.progress);
             let last = past.last().map(|last| last.progress.clone()).unwrap_or_default();
             let claim = |mends: Vec<Piece>| {
@@ -447,7 +446,7 @@ impl Transactions {
                 Progress { before: last.tick, begins: false, run: self.run.clone(), written_by, mends, ticks: Vec::new(), ..last.clone() }
             };
             let (begun, mut now) = (Instant::now(), None);
-            let mut patient = |why: Option<&str>| begun.elapsed() > STEP || why.is_some_and(|why| tell(Some(why)));
+            let mut patient = |why: Option<&str>| begun.elapsed() > PATIENCE || why.is_some_and(|why| tell(Some(why)));
             let done = match step {
                 Step::Done => return Ok(steps > 0),
                 Step::Abort(partitions) => {
@@ -464,7 +463,10 @@ impl Transactions {
                     self.transact(&|_, _| Ok(()), now.insert(claim(pieces)), &mut patient)
                 }
                 Step::Again(pieces) => {
-                    let lost = outputs.lost(&pieces, &past)?;
+                    let lost = match outputs.lost(&pieces, &past) {
+                        Err(error) if fresh && error.code == "PROGRESS_GAP" => Vec::new(),
+                        lost => lost?,
+                    };
                     let fill = |producer: &BaseProducer<Deliveries>, tell: &mut Tell<'_>| {
                         lost.iter().try_for_each(|of| self.send(producer, of.topic(), again(of), tell))
                     };
@@ -472,8 +474,12 @@ impl Transactions {
                 }
                 Step::Say => self.transact(&|_, _| Ok(()), now.insert(claim(Vec::new())), &mut patient),
             };
-            match done {
-                Ok(()) => now.iter().for_each(|progress| self.knows(progress)),
+            if let (Ok(()), Some(progress)) = (&done, &now) {
+                self.knows(progress);
+            }
+            // That it is committed, or aborted, is said before the ends are written; who fences waits for them.
+            match done.and_then(|()| self.fence_again()) {
+                Ok(()) => {}
                 Err(Trouble::Stop(error)) => return Err(error),
                 Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => {
                     return Err(self.cluster.unreachable(&format!("while a transaction that hangs was to be ended: {why}")));
@@ -484,7 +490,7 @@ impl Transactions {
     }
 
     /// What hangs now; `None`: nothing. Partitions that are held back although what hung in them was ended are held back by others.
-    fn find(&mut self, outputs: &Outputs, counts: bool, ended: &BTreeMap<(String, i32), u8>) -> Result<Option<Found>, SinkError> {
+    fn find(&mut self, outputs: &Outputs, ended: &BTreeMap<(String, i32), u8>) -> Result<Option<Found>, SinkError> {
         let mut held = outputs.held_back()?;
         let waiting = held.iter().position(|of| of.topic == self.progress).map(|at| held.remove(at));
         held.retain(|of| {
@@ -498,20 +504,30 @@ impl Transactions {
             return Ok(None);
         }
         let scanned = topic::scan(&self.cluster, &self.progress, 0)?;
-        self.mending = counts && scanned.records.last().is_some_and(|last| !last.mends.is_empty());
-        let (past, told, known) = if counts { (scanned.sent(), self.told, self.known) } else { Default::default() };
+        self.mending = scanned.records.last().is_some_and(|last| !last.mends.is_empty());
+        let past = scanned.sent();
         let waiting = waiting.map(|of| outputs.waiting(&of)).transpose()?;
+        let wanted = |record| waiting.iter().flatten().any(|of| of.has(record));
         let since = past.last().map_or(0, |last| last.ms - CLOCKS_APART);
-        let visible = match &waiting {
-            Some(waiting) if counts && !waiting.is_empty() => outputs.visible(since, |record| waiting.iter().any(|of| of.has(record)))?,
-            _ => Vec::new(),
-        };
-        let held = held.into_iter().filter_map(|of| outputs.hanging(of).transpose()).collect::<Result<_, _>>()?;
-        Ok(Some(Found { held, waiting, visible, past, told, known }))
+        let visible = if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) { outputs.visible(since, wanted)? } else { Vec::new() };
+        let mut found = Found { held: Vec::new(), waiting: None, visible, past, told: self.told, known: self.known };
+        for piece in held {
+            match outputs.hanging(piece.clone())? {
+                Some(hanging) => found.held.push(hanging),
+                None if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) && outputs.any(&piece, wanted)? => {
+                    let Piece { topic, partition, .. } = piece;
+                    let why = format!("whether a transaction was committed: partition {partition} of topic `{topic}` is held back by another producer's");
+                    return Err(self.cluster.unreachable(&why));
+                }
+                None => {}
+            }
+        }
+        found.waiting = waiting;
+        Ok(Some(found))
     }
 
     /// Aborts whatever of this name hangs in these partitions.
-    fn abort_in(&mut self, partitions: &[(String, i32)], tell: &mut Tell<'_>) -> Result<(), Trouble> {
+    fn abort_in(&self, partitions: &[(String, i32)], tell: &mut Tell<'_>) -> Result<(), Trouble> {
         let producer = self.producer()?;
         producer.context().take();
         producer.begin_transaction().map_err(|error| self.judge(producer, &error))?;
@@ -522,8 +538,10 @@ impl Transactions {
         if !delivered(producer, STEP) || producer.context().take().is_some() {
             return Err(Trouble::Again("the brokers have not taken all records".into()));
         }
-        producer.abort_transaction(STEP).map_err(|error| self.judge(producer, &error))?;
-        // That answer comes before the ends are written; who fences waits for them.
+        producer.abort_transaction(STEP).map_err(|error| self.judge(producer, &error))
+    }
+
+    fn fence_again(&mut self) -> Result<(), Trouble> {
         self.producer = None;
         self.producer = Some(self.fence()?);
         Ok(())
@@ -573,7 +591,7 @@ impl Transact for Transactions {
             self.compare()?;
             let begun = Instant::now();
             let attempt = match self.broke() {
-                true => Err(Trouble::Broken { why: "a connection to the brokers broke".into(), fenced: false }),
+                true => Err(Trouble::Broken { why: "a connection to the brokers broke, or may have".into(), fenced: false }),
                 false => self.attempt(records, progress, tell),
             };
             let trouble = match attempt {

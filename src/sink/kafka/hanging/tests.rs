@@ -149,3 +149,23 @@ fn parts_of_a_tick_are_told_apart_by_when_they_were_sent() {
     let parts = [parts, vec![part(2, false, 300, &[])]].concat();
     assert_eq!(of(&parts, 250), Step::Name(vec![piece(0, 1)]));
 }
+
+#[test]
+fn a_part_that_is_seen_says_nothing_of_the_next_one() {
+    let part = |part: u64, ms: i64, ticks: &[Tick]| {
+        let mut of = sent(ticks, 7);
+        (of.progress.tick, of.progress.part, of.progress.more, of.progress.done, of.ms, of.offset) = (8, part, true, part + 1, ms, 800 + part as i64);
+        of
+    };
+    let seen = |visible: Vec<Record>| {
+        let past = past().into_iter().chain([part(0, 80, &[8])]).collect();
+        step(Found { past, waiting: Some(vec![part(1, 90, &[])]), visible, ..Found::default() })
+    };
+    assert_eq!(seen(vec![Record { tick: 8, ms: 80 }]), aborts(&[], true));
+    assert_eq!(seen(vec![Record { tick: 8, ms: 80 }, Record { tick: 8, ms: 85 }]), Step::Say);
+    // Nor does what another run said of the part that is seen.
+    let goes_on = Sent { offset: 900, ms: 200, ..part(0, 0, &[]) };
+    let past: Vec<Sent> = past().into_iter().chain([part(0, 80, &[8])]).collect();
+    let of = Found { past, waiting: Some(vec![goes_on]), visible: vec![Record { tick: 8, ms: 80 }, Record { tick: 8, ms: 150 }], ..Found::default() };
+    assert_eq!(step(of), aborts(&[], true));
+}
