@@ -43,6 +43,8 @@ use crate::{
 
 /// What a client may have to say before it is asked to give up a transaction.
 const EVENTS: usize = 1_000;
+/// And before it is asked whether a connection was lost: all but lines of its log was heard while records were delivered.
+const LINES: usize = 50;
 /// How long one call may take before it is looked at other things.
 const STEP: Duration = Duration::from_secs(5);
 /// How long the cluster may take at the start.
@@ -556,7 +558,7 @@ impl Transactions {
     /// Was a connection lost since this was asked last? A transaction may have been ended meanwhile, and not everywhere.
     fn broke(&self) -> bool {
         let Some(producer) = &self.producer else { return true };
-        (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
+        (0..LINES).for_each(|_| producer.poll(Duration::ZERO));
         producer.context().client.broke() || self.slow
     }
 
