@@ -147,6 +147,27 @@ impl<T: PartialEq> Still<T> {
     }
 }
 
+/// A clock that stands while this process does: a stopped process, or a suspended machine, can't say of others that they stand still.
+#[derive(Debug)]
+struct Awake {
+    last: Instant,
+    counted: Instant,
+    /// What counts at most of the time between two looks.
+    most: Duration,
+}
+
+impl Awake {
+    fn new(now: Instant, most: Duration) -> Awake {
+        Awake { last: now, counted: now, most }
+    }
+
+    fn at(&mut self, now: Instant) -> Instant {
+        self.counted += (now - self.last).min(self.most);
+        self.last = now;
+        self.counted
+    }
+}
+
 /// Compares one look with the one before.
 #[derive(Debug)]
 struct Watch {
@@ -235,9 +256,10 @@ impl Watchdog {
         let (stopped, plan) = (Arc::clone(&stop), Arc::clone(plan));
         let thread = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
             let every = (plan.stuck_after / 8).min(Duration::from_secs(1));
-            let mut watch = Watch::new(plan.stuck_after, Instant::now());
+            let mut awake = Awake::new(Instant::now(), 2 * every);
+            let mut watch = Watch::new(plan.stuck_after, awake.counted);
             while !stopped.load(Ordering::Relaxed) {
-                watched.turn(watch.look(&see(&plan, &ledger, &logs, &written), Instant::now()));
+                watched.turn(watch.look(&see(&plan, &ledger, &logs, &written), awake.at(Instant::now())));
                 std::thread::park_timeout(every);
             }
         });
@@ -294,6 +316,14 @@ mod tests {
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn what_a_process_slept_itself_counts_for_nobody() {
+        let (begin, s) = (Instant::now(), Duration::from_secs);
+        let mut awake = Awake::new(begin, s(2));
+        let counted: Vec<_> = [1, 2, 4, 60, 61].map(|at| (awake.at(begin + s(at)) - begin).as_secs()).into();
+        assert_eq!(counted, [1, 2, 4, 6, 7]);
+    }
 
     /// Looks once a second; what is stuck at the end, and at which second that was first so.
     fn stuck_after(seconds: u64, seen: impl Fn(u64) -> Seen) -> Vec<(u64, &'static str, String)> {

@@ -121,7 +121,7 @@ fn all_find_each_other_and_agree(encrypts: bool) {
 fn one_that_does_not_fit_is_named_by_both(encrypts: bool) {
     let mut all = cluster(2, encrypts);
     for (_, cluster) in &mut all {
-        cluster.start_max = Duration::from_secs(1);
+        cluster.start_max = Duration::from_secs(3);
     }
     let joins: Vec<_> = all.into_iter().zip(["plan-a", "plan-b"]).map(|((listener, cluster), plan)| join(listener, cluster, plan)).collect();
     for (index, join) in joins.into_iter().enumerate() {
@@ -296,7 +296,7 @@ fn one_that_dies_or_hangs_is_named(encrypts: bool) {
     let mut kept = None;
     let hangs = lost_by(encrypts, |control, data| kept = Some((control, data)));
     assert!(hangs.code == SILENT && hangs.peer == 1, "{hangs}");
-    assert!((2..5).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
+    assert!((2..20).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
     // What is not read when a connection ends takes with it what was said before: these stay open until they are heard.
     let gave_up = lost_by(encrypts, |mut control, data| {
         control.write_all(&Frame::GivesUp(75, "it lost process 7".into()).bytes()).expect("it is heard");
@@ -404,7 +404,7 @@ fn one_that_encrypts_and_one_that_does_not_are_told_so() {
     for encrypts in [[true, false], [false, true]] {
         let mut all = cluster(2, false);
         for ((_, cluster), encrypts) in all.iter_mut().zip(encrypts) {
-            (cluster.start_max, cluster.encrypts) = (Duration::from_secs(1), encrypts);
+            (cluster.start_max, cluster.encrypts) = (Duration::from_secs(3), encrypts);
         }
         for join in all.into_iter().map(|(listener, cluster)| join(listener, cluster, "p")).collect::<Vec<_>>() {
             let error = join.join().expect("no panic").err().expect("they do not fit");

@@ -47,6 +47,10 @@ fn a_view_never_runs_ahead_of_what_was_received() {
 #[test]
 fn a_blocked_reader_stops() {
     let log = numbers(i64::MAX, 2);
+    let begun = Instant::now();
+    while log.chunks.len() < 2 && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(log.chunks.len(), 2);
     log.stop();
@@ -158,7 +162,9 @@ fn what_was_taken_in_before_comes_although_another_partition_stands() {
         log.take(9, |chunk| received.push((chunk.partition, chunk.next)));
         std::thread::sleep(Duration::from_millis(1));
     }
-    std::thread::sleep(STOP_CHECK);
+    while log.status.view().trouble.is_none() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(STOP_CHECK);
+    }
     let view = log.status.view();
     assert_eq!(received, [(0, 1), (1, 4), (1, 7)]);
     assert_eq!((view.partitions[0].next, view.partitions[1].next, view.caught_up, view.backlog_done), (1, 7, false, true));

@@ -317,8 +317,8 @@ fn ends_the_others(encryption: &str, signal: &str, code: &str) -> Started {
     let lost = all.remove(1);
     lost.signal(signal);
     for process in all {
-        // Twice `silence_max` at most.
-        let (status, said) = process.end(Duration::from_secs(5));
+        // Twice `silence_max` at most, but for a machine that stands still.
+        let (status, said) = process.end(Duration::from_secs(20));
         assert_eq!(status.code(), Some(75), "{encryption}: {said}");
         assert!(said.contains(&format!("{code}: process 1")) || said.contains("it lost process 1"), "{encryption}: {said}");
         assert!(!said.contains("panicked"), "{encryption}: {said}");
@@ -336,7 +336,7 @@ fn a_process_that_hangs_ends_the_others_with_a_name() {
     for encryption in BOTH {
         let hung = ends_the_others(encryption, "-STOP", "PEER_SILENT");
         hung.signal("-CONT");
-        let (status, said) = hung.end(Duration::from_secs(5));
+        let (status, said) = hung.end(Duration::from_secs(20));
         assert!(status.code() == Some(75) && !said.contains("panicked"), "{encryption}, {status}: {said}");
     }
 }
@@ -389,12 +389,14 @@ fn what_does_not_fit_is_told_by_exit_codes() {
     let (status, said) = tried(dir.path(), 1, SECRET, "1s").end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("PEER_MISSING") && said.contains("process 0"), "{status}: {said}");
     // Another secret: who knows it says so, who does not learns no more than that, and tells it also when nobody answers any more.
-    fs::write(other.path().join("cluster.yaml"), file.replace("start_max: 6s", "start_max: 3s")).expect("a file");
+    fs::write(other.path().join("cluster.yaml"), &file).expect("a file");
+    fs::write(dir.path().join("cluster.yaml"), file.replace("start_max: 6s", "start_max: 12s")).expect("a file");
     let (zero, one) = (tried(other.path(), 0, SECRET, "1s"), tried(dir.path(), 1, "not what the others know", "1s"));
     let (status, said) = zero.end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("HELLO_UNPROVEN"), "{status}: {said}");
     let (status, said) = one.end(Duration::from_secs(20));
     assert!(status.code() == Some(75) && said.contains("same secret"), "{status}: {said}");
+    fs::write(dir.path().join("cluster.yaml"), &file).expect("a file");
     // One that does not encrypt.
     fs::write(other.path().join("cluster.yaml"), file.replace("encryption: tls", "encryption: none")).expect("a file");
     for process in [tried(dir.path(), 0, SECRET, "1s"), tried(other.path(), 1, SECRET, "1s")] {

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::program::Running;
@@ -46,13 +46,15 @@ fn held(failpoint: &str, code: &str, name: &str) {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let running = start(dir, failpoint);
+    let began = Instant::now();
     fs::write(dir.join("hold"), "").expect("a file");
     append(dir, 2);
     let named =
         |answer: &serde_json::Value| answer["reasons"].as_array().is_some_and(|all| all.iter().any(|r| r.as_str().is_some_and(|r| r.starts_with(code))));
-    let took = running.until("/readyz", |answer| answer["ready"] == false && named(answer));
-    // With a second for machines that are busy.
-    assert!((BOUND..2 * BOUND + Duration::from_secs(1)).contains(&(took + BOUND / 10)), "{code} after {took:?}");
+    running.until("/readyz", |answer| answer["ready"] == false && named(answer));
+    let took = began.elapsed();
+    // With some seconds for machines that are busy; how it is judged is tested without a clock.
+    assert!((BOUND..2 * BOUND + Duration::from_secs(10)).contains(&took), "{code} after {took:?}");
     let metric = format!("tieout_stuck{{code=\"{code}\",name=\"{name}\"}} 1");
     let page = |running: &Running| running.text("/metrics").expect("it answers").1;
     assert!(page(&running).contains(&metric), "{}", page(&running));

@@ -50,11 +50,14 @@ need_python() {
   echo "$wanted" >"$JARS/python/.complete"
 }
 
-# A port that nobody listens on at this moment.
+# committed BROKER TOPIC [partition] [offset] [headers]: what a reader of what is committed sees, to the end.
+committed() { PYTHONDONTWRITEBYTECODE=1 "$JARS/python/bin/python" "$HERE/topics.py" "$@"; }
+
+# A port that nobody listens on at this moment, and that was not given before.
 port() {
   local p
-  while p=$((20000 + RANDOM % 12000)); (exec 3<>"/dev/tcp/$LOOPBACK/$p") 2>/dev/null; do :; done
-  echo "$p"
+  while p=$((20000 + RANDOM % 12000)); grep -qsx $p "$STATE/ports" || (exec 3<>"/dev/tcp/$LOOPBACK/$p") 2>/dev/null; do :; done
+  echo "$p" | tee -a "$STATE/ports"
 }
 
 # A process that is dead but not yet waited for by its parent counts as gone.
@@ -77,13 +80,13 @@ await() {
   done
 }
 
-# end NAME [SIGNAL]: the process that `launch` started, and no other; killed when it does not leave in 10 s.
+# end NAME [SIGNAL]: the process that `launch` started, and no other; killed when it does not leave in 30 s.
 end() {
   local file=$STATE/$1.pid pid i
   [ -s "$file" ] || return 0
   pid=$(cat "$file")
   kill -"${2:-TERM}" "$pid" 2>/dev/null || true
-  for i in $(seq 100); do lives "$pid" || break; sleep 0.1; done
+  for i in $(seq 300); do lives "$pid" || break; sleep 0.1; done
   if lives "$pid"; then kill -KILL "$pid" 2>/dev/null || true; fi
   rm -f "$file"
   return 0

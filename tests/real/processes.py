@@ -86,10 +86,12 @@ class Process:
         return any(all(word in line for word in words) for line in list(self.said))
 
 
-def ask(path):
-    """Status and text of an answer of the process that `TIEOUT_LISTEN` names; 0 if there is none."""
+def ask(path, beside=0):
+    """Status and text of an answer of the process that `TIEOUT_LISTEN` names, or of the one whose port is so many beside it; 0 if there
+    is none."""
+    host, port = os.environ["TIEOUT_LISTEN"].rsplit(":", 1)
     try:
-        answer = urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/{path}", timeout=10)
+        answer = urllib.request.urlopen(f"http://{host}:{int(port) + beside}/{path}", timeout=10)
     except urllib.error.HTTPError as error:
         answer = error
     except OSError:

@@ -1,7 +1,11 @@
 """Changes a dataflow again and again, and compares topics with exports. Started by tests/real/changed."""
-import json, os, random, shutil, signal, subprocess, sys, time, urllib.error, urllib.request
+import json, os, random, shutil, signal, subprocess, sys
 
 here, state = sys.argv[1], os.environ["STATE"]
+sys.path.append(here)
+from processes import ask, until
+from topics import committed
+
 rng = random.Random(int(os.environ.get("SEED", "1")))
 data, flows = os.environ["TIEOUT_DATA"], f"{state}/config/dataflows"
 shutil.copytree(f"{here}/transactions.d/dataflows", flows)
@@ -28,31 +32,26 @@ def start(failpoint=None):
 
 
 def ready(child):
-    deadline = time.time() + 60
-    while time.time() < deadline:
-        assert child.poll() is None, f"it ended by itself with {child.returncode}"
-        try:
-            if urllib.request.urlopen(f"http://{os.environ['TIEOUT_LISTEN']}/readyz", timeout=5).status == 200:
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)
-    raise AssertionError("it is not ready after 60 s")
+    over = lambda: child.poll() is not None or ask("readyz")[0] == 200
+    assert until(over, 120) and child.poll() is None, f"it is not ready; it ended with {child.poll()}"
+
+
+def read(child):
+    """Both files are read to their ends."""
+    ends = {name: os.path.getsize(f"{data}/{name}.ndjson") for name in ("plan", "payment")}
+    at = lambda: {of["name"]: sum(of["positions"].values()) for of in json.loads(ask("api/v1/sources")[1] or '{"sources": []}')["sources"]}
+    assert until(lambda: at() == ends, 60), f"{at()} of {ends} is read"
 
 
 def topic(name):
     """What the topic leaves, by key, and how many records it has."""
-    command = [f"{here}/stand", "kafka", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"]]
-    command += ["--topic", name, "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "4000", "--formatter-property", "print.key=true"]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    left = {}
-    for line in lines:
-        if "\t" not in line:
-            continue
-        key, value = line.split("\t", 1)
+    records, left = committed(os.environ["KAFKA_BOOTSTRAP"], [name])[name], {}
+    for _, _, _, key, value in records:
+        key = key.decode()
         left.pop(key, None)
-        if value != "null":
+        if value is not None:
             left[key] = json.loads(value)
-    return left, len(lines)
+    return left, len(records)
 
 
 def exported():
@@ -130,7 +129,7 @@ for what, old, new in CHANGES:
     ready(child)
     put("plan", rng.sample(range(KEYS), 20))
     put("payment", rng.sample(range(KEYS), 20))
-    time.sleep(1.5)
+    read(child)
     child.send_signal(signal.SIGINT)
     assert child.wait(60) == 0, child.returncode
     before = holds(what, before)

@@ -177,7 +177,7 @@ def main():
                 wire.cut(fault)
             else:
                 cluster.processes[-1 - fault].kill()
-            status = cluster.ends(NOTICED + 5)
+            status = cluster.ends(NOTICED)
             expected = [-signal.SIGKILL if isinstance(fault, int) and -1 - fault == n else TRY_AGAIN for n in range(OF)]
             must(f"{what}: the others end, or all do, with 75", status == expected, f"{status}\n{cluster.said()}")
             cluster.kill()

@@ -1,8 +1,11 @@
 """The broker of all runs: topics, a producer, a reader of what is committed, and how it goes away and comes back."""
-import os, signal, socket, subprocess, threading, time
+import os, signal, socket, subprocess, sys, threading, time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from topics import committed
 
 
 class Broker:
@@ -32,27 +35,7 @@ class Broker:
 
     def read(self, topics):
         """What a `read_committed` reader sees: by topic, (partition, offset, headers, key, value) in the order of partitions."""
-        consumer = Consumer({
-            "bootstrap.servers": self.address, "group.id": "scenarios", "isolation.level": "read_committed", "enable.auto.commit": False,
-            "enable.partition.eof": True, "fetch.wait.max.ms": 20, "log_level": 2})
-        listed = consumer.list_topics(timeout=30).topics
-        parts = [TopicPartition(topic, p, OFFSET_BEGINNING) for topic in topics if topic in listed for p in listed[topic].partitions]
-        found, open_ = {topic: [] for topic in topics}, {(p.topic, p.partition) for p in parts}
-        consumer.assign(parts)
-        deadline = time.time() + 60
-        while open_:
-            for message in consumer.consume(2000, 0.05):
-                if message.error():
-                    if message.error().name() != "_PARTITION_EOF":
-                        raise KafkaException(message.error())
-                    open_.discard((message.topic(), message.partition()))
-                else:
-                    headers = {name: value.decode() for name, value in message.headers() or []}
-                    found[message.topic()].append((message.partition(), message.offset(), headers, message.key(), message.value()))
-            if time.time() > deadline:
-                raise TimeoutError(f"reading {open_}")
-        consumer.close()
-        return found
+        return committed(self.address, topics)
 
     # ---- faults -------------------------------------------------------------------------------------------------
 

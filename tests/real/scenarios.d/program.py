@@ -94,7 +94,7 @@ class Program:
                 raise Fault(f"process {but} was killed, and {child.name}ended with {status}")
 
     def stop(self, patience=60):
-        """Asks it to stop, and expects that it stops well."""
+        """Asks it to stop, and expects that it stops well. Whether it has, or was just ending for another reason."""
         deadline = time.time() + patience
         while True:
             self.tend()
@@ -110,12 +110,15 @@ class Program:
             raise Fault(f"it did not stop within {patience} s: {found}")
         self.children = []
         if -signal.SIGABRT in found and self.how["failpoint"]:
-            return self.count(self.how["failpoint"].split(":")[0])
+            self.count(self.how["failpoint"].split(":")[0])
+            return False
         if TRY_AGAIN in found:
-            return self.count("ended with 75")
+            self.count("ended with 75")
+            return False
         if any(found):
             raise Fault(f"asked to stop, it ended with {found}")
         self.count("stopped")
+        return True
 
     def pause(self):
         self.asleep = self.rng.randrange(len(self.children))

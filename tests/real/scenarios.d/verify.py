@@ -47,8 +47,13 @@ def differences(program, check, truth, beat):
         told = {key_text(key): (kind, fields) for key, (kind, fields, _) in wanted.items()}
         states = {key_text(key): "confirmed" if clear else "undetermined" for key, (_, _, clear) in wanted.items()}
         while True:
+            before = list(program.children)
             answer = program.get(f"/api/v1/comparisons/{name}/differences?limit=10000")["differences"]
             said = {d["key"]: (d["kind"], d["fields"]) for d in answer}
+            if said != told and program.children != before and time.time() < deadline:
+                # Processes ended meanwhile, and are at their checkpoint again.
+                caught_up(program, [check])
+                continue
             if said != told:
                 faults += lines(f"{name} over HTTP", told, said)
                 break

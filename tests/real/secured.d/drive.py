@@ -121,24 +121,24 @@ def goes(way, connection):
     said = open(f"{state}/{way}.said", "w+")
     process = subprocess.Popen([tieout, "run", "--log", "debug"], cwd=folder, env={**os.environ, "WAY": way}, stdout=said, stderr=said)
     try:
-        address = until(lambda: re.search(r"127\.0\.0\.1:(\d+)", open(said.name).read()), 15, process)
+        address = until(lambda: re.search(r"127\.0\.0\.1:(\d+)", open(said.name).read()), 60, process)
         ask = lambda path: urllib.request.urlopen(f"http://127.0.0.1:{address[1]}{path}", timeout=5).read().decode()
-        until(lambda: ask("/readyz") is not None, 20, process)
+        until(lambda: ask("/readyz") is not None, 60, process)
         ready = time.time() - started
-        until(lambda: written(way) == rows, 20, process)
+        until(lambda: written(way) == rows, 60, process)
         if way == "oauth":
             # Longer than a token holds, and than the broker believes one.
             time.sleep(LIFE + 2)
             change(max(rows) + 1)
             producer.flush()
-            until(lambda: max(rows) in written(way), 20, process)
+            until(lambda: max(rows) in written(way), 60, process)
             check(len(set(given)) > 5, f"oauth: only {len(given)} tokens were asked for")
         for path in ("/readyz", "/metrics", "/api/v1/comparisons", "/api/v1/sources", "/api/v1/rejects", "/"):
             seen.append((f"{way}: GET {path}", ask(path)))
         listed = run(folder, way, "sink", "transactions", "list")
         check(listed.returncode == 0 and f"tieout-{way}" in listed.stdout, f"{way}: sink transactions list says {listed.stdout}{listed.stderr}")
         process.send_signal(signal.SIGTERM)
-        check(process.wait(20) == 0, f"{way}: it ended with {process.returncode}")
+        check(process.wait(60) == 0, f"{way}: it ended with {process.returncode}")
     except Exception as error:
         check(False, f"{way}: {error!r}: {open(said.name).read()[-3000:]}")
     finally:

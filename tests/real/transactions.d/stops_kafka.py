@@ -4,7 +4,8 @@ import json, os, signal, subprocess, sys, time
 
 here, state, own = sys.argv[1], os.environ["STATE"], os.environ["TIEOUT_STATE"]
 sys.path.append(here)
-from processes import Process, cluster_file, ports
+from processes import Process, cluster_file, ports, until
+from topics import committed
 
 PROCESSES = int(os.environ.get("PROCESSES", "1"))
 BUS, SECOND = os.environ["KAFKA_BOOTSTRAP"], os.environ["KAFKA_SECOND"]
@@ -88,13 +89,11 @@ def produce(keys):
 
 
 def read(topic, broker):
-    out = kafka("org.apache.kafka.tools.consumer.ConsoleConsumer", broker, "--topic", topic, "--from-beginning", "--isolation-level", "read_committed",
-                "--timeout-ms", "4000", "--formatter-property", "print.key=true", "--formatter-property", "print.partition=true")
-    return [line.split("\t") for line in out.splitlines() if line.startswith("Partition:")]
+    return committed(broker, [topic])[topic]
 
 
 def partitions_of(topic, broker):
-    return {line[0] for line in read(topic, broker)}
+    return {record[0] for record in read(topic, broker)}
 
 
 def delete_records(broker, topic, partitions):
@@ -104,10 +103,13 @@ def delete_records(broker, topic, partitions):
     kafka("org.apache.kafka.tools.DeleteRecordsCommand", broker, "--offset-json-file", f"{state}/delete.json")
 
 
+def lags():
+    told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
+    return [line.split()[5] for line in told.splitlines() if " in.plan " in line]
+
+
 # The group knows what the last checkpoint covers: everything.
-told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
-lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
-must("the group has no lag after a stop", lags == ["0", "0", "0"], told)
+must("the group has no lag after a stop", lags() == ["0", "0", "0"], lags())
 
 # Partitions that come while it runs, and a kill before and after they are read.
 child = start("grown")
@@ -128,14 +130,11 @@ child.wait()
 # By another name, the same brokers.
 child = start("renamed", KAFKA_BOOTSTRAP=BUS.replace("127.0.0.1", "localhost"))
 must("it goes on with another broker list", ready())
-time.sleep(1)
+must("the group knows the new partitions", until(lambda: lags() == ["0"] * 5, 60), lags())
 must("and stops when asked", ends(child) == 0)
-rows = [json.loads(line[1])["id"] for line in read("out.wanted", BUS)]
+rows = [json.loads(record[3])["id"] for record in read("out.wanted", BUS)]
 fresh = [k for k in rows if k >= 100_000]
 must("each new row is written, and once", sorted(fresh) == list(range(100_000, 100_400)), f"{len(fresh)} rows, {len(set(fresh))} keys")
-told = kafka("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", BUS, "--describe", "--group", "tieout-transactions")
-lags = [line.split()[5] for line in told.splitlines() if " in.plan " in line]
-must("the group knows the new partitions", lags == ["0"] * 5, told)
 if os.environ.get("STOPS") == "grow":
     sys.exit(faults > 0)
 
