@@ -99,7 +99,7 @@ fn list(all: &[Outputs], out: &mut impl Write) -> Result<(), Fail> {
         if held.is_empty() {
             writeln!(out, "no partition is held back")?;
         } else {
-            write!(out, "{}", shown(&held, known.as_ref().ok().and_then(Option::as_ref)))?;
+            write!(out, "{}", shown(&held, known.as_ref().ok().and_then(Option::as_ref), &outputs.progress()))?;
         }
         writeln!(out)?;
     }
@@ -115,9 +115,10 @@ fn described(known: &Known) -> String {
     text
 }
 
-fn shown(held: &[Held], known: Option<&Known>) -> String {
+fn shown(held: &[Held], known: Option<&Known>, progress: &str) -> String {
     let whose = |of: &Held| match known {
         Some(known) if known.state.open() && known.partitions.iter().any(|(topic, numbers)| *topic == of.topic && numbers.contains(&of.partition)) => "this id",
+        Some(known) if !known.state.open() && (of.tick.is_some() || of.topic == progress) => "this id; it hangs, and the next start ends it",
         Some(_) => "another",
         None => "?",
     };

@@ -141,13 +141,20 @@ impl Exact {
         let topics = plan.outputs.iter().filter(|output| output.connection == connection).map(|output| output.to.clone()).collect();
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());
         let (mut to, scanned) = Transactions::open(cluster, &plan.name, topics, &run, known, fresh)?;
-        if scanned.records.is_empty() && scanned.cut {
+        if scanned.records.is_empty() && scanned.cut && !fresh {
             return Err(lost(&plan.name, &declared.name, "it was emptied"));
         }
-        let chain = Chain::of(&scanned.records).map_err(|after| gap(&plan.name, &declared.name, &format!("the record after tick {after} is lacking")))?;
+        let chain = match Chain::of(&scanned.records) {
+            // Of a new chain only the tick counts behind which it begins.
+            Err(_) if fresh => Chain::of(scanned.records.iter().max_by_key(|record| record.tick).map_or(&[], std::slice::from_ref)),
+            chain => chain,
+        };
+        let chain = chain.map_err(|after| gap(&plan.name, &declared.name, &format!("the record after tick {after} is lacking")))?;
         if let Some(chain) = &chain {
             let began = Instant::now();
-            to.write(&[], &claim(chain.last, chain.partly, &run, &chain.plan), &mut |_| began.elapsed() > PATIENCE)?;
+            // What is still named is so until a new chain begins.
+            let mends = scanned.records.last().map(|last| last.mends.clone()).unwrap_or_default();
+            to.write(&[], &Progress { mends, ..claim(chain.last, chain.partly, &run, &chain.plan) }, &mut |_| began.elapsed() > PATIENCE)?;
         }
         let (cluster, topics) = (to.cluster_id(), to.topic_ids());
         Ok(Exact { connection, chain, to: Box::new(to), run, cluster, topics })

@@ -65,8 +65,8 @@ pub struct KafkaSink {
 #[derive(Debug, Default)]
 struct Deliveries {
     client: Context,
-    /// The first message that was not delivered since the last flush.
-    failed: Mutex<Option<KafkaError>>,
+    /// The first message that was not delivered since the last flush: its topic, and why.
+    failed: Mutex<Option<(String, KafkaError)>>,
     /// Of this topic the newest offset is kept.
     watched: String,
     offset: AtomicI64,
@@ -95,13 +95,15 @@ impl ProducerContext for Deliveries {
         match result {
             Ok(message) if message.topic() == self.watched => self.offset.store(message.offset(), Ordering::Relaxed),
             Ok(_) => {}
-            Err((error, _)) => _ = self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| error.clone()),
+            Err((error, message)) => {
+                _ = self.failed.lock().expect("nobody panics while holding it").get_or_insert_with(|| (message.topic().into(), error.clone()));
+            }
         }
     }
 }
 
 impl Deliveries {
-    fn take(&self) -> Option<KafkaError> {
+    fn take(&self) -> Option<(String, KafkaError)> {
         self.failed.lock().expect("nobody panics while holding it").take()
     }
 }
@@ -269,7 +271,7 @@ impl KafkaSink {
     }
 
     fn check(&self) -> Result<(), SinkError> {
-        self.producer.context().take().map_or(Ok(()), |error| Err(self.undelivered(&error)))
+        self.producer.context().take().map_or(Ok(()), |(_, error)| Err(self.undelivered(&error)))
     }
 }
 

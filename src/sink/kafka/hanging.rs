@@ -15,6 +15,7 @@
 //! | other records | none does | they are aborted; their ticks are made again as after any kill |
 //! | a progress record that was committed | another partition shows a record of its ticks, a checkpoint or this run knows of it | the next one commits it, too |
 //! | another one | nobody does | it is aborted |
+//! | one behind a progress record that was committed | nobody does | it is a stop: one end would be that of both |
 //!
 //! Aborting takes a record in the partition, in a transaction that is aborted: readers of what is committed see neither.
 //!
@@ -99,6 +100,9 @@ pub enum Step {
     Again(Vec<Piece>),
     /// Write a progress record, so that those that wait are committed with it.
     Say,
+    /// Nothing can be done: behind what was committed, up to this tick, another transaction hangs of which nobody knows whether it
+    /// was, and one end would be that of both.
+    Torn(Tick),
 }
 
 /// What was found.
@@ -126,6 +130,7 @@ pub fn next(found: Found, progress: &str) -> (Step, Vec<Sent>) {
     let shown = |n: usize| carries(&all, n) && (all[n].progress.tick <= known || visible.iter().any(|record| owner(&all, *record) == Some(n)));
     // What comes after it in its partition is committed, so it is, too.
     let sure = (seen..all.len()).rev().find(|n| told == Some(all[*n].offset) || shown(*n));
+    let torn = sure.filter(|sure| (sure + 1..all.len()).any(|n| carries(&all, n))).map(|sure| all[sure].progress.tick);
     let past: Vec<Sent> = all.into_iter().take(sure.map_or(seen, |n| n + 1)).collect();
     let named = past.last().map(|last| last.progress.mends.clone()).unwrap_or_default();
     let (mut lost, mut abort) = (Vec::new(), Vec::new());
@@ -136,7 +141,9 @@ pub fn next(found: Found, progress: &str) -> (Step, Vec<Sent>) {
             _ => abort.push((of.piece.topic, of.piece.partition)),
         }
     }
-    let step = if waits && sure.is_none() {
+    let step = if let Some(tick) = torn {
+        Step::Torn(tick)
+    } else if waits && sure.is_none() {
         abort.push((progress.into(), 0));
         Step::Abort(abort)
     } else if !lost.is_empty() || (waits && !named.is_empty()) {

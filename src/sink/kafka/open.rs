@@ -122,6 +122,11 @@ impl Outputs {
         transactions::id(&self.deployment)
     }
 
+    /// The topic of its progress records.
+    pub fn progress(&self) -> String {
+        topic::name(&self.deployment)
+    }
+
     fn silent(&self, topic: &str, error: &KafkaError) -> SinkError {
         let denied = client::denied_consumer(&self.everything).or_else(|| client::denied_consumer(&self.committed));
         if denied.is_some() || error.rdkafka_error_code().is_some_and(client::refused) {
@@ -224,7 +229,21 @@ impl Outputs {
             let of = |(topic, partition): &(&str, i32)| found.get(&(topic.to_string(), *partition)).copied();
             partitions.iter().map(of).collect::<Option<_>>().ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))
         };
-        ask().map_err(|e| self.silent(&self.topics[0], &e))
+        ask().map_err(|error| match self.leaderless(partitions) {
+            Some((topic, partition)) => self.cluster.unreachable(&format!("about partition {partition} of topic `{topic}`: it has no leader ({error})")),
+            None => self.silent(&self.topics[0], &error),
+        })
+    }
+
+    /// The first of these partitions that has no leader, if the brokers say so.
+    fn leaderless<'a>(&self, partitions: &[(&'a str, i32)]) -> Option<(&'a str, i32)> {
+        let mut topics: Vec<&str> = partitions.iter().map(|(topic, _)| *topic).collect();
+        topics.dedup();
+        topics.into_iter().find_map(|topic| {
+            let metadata = self.everything.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+            let without = metadata.topics().first()?.partitions().iter().find(|of| of.leader() < 0).map(|of| of.id())?;
+            Some((topic, without))
+        })
     }
 
     /// Reads everything that stands in a piece, committed or not.
@@ -315,8 +334,14 @@ impl Outputs {
     pub(super) fn lost(&self, pieces: &[Piece], past: &[Sent]) -> Result<Vec<OwnedMessage>, SinkError> {
         let mut lost = Vec::new();
         for piece in pieces {
+            let partitions = watch::partitions(&self.everything, &piece.topic, PATIENCE).map_err(|e| self.silent(&piece.topic, &e))?;
+            let there = (piece.partition as usize) < partitions.unwrap_or(0);
             let partition = [(piece.topic.as_str(), piece.partition)];
-            let (low, end) = (self.ends(&self.everything, &partition, Offset::Beginning)?[0], self.ends(&self.everything, &partition, Offset::End)?[0]);
+            // As if it were empty.
+            let (low, end) = match there {
+                true => (self.ends(&self.everything, &partition, Offset::Beginning)?[0], self.ends(&self.everything, &partition, Offset::End)?[0]),
+                false => (0, 0),
+            };
             let mut all = Vec::new();
             if low <= piece.from && piece.end <= end {
                 self.each(piece, |message| {
@@ -342,7 +367,7 @@ impl Outputs {
         SinkError {
             code: "TRANSACTION_OPEN",
             message: format!("{} of {} partitions are still held back: {}", held.len(), self.id(), names(held)),
-            remedy: "start tieout: it ends its own transactions whose ends brokers left out; what stays is another producer's, which kafka-transactions.sh find-hanging names".into(),
+            remedy: "if brokers left out the ends of transactions, the next start of tieout ends its own; those of other producers, and what no start can end, kafka-transactions.sh finds (find-hanging) and ends (abort)".into(),
             retry: false,
         }
     }

@@ -91,6 +91,10 @@ pub struct Transactions {
     mending: bool,
     /// A transaction took so long that a connection may have been lost.
     slow: bool,
+    /// Everything will be written anew, and until that is said, records that are gone stop nobody.
+    fresh: bool,
+    /// Another one took this one's place while what hangs was ended.
+    fenced: bool,
     /// Its records, as far as they are known: of which tick, and where.
     records: VecDeque<(Tick, i64)>,
     admin: Option<AdminClient<client::Context>>,
@@ -148,12 +152,12 @@ impl Transactions {
         topic::check(&opened.cluster, &opened.progress)?;
         let topics = opened.topics.iter().chain([&opened.progress]);
         opened.ids = topic_id::topic_ids(producer.client(), topics.cloned(), STEP);
-        (opened.producer, opened.known) = (Some(producer), known);
+        (opened.producer, opened.known, opened.fresh) = (Some(producer), known, fresh);
         let begun = Instant::now();
         let scanned = loop {
             let scanned = topic::scan(&opened.cluster, &opened.progress, 0)?;
             opened.mending = scanned.records.last().is_some_and(|last| !last.mends.is_empty());
-            match opened.settle(fresh, &mut |_| begun.elapsed() > PATIENCE) {
+            match opened.settle(&mut |_| begun.elapsed() > PATIENCE) {
                 Ok(false) => break scanned,
                 Ok(true) => break topic::scan(&opened.cluster, &opened.progress, 0)?,
                 Err(error) if error.retry && begun.elapsed() < PATIENCE => {
@@ -184,6 +188,8 @@ impl Transactions {
             known: 0,
             mending: false,
             slow: false,
+            fresh: false,
+            fenced: false,
             records: VecDeque::new(),
             admin: None,
         }
@@ -283,6 +289,13 @@ impl Transactions {
         }
     }
 
+    /// A record that its topic will not take later either.
+    fn never(&self, producer: &BaseProducer<Deliveries>, (topic, error): &(String, KafkaError)) -> Option<Trouble> {
+        let code = error.rdkafka_error_code();
+        let never = code == Some(RDKafkaErrorCode::MessageSizeTooLarge) || code.is_some_and(client::refused);
+        never.then(|| Trouble::Stop(self.cluster.undelivered(producer, topic, error)))
+    }
+
     fn producer(&self) -> Result<&BaseProducer<Deliveries>, Trouble> {
         self.producer.as_ref().ok_or(Trouble::Broken { why: "there is no producer".into(), fenced: false })
     }
@@ -321,16 +334,13 @@ impl Transactions {
             let committed = producer.commit_transaction(STEP);
             let Err(error) = committed else { break };
             let failed = producer.context().take();
-            if let Some(failed) = &failed {
-                let code = failed.rdkafka_error_code();
-                if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) || code.is_some_and(client::refused) {
-                    return Err(Trouble::Stop(self.cluster.undelivered(producer, "of an output", failed)));
-                }
+            if let Some(stop) = failed.as_ref().and_then(|failed| self.never(producer, failed)) {
+                return Err(stop);
             }
             match (self.judge(producer, &error), failed) {
                 (Trouble::Again(why), _) if !tell(Some(&why)) => {}
                 // The transaction's own error counts the records, that of the first one says why.
-                (Trouble::Abort(why), Some(failed)) => return Err(Trouble::Abort(format!("{why}: {failed}"))),
+                (Trouble::Abort(why), Some((topic, failed))) => return Err(Trouble::Abort(format!("{why}: topic `{topic}`: {failed}"))),
                 (trouble, _) => return Err(trouble),
             }
         }
@@ -347,7 +357,9 @@ impl Transactions {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     producer.poll(POLL);
                     if let Some(failed) = producer.context().take() {
-                        return Err(self.judge(producer, &failed));
+                        let too_large = failed.1.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+                        let never = if too_large { self.never(producer, &failed) } else { None };
+                        return Err(never.unwrap_or_else(|| self.judge(producer, &failed.1)));
                     }
                     if since.elapsed() > STEP {
                         since = Instant::now();
@@ -380,23 +392,21 @@ impl Transactions {
         }
     }
 
-    /// Makes a new producer in place of one that is of no use any more; whether the transaction had been committed after all.
-    fn reconnect(&mut self, progress: &Progress, why: &str, fenced: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
-        (self.producer, self.slow) = (None, false);
-        if fenced {
-            std::thread::sleep(FENCED_PAUSE);
-        }
-        let mut why = why.to_string();
+    /// Makes a new producer in place of one that is of no use any more, and why; whether the transaction had been committed after all.
+    fn reconnect(&mut self, progress: &Progress, mut why: Option<String>, fenced: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
+        (self.producer, self.slow, self.fenced) = (None, false, fenced);
         loop {
-            if tell(Some(&why)) {
+            if let Some(why) = why.take()
+                && tell(Some(&why))
+            {
                 return Err(self.cluster.unreachable(&format!("while records were to be written: {why}")));
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(if std::mem::take(&mut self.fenced) { FENCED_PAUSE } else { PAUSE });
             // Before this run fences anybody, it looks whether it was fenced.
             let again = self.look(progress).and_then(|_| match self.fence() {
                 Ok(producer) => {
                     self.producer = Some(producer);
-                    self.look(progress).and_then(|_| self.settle(false, tell)).and_then(|_| self.look(progress))
+                    self.look(progress).and_then(|_| self.settle(tell)).and_then(|_| self.look(progress))
                 }
                 Err(Trouble::Stop(error)) => Err(error),
                 Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => Err(self.cluster.unreachable(&why)),
@@ -404,7 +414,7 @@ impl Transactions {
             match again {
                 Ok(written) => return Ok(written),
                 Err(error) if !error.retry => return Err(error),
-                Err(error) => why = error.message,
+                Err(error) => why = Some(error.message),
             }
         }
     }
@@ -431,12 +441,12 @@ impl Transactions {
 }
 
 impl Transactions {
-    /// Ends what hangs, a step at a time; whether there was anything. `fresh`: records that are gone stop nobody.
+    /// Ends what hangs, a step at a time; whether there was anything.
     ///
     /// # Errors
     /// `TRANSACTION_OPEN`: it does not end, or somebody else holds the progress topic back. `PROGRESS_GAP`: records that are to be
-    /// written again are gone. No broker answers, or one refuses.
-    fn settle(&mut self, fresh: bool, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
+    /// written again are gone, or whether some were committed can't be known. No broker answers, or one refuses.
+    fn settle(&mut self, tell: &mut Tell<'_>) -> Result<bool, SinkError> {
         let outputs = Outputs::new(self.cluster.clone(), &self.name, self.topics.clone())?;
         let mut ended: BTreeMap<(String, i32), u8> = BTreeMap::new();
         for steps in 0..STEPS {
@@ -466,7 +476,8 @@ impl Transactions {
                 }
                 Step::Again(pieces) => {
                     let lost = match outputs.lost(&pieces, &past) {
-                        Err(error) if fresh && error.code == "PROGRESS_GAP" => Vec::new(),
+                        // They stay named until a new chain begins: if it does not, the next start is to find them.
+                        Err(error) if self.fresh && error.code == "PROGRESS_GAP" => return Ok(steps > 0),
                         lost => lost?,
                     };
                     let fill = |producer: &BaseProducer<Deliveries>, tell: &mut Tell<'_>| {
@@ -474,7 +485,11 @@ impl Transactions {
                     };
                     self.transact(&fill, now.insert(claim(Vec::new())), &mut patient)
                 }
-                Step::Say => self.transact(&|_, _| Ok(()), now.insert(claim(Vec::new())), &mut patient),
+                Step::Torn(tick) if !self.fresh => {
+                    let why = format!("brokers left out the ends of two transactions behind tick {tick}, and whether the later one was committed is not known");
+                    return Err(exact::gap(&self.name, &self.cluster.connection, &why));
+                }
+                Step::Say | Step::Torn(_) => self.transact(&|_, _| Ok(()), now.insert(claim(Vec::new())), &mut patient),
             };
             if let (Ok(()), Some(progress)) = (&done, &now) {
                 self.knows(progress);
@@ -482,13 +497,22 @@ impl Transactions {
             // That it is committed, or aborted, is said before the ends are written; who fences waits for them.
             match done.and_then(|()| self.fence_again()) {
                 Ok(()) => {}
-                Err(Trouble::Stop(error)) => return Err(error),
-                Err(Trouble::Again(why) | Trouble::Abort(why) | Trouble::Broken { why, .. }) => {
-                    return Err(self.cluster.unreachable(&format!("while a transaction that hangs was to be ended: {why}")));
-                }
+                Err(trouble) => return Err(self.unended(trouble)),
             }
         }
         Err(outputs.still_open(&outputs.held()?))
+    }
+
+    /// A step did not work.
+    fn unended(&mut self, trouble: Trouble) -> SinkError {
+        let (why, fenced) = match trouble {
+            Trouble::Stop(error) => return error,
+            Trouble::Broken { why, fenced } => (why, fenced),
+            Trouble::Again(why) | Trouble::Abort(why) => (why, false),
+        };
+        self.fenced |= fenced;
+        let by = if fenced { format!("another tieout named `{}` may have taken its place: ", self.name) } else { String::new() };
+        self.cluster.unreachable(&format!("while a transaction that hangs was to be ended: {by}{why}"))
     }
 
     /// What hangs now; `None`: nothing. Partitions that are held back although what hung in them was ended are held back by others.
@@ -553,6 +577,7 @@ impl Transactions {
     fn knows(&mut self, progress: &Progress) {
         self.told = self.producer.as_ref().map(|producer| producer.context().offset.load(Ordering::Relaxed));
         self.mending = !progress.mends.is_empty();
+        self.fresh &= !progress.begins;
     }
 
     /// Was a connection lost since this was asked last? A transaction may have been ended meanwhile, and not everywhere.
@@ -592,11 +617,12 @@ impl Transact for Transactions {
         loop {
             self.compare()?;
             let begun = Instant::now();
-            let attempt = match self.broke() {
-                true => Err(Trouble::Broken { why: "a connection to the brokers broke, or may have".into(), fenced: false }),
-                false => self.attempt(records, progress, tell),
-            };
-            let trouble = match attempt {
+            // Nothing failed, and nobody is told of it.
+            if self.broke() && self.reconnect(progress, None, false, tell)? {
+                tell(None);
+                return Ok(());
+            }
+            let trouble = match self.attempt(records, progress, tell) {
                 Ok(()) => {
                     self.slow = begun.elapsed() > STEP;
                     self.knows(progress);
@@ -621,7 +647,7 @@ impl Transact for Transactions {
                 Trouble::Broken { why, fenced } => (why, fenced),
                 Trouble::Again(why) | Trouble::Abort(why) => (why, false),
             };
-            if self.reconnect(progress, &why, fenced, tell)? {
+            if self.reconnect(progress, Some(why), fenced, tell)? {
                 tell(None);
                 return Ok(());
             }

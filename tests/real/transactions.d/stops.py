@@ -1,9 +1,12 @@
 """Contradictions that must stop a start, or a run, by their names. Started by tests/real/transactions after its check."""
-import os, shutil, signal, subprocess, sys, time
+import json, os, shutil, signal, socket, subprocess, sys, time
+
+from confluent_kafka import Producer
 
 here, state = sys.argv[1], os.environ["STATE"]
 sys.path.append(here)
 from processes import ask
+from topics import committed
 
 TOPIC = "tieout-progress-transactions"
 faults = 0
@@ -14,12 +17,12 @@ def hears():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(data_dir, log, port_by_one=0, failpoint=None):
+def start(data_dir, log, port_by_one=0, failpoint=None, more=()):
     host, port = os.environ["TIEOUT_LISTEN"].rsplit(":", 1)
     env = dict(os.environ, TIEOUT_STATE=data_dir, TIEOUT_LISTEN=f"{host}:{int(port) + port_by_one}")
     if failpoint:
         env["TIEOUT_FAILPOINT"] = failpoint
-    command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"]]
+    command = [os.environ["TIEOUT"], "run", "--config", os.environ["CONFIG"], *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=open(log, "w"), preexec_fn=hears)
 
 
@@ -133,9 +136,9 @@ child.send_signal(signal.SIGINT)
 faults += child.wait(60) != 0
 # Another disk, and only the end of the progress records.
 stops("no checkpoint", start(f"{state}/empty", f"{state}/gap.log"), f"{state}/gap.log", "PROGRESS_GAP")
-def configure(*args):
+def configure(*args, topic=TOPIC):
     command = [f"{here}/stand", "kafka", "kafka.admin.ConfigCommand", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"]]
-    subprocess.run([*command, "--alter", "--entity-type", "topics", "--entity-name", TOPIC, *args], check=True, capture_output=True)
+    subprocess.run([*command, "--alter", "--entity-type", "topics", "--entity-name", topic, *args], check=True, capture_output=True)
 
 
 configure("--add-config", "cleanup.policy=compact")
@@ -155,9 +158,55 @@ grow()
 stops("an output topic that is another one while it is written", child, f"{state}/replaced.log", "OUTPUT_GONE")
 for again in ("", ", again"):
     stops("an output topic that was removed" + again, start(other, f"{state}/gone.log"), f"{state}/gone.log", "OUTPUT_GONE")
+
+
+def anew(what):
+    """The way on that these stops name."""
+    child = start(other, f"{state}/fresh.log", more=["--fresh"])
+    must(f"{what}: it begins anew", until(lambda: child.poll() is not None or ask("readyz")[0] == 200) and child.poll() is None, open(f"{state}/fresh.log").read()[-800:])
+    child.send_signal(signal.SIGINT)
+    must(f"{what}: and that is whole", child.wait(60) == 0, child.returncode)
+    child = start(other, f"{state}/onwards.log")
+    must(f"{what}: and goes on", until(lambda: child.poll() is not None or ask("readyz")[0] == 200) and child.poll() is None, open(f"{state}/onwards.log").read()[-800:])
+    child.send_signal(signal.SIGINT)
+    must(f"{what}: to its end", child.wait(60) == 0, child.returncode)
+
+
+def say(**changed):
+    """A progress record as nobody writes it."""
+    last = json.loads(committed(os.environ["KAFKA_BOOTSTRAP"], [TOPIC])[TOPIC][-1][4])
+    producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"]})
+    producer.produce(TOPIC, json.dumps({**last, "begins": False, "before": last["tick"], "ticks": [], **changed}), "transactions", 0)
+    producer.flush()
+
+
+anew("an output topic that was removed")
+say(before=5)
+stops("a record that is lacking", start(other, f"{state}/torn.log"), f"{state}/torn.log", "PROGRESS_GAP")
+anew("a record that is lacking")
+say(mends=[{"topic": "out.wanted", "partition": 7, "from": 0, "end": 9, "records": 3}])
+stops("records that are to be written again, and gone", start(other, f"{state}/pieces.log"), f"{state}/pieces.log", "PROGRESS_GAP")
+with socket.create_server(("127.0.0.1", int(os.environ["TIEOUT_LISTEN"].rsplit(":", 1)[1]))):
+    failed = start(other, f"{state}/failed.log", more=["--fresh"])
+    must("a start anew that fails has begun nothing", failed.wait(60) not in (0, None), failed.returncode)
+stops("they are still named", start(other, f"{state}/pieces.log"), f"{state}/pieces.log", "PROGRESS_GAP")
+anew("records that are gone")
+# What the topic will not take later either.
+configure("--add-config", "max.message.bytes=300", topic="out.wanted")
+grow()
+stops("records that are too large for their topic", start(other, f"{state}/large.log"), f"{state}/large.log", "NOT_DELIVERED")
+must("it names the topic", "topic `out.wanted` of connection `bus`" in open(f"{state}/large.log").read(), open(f"{state}/large.log").read()[-800:])
+configure("--delete-config", "max.message.bytes", topic="out.wanted")
+with open(f"{state}/delete.json", "w") as file:
+    json.dump({"partitions": [{"topic": TOPIC, "partition": 0, "offset": -1}], "version": 1}, file)
+command_ = [f"{here}/stand", "kafka", "org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server", os.environ["KAFKA_BOOTSTRAP"]]
+subprocess.run([*command_, "--offset-json-file", f"{state}/delete.json"], check=True, capture_output=True)
+stops("an emptied progress topic", start(other, f"{state}/emptied.log"), f"{state}/emptied.log", "PROGRESS_LOST")
+anew("an emptied progress topic")
 topics("--alter", "--topic", TOPIC, "--partitions", "2")
 stops("two partitions", start(other, f"{state}/partitions.log"), f"{state}/partitions.log", "PROGRESS_PARTITIONS")
 topics("--delete", "--topic", TOPIC)
 time.sleep(2)
 stops("no progress topic", start(other, f"{state}/lost.log"), f"{state}/lost.log", "PROGRESS_LOST")
+anew("no progress topic")
 sys.exit(faults > 0)
