@@ -71,7 +71,7 @@ impl CheckpointError {
         CheckpointError {
             code: "CHECKPOINT_UNREADABLE",
             message: format!("{} can't be read: {error}", path.display()),
-            remedy: "check the disk and the rights of `data_dir`; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+            remedy: "check the disk and the rights of `data_dir`; or start anew with `tieout run --fresh`, another `data_dir` and empty output topics, which reads everything from the beginning".into(),
         }
     }
 
@@ -80,7 +80,8 @@ impl CheckpointError {
         CheckpointError {
             code: "CHECKPOINT_NEWER",
             message: format!("{}: {why}", path.display()),
-            remedy: "start that version of tieout; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+            remedy: "start that version of tieout; or start anew with `tieout run --fresh` and empty output topics, which reads everything from the beginning"
+                .into(),
         }
     }
 

@@ -80,6 +80,11 @@ pub fn file_bytes() -> u64 {
     ARENA.get().map_or(0, Arena::bytes)
 }
 
+/// Whether the disk had no space for what was to go to the file.
+pub fn disk_was_full() -> bool {
+    ARENA.get().is_some_and(Arena::is_full)
+}
+
 /// The allocator of the program: mimalloc, and the file for large blocks when memory is short.
 pub struct Allocator;
 

@@ -130,8 +130,12 @@ impl Failure {
 
     fn memory(plan: &Plan) -> Failure {
         let most = size::text(plan.memory_max.unwrap_or(0));
-        let remedy = "give it more, or less to keep: fewer differences at once, fewer rows in joins and aggregates";
         const CODE: &str = "MEMORY_EXHAUSTED";
+        if crate::memory::disk_was_full() {
+            let dir = plan.data_dir.display();
+            return Failure::surroundings(format!("{CODE}: `memory_max` ({most}) is full, and so was the disk of {dir}, where the rest goes; make room there"));
+        }
+        let remedy = "give it more, or less to keep: fewer differences at once, fewer rows in joins and aggregates";
         Failure::new(format!("{CODE}: `memory_max` ({most}) is full of what can't go to a file; {remedy}"), Blame::Surroundings)
     }
 
@@ -234,10 +238,10 @@ fn lead(plan: &Arc<Plan>, options: &Options, others: Option<(Arc<lead::Leader>, 
     let writers = match options.write {
         Write::Yes => {
             let of = checkpoint::manifest::fingerprint(plan);
+            let anew = folder.as_ref().filter(|_| options.fresh);
+            anew.map_or(Ok(()), Folder::can_forget)?;
             let exact = exact.into_iter().map(|(exact, from)| exact.begin(from, &of)).collect::<Result<_, _>>()?;
-            if let Some(folder) = folder.as_ref().filter(|_| options.fresh) {
-                folder.forget();
-            }
+            anew.map_or(Ok(()), Folder::forget)?;
             let keep = start::keep(plan, folder.as_ref(), restore.as_ref())?;
             Some(Writers::start(plan, exact, &of, keep)?)
         }
@@ -411,8 +415,12 @@ fn state(plan: &Plan, options: &Options) -> Result<Option<Folder>, Failure> {
 
 fn unlimited(plan: &Plan, error: &std::io::Error) -> Failure {
     let dir = plan.data_dir.display();
-    let remedy = "`memory_max` needs Linux, and a `data_dir` on a file system of a disk that can be written";
-    Failure::new(format!("memory can't be limited with a file in {dir}: {error}; {remedy}"), Blame::Configuration)
+    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded].contains(&error.kind());
+    let (remedy, blame) = match full {
+        true => ("make room there", Blame::Surroundings),
+        false => ("`memory_max` needs Linux, and a `data_dir` on a file system of a disk that can be written", Blame::Configuration),
+    };
+    Failure::new(format!("memory can't be limited with a file in {dir}: {error}; {remedy}"), blame)
 }
 
 /// Somebody who asks this process to stop would not be heard.

@@ -35,7 +35,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     (
         "FILE_NOT_WRITTEN",
         false,
-        "an output file can't be created or written, is another process's, or has lines of others; of a full disk it may be tried again (75)",
+        "an output file can't be created or written, is another process's, or has lines of others; of a full disk, or where another process writes it, it may be tried again (75)",
     ),
     ("FILE_REPLACED", false, "a file was replaced by another one of its name while it was followed"),
     ("FILE_TRUNCATED", false, "a file is shorter than what was read of it"),
@@ -59,7 +59,7 @@ pub const STOPS: &[(&str, bool, &str)] = &[
     ),
     ("PEER_MISSING", true, "not all processes of the cluster were there within `start_max`"),
     ("PEER_SILENT", true, "a process of the cluster has said nothing for `silence_max`: it hangs, or the network is cut"),
-    ("POSITION_BEYOND_END", false, "`start` names a position after the partition's end"),
+    ("POSITION_BEYOND_END", false, "`start`, or a checkpoint, names a position after the partition's end"),
     ("PROGRESS_COMPACTED", false, "the topic of progress records is compacted"),
     ("PROGRESS_GAP", false, "what is written to Kafka can't be made again: progress records or checkpoints are lacking"),
     ("PROGRESS_LOST", false, "progress records that were there are gone"),

@@ -75,20 +75,44 @@ impl Folder {
         &self.path
     }
 
-    /// Lets go of all checkpoints: what is written from now on does not follow from them. What can't be removed is told.
-    pub fn forget(&self) {
+    /// Lets go of all checkpoints: what is written from now on does not follow from them.
+    ///
+    /// # Errors
+    /// They can't be removed. Whoever starts next would go on from one of them.
+    pub fn forget(&self) -> Result<(), CheckpointError> {
         let found = ticks(&self.path);
         let removed = found.and_then(|found| found.into_iter().map(|tick| fs::remove_file(manifest_path(&self.path, tick))).fold(Ok(()), Result::and));
-        if let Err(error) = removed.and_then(|()| File::open(&self.path)?.sync_all()) {
-            tracing::error!("{}", CheckpointError::unwritable(&self.path, &error));
-        }
+        removed.and_then(|()| File::open(&self.path)?.sync_all()).map_err(|error| self.kept(&error))
+    }
+
+    /// Could it let go of all checkpoints, if there are any?
+    ///
+    /// # Errors
+    /// The folder can't be read, or written to.
+    pub fn can_forget(&self) -> Result<(), CheckpointError> {
+        let probe = self.path.join("probe");
+        let able = ticks(&self.path).and_then(|found| if found.is_empty() { Ok(()) } else { self.put(&probe, b"").and_then(|()| fs::remove_file(&probe)) });
+        able.map_err(|error| self.kept(&error))
+    }
+
+    fn kept(&self, error: &io::Error) -> CheckpointError {
+        let remedy = "check the space and the rights of `data_dir`, or name another one: the next start would go on from the checkpoints that are there";
+        CheckpointError { remedy: remedy.into(), ..CheckpointError::unwritable(&self.path, error) }
     }
 
     /// How long the files of outputs were before this deployment wrote to them: whatever is behind that it can write again.
     /// `now`: how long they are.
-    pub fn begin(&self, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    ///
+    /// # Errors
+    /// What is known of it is damaged, or can't be read.
+    pub fn begin(&self, now: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>, CheckpointError> {
         let path = self.path.join("begun.json");
-        let mut begun = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<BTreeMap<String, u64>>(&bytes).ok()).unwrap_or_default();
+        let remedy = "remove that file, and the files of outputs: nobody knows which of their lines are of this deployment";
+        let mut begun: BTreeMap<String, u64> = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(CheckpointError { remedy: remedy.into(), ..CheckpointError::unreadable(&path, &error) }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|why| CheckpointError { remedy: remedy.into(), ..CheckpointError::damaged(&path, why) })?,
+        };
         let known = begun.len();
         for (file, length) in now {
             begun.entry(file).or_insert(length);
@@ -98,7 +122,7 @@ impl Folder {
         {
             tracing::error!("{}", CheckpointError::unwritable(&path, &error));
         }
-        begun
+        Ok(begun)
     }
 
     /// Writes a file, whole or not at all.

@@ -47,7 +47,9 @@ impl Restore {
                             why(plan, source, *partition, position),
                             manifest.tick
                         ),
-                        remedy: "bring the log back; or start anew with `tieout run --fresh`, which reads everything from the beginning".into(),
+                        remedy:
+                            "bring the log back; or start anew with `tieout run --fresh` and empty output topics, which reads everything from the beginning"
+                                .into(),
                     });
                 }
             }

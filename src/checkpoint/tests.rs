@@ -155,7 +155,8 @@ fn what_is_let_go_of_is_not_gone_on_from() {
     let folder = Folder::open(dir.path()).unwrap();
     let first = publish(&folder, 10, Vec::new(), 5);
     publish(&folder, 20, first.entries, 5);
-    folder.forget();
+    folder.can_forget().unwrap();
+    folder.forget().unwrap();
     assert!(folder::list(folder.path()).unwrap().is_empty());
     // And one that is taken anew has its own files.
     let anew = publish(&folder, 30, Vec::new(), 5);

@@ -324,7 +324,9 @@ fn truncated(path: &Path, length: u64, read: u64) -> LogError {
     LogError {
         code: "FILE_TRUNCATED",
         message: format!("{} has {length} bytes, and {read} of it are read already", path.display()),
-        remedy: "append to files of changes; when one was rewritten, start with `run --fresh`, which forgets what was read and reads it all".into(),
+        remedy:
+            "append to files of changes; when one was rewritten, start with `run --fresh` and empty output topics: it forgets what was read, and reads it all"
+                .into(),
         retry: false,
     }
 }
@@ -333,7 +335,7 @@ fn replaced(path: &Path) -> LogError {
     LogError {
         code: "FILE_REPLACED",
         message: format!("{} is another file now than the one that was read", path.display()),
-        remedy: "append to files of changes; after one was replaced, name the new one in the source's `files` and start again".into(),
+        remedy: "append to files of changes; after one was replaced, give the new one another name in the source's `files`, or start with `run --fresh` and empty output topics".into(),
         retry: false,
     }
 }

@@ -417,7 +417,7 @@ impl Reader<'_> {
         }
         for (&partition, &offset) in offsets {
             let Some(start) = starts.get_mut(partition as usize) else {
-                return Err(self.stop("PARTITION_UNKNOWN", format!("has {} partitions, and none of number {partition} to start from", lows.len())));
+                return Err(self.unfit("PARTITION_UNKNOWN", format!("has {} partitions, and none of number {partition} to start from", lows.len())));
             };
             let (low, end) = (lows[partition as usize], ends[partition as usize]);
             if !self.spec.share.has(partition) {
@@ -426,6 +426,9 @@ impl Reader<'_> {
             if offset < low {
                 // What was never read must be there; what was read and is gone since is gone for good.
                 let Some(until) = self.was_read_up_to(partition).filter(|until| low <= *until) else {
+                    if !self.spec.goes_on {
+                        return Err(self.unfit("OFFSET_GONE", format!("partition {partition} begins at {low}, behind the position {offset} to start from")));
+                    }
                     return Err(self.gone(partition, self.was_read_up_to(partition).unwrap_or(offset), low));
                 };
                 tracing::warn!(
@@ -434,6 +437,9 @@ impl Reader<'_> {
                 );
                 *start = low;
                 continue;
+            }
+            if offset > end && !self.spec.goes_on {
+                return Err(self.unfit("POSITION_BEYOND_END", format!("partition {partition} ends at {end}, before the position {offset} to start from")));
             }
             if offset > end {
                 return Err(self.stop(
@@ -927,7 +933,9 @@ impl Reader<'_> {
         let (old, new) = (topic_id::cluster(was), topic_id::cluster(is));
         if old != new {
             let brokers = &self.spec.brokers;
-            return self.stop("CLUSTER_CHANGED", format!("was read from the cluster {old}, and the brokers at {brokers} are of the cluster {new}"));
+            let what = format!("was read from the cluster {old}, and the brokers at {brokers} are of the cluster {new}");
+            let stop = self.stop("CLUSTER_CHANGED", what);
+            return LogError { remedy: format!("name the brokers of that cluster in the connection's `brokers`; if it was replaced, {}", stop.remedy), ..stop };
         }
         self.stop("TOPIC_REPLACED", format!("is another topic of the same name (id {is}, was {was})"))
     }
@@ -941,6 +949,11 @@ impl Reader<'_> {
                     .into(),
             retry: false,
         }
+    }
+
+    /// What the source declares does not fit what the topic holds.
+    fn unfit(&self, code: &'static str, what: String) -> LogError {
+        LogError { remedy: "correct the source's `start`".into(), ..self.stop(code, what) }
     }
 
     fn gone(&self, partition: i32, next: i64, low: i64) -> LogError {

@@ -197,7 +197,15 @@ pub fn keep(plan: &Plan, folder: Option<&Folder>, restore: Option<&Restore>) -> 
     }
     let paths: Vec<Option<PathBuf>> = plan.outputs.iter().map(|output| plan.file_of(output)).collect();
     let now = paths.iter().flatten().map(|path| (path.display().to_string(), length(path))).collect();
-    let (restored, begun) = (restore.map(|restore| restore.manifest.tick), folder.map(|folder| folder.begin(now)));
+    let restored = restore.map(|restore| restore.manifest.tick);
+    let begun = match folder.map(|folder| folder.begin(now)).transpose() {
+        // What goes on from a checkpoint does not need it.
+        Err(error) if restored.is_some() => {
+            tracing::error!("{error}");
+            None
+        }
+        begun => begun?,
+    };
     Ok(move |output: usize| match (restored, &begun, &paths[output]) {
         (Some(tick), ..) => Keep::UpTo(tick),
         (None, Some(begun), Some(path)) => begun.get(&path.display().to_string()).map_or(Keep::All, |bytes| Keep::Bytes(*bytes)),
@@ -216,7 +224,7 @@ fn contradiction(plan: &Plan, exact: &Exact, manifest: &Manifest) -> Option<crat
         // One that began anew and was killed before it wrote anything knows of nothing; the checkpoint is of the time before.
         Some(chain) if chain.last >= known || chain.last == 0 => return None,
         Some(chain) => format!("the newest is {}", chain.last),
-        None => "there are none; the topic was removed, or the brokers are those of another cluster".into(),
+        None => "there are none; the topic was removed, the deployment had another `name`, or the brokers are those of another cluster".into(),
     };
     let why = format!("the checkpoint of tick {} knows of tick {known}, and {newest}", manifest.tick);
     Some(exact::lost(&plan.name, &plan.connections[exact.connection].name, &why))

@@ -241,7 +241,9 @@ pub fn gap(deployment: &str, connection: &str, why: &str) -> SinkError {
     SinkError {
         code: "PROGRESS_GAP",
         message: format!("what {} says is written can't be made again: {why}", topic(deployment, connection)),
-        remedy: format!("if another tieout writes there, give this one a `name` of its own; else {REMEDY}"),
+        remedy: format!(
+            "if another tieout writes there, give this one a `name` and output topics of its own, and start it with `tieout run --fresh`; else {REMEDY}"
+        ),
         retry: false,
     }
 }

@@ -161,7 +161,7 @@ fn busy(path: &Path) -> SinkError {
         code: "FILE_NOT_WRITTEN",
         message: format!("{} is written already, by another process or another output", path.display()),
         remedy: "end that one first, or name another `file`; a run with `--once` beside one that goes on needs other outputs".into(),
-        retry: false,
+        retry: true,
     }
 }
 

@@ -190,8 +190,10 @@ impl Cluster {
         let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(-1)), |topic, (key, value)| topic.set(key, value));
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-        use RDKafkaErrorCode::{BrokerTransportFailure, NotController, OperationTimedOut, RequestTimedOut};
-        let passes = |code: RDKafkaErrorCode| [BrokerTransportFailure, NotController, OperationTimedOut, RequestTimedOut].contains(&code);
+        // Brokers that are not all there yet have no room for replicas.
+        use RDKafkaErrorCode::{BrokerTransportFailure, InvalidReplicationFactor, NotController, OperationTimedOut, RequestTimedOut};
+        let passes =
+            |code: RDKafkaErrorCode| [BrokerTransportFailure, InvalidReplicationFactor, NotController, OperationTimedOut, RequestTimedOut].contains(&code);
         let (why, retry) = match runtime.block_on(admin.create_topics([&topic], &options)) {
             Ok(results) => match results.into_iter().next() {
                 None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
@@ -203,10 +205,11 @@ impl Cluster {
             Err(error) => (error.to_string(), error.rdkafka_error_code().is_some_and(passes)),
         };
         let settings: Vec<String> = settings.iter().map(|(key, value)| format!("--config {key}={value}")).collect();
+        let count = if partitions > 0 { format!(" --partitions {partitions}") } else { String::new() };
         Err(SinkError {
             code: "TOPIC_NOT_CREATED",
             message: format!("topic `{name}` does not exist, and could not be created on connection `{}`: {why}", self.connection),
-            remedy: format!("create it: kafka-topics.sh --create --topic {name} {}", settings.join(" ")),
+            remedy: format!("create it: kafka-topics.sh --bootstrap-server {} --create --topic {name}{count} {}", self.brokers, settings.join(" ")),
             retry,
         })
     }

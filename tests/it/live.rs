@@ -77,14 +77,21 @@ impl Bench {
         running
     }
 
+    /// A run until all of what the tests here begin with is in the output.
+    fn write_all_of_it(&self) {
+        let running = self.start();
+        running.until("/api/v1/targets/joined/rows/4", |answer| answer["row"]["amt"] == 5);
+        running.stop();
+    }
+
     fn read(&self) -> Vec<u8> {
         fs::read(self.0.path().join("out/joined")).expect("the output")
     }
 
-    /// Starts where that is refused; what it says.
-    fn refused(&self, args: &[&str]) -> String {
+    /// Starts where that is refused, with this code; what it says.
+    fn refused(&self, code: i32, args: &[&str]) -> String {
         let output = self.command(args).output().expect("the program starts");
-        assert_eq!(output.status.code(), Some(78));
+        assert_eq!(output.status.code(), Some(code));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 }
@@ -139,7 +146,7 @@ fn an_output_file_that_is_not_as_it_was_written_is_named() {
     let running = bench.start();
     running.until("/api/v1/targets/joined/rows/19", |answer| answer["row"]["amt"] == 5);
     // Another process is kept from it.
-    let said = bench.refused(&["run", "--once"]);
+    let said = bench.refused(75, &["run", "--once"]);
     assert!(said.contains("FILE_NOT_WRITTEN") && said.contains("out/joined is written already"), "{said}");
     // Who empties it while it is written leaves no hole in it.
     bench.write("out/joined", "");
@@ -151,7 +158,7 @@ fn an_output_file_that_is_not_as_it_was_written_is_named() {
     assert!(text.starts_with(r#"{"key":{"id":20}"#), "{text}");
     // What is shorter at a start than it was at the checkpoint is refused, an empty one is meant to be.
     bench.write("out/joined", &text[..20]);
-    let said = bench.refused(&["run", "--listen", "127.0.0.1:0"]);
+    let said = bench.refused(78, &["run", "--listen", "127.0.0.1:0"]);
     assert!(said.contains("OUTPUT_GONE") && said.contains(&format!("has 20 bytes, and {} of it were written", text.len())), "{said}");
     bench.write("out/joined", "");
     bench.start().stop();
@@ -172,6 +179,33 @@ fn an_output_file_that_is_not_as_it_was_written_is_named() {
     bench.start().stop();
     let text = String::from_utf8(bench.read()).expect("text");
     assert!(text.lines().count() == 1 && text.starts_with(r#"{"key":{"id":23}"#), "{text}");
+}
+
+#[test]
+fn a_start_anew_that_could_not_be_gone_on_from_writes_nothing() {
+    let bench = Bench::new();
+    bench.row("cust", &json!({"cid": 1, "region": "A"}), 0);
+    (0..5).for_each(|id| bench.row("item", &json!({"id": id, "cust": 1, "amt": 5}), id));
+    bench.write_all_of_it();
+    let text = bench.read();
+    let fresh = ["run", "--fresh", "--listen", "127.0.0.1:0"];
+    // A checkpoint that can't be removed would be gone on from by the next start.
+    let stuck = bench.0.path().join("state/checkpoints/00000000000000000001.json");
+    fs::create_dir(&stuck).expect("a folder");
+    let said = bench.refused(78, &fresh);
+    assert!(said.contains("CHECKPOINT_UNWRITABLE") && said.contains("the next start would go on from the checkpoints"), "{said}");
+    assert_eq!(bench.read(), text);
+    fs::remove_dir(&stuck).expect("it is empty");
+    // How long output files were before it all is not known any more.
+    let begun = bench.0.path().join("state/checkpoints/begun.json");
+    fs::write(&begun, "{").expect("a file");
+    let said = bench.refused(78, &fresh);
+    assert!(said.contains("CHECKPOINT_DAMAGED") && said.contains("begun.json") && said.contains("remove that file, and the files of outputs"), "{said}");
+    assert_eq!(bench.read(), text);
+    fs::remove_file(&begun).expect("it is there");
+    fs::remove_file(bench.0.path().join("out/joined")).expect("it is there");
+    bench.write_all_of_it();
+    assert_eq!(bench.read().split(|byte| *byte == b'\n').count(), text.split(|byte| *byte == b'\n').count());
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl Login {
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().map_err(|e| unreachable(e.to_string()))?;
         let said: Json = serde_json::from_str(&text).unwrap_or(Json::Null);
-        if status >= 500 {
+        // Too many ask at once, or it was too slow.
+        if status >= 500 || [408, 429].contains(&status) {
             return Err(unreachable(format!("it says {status}")));
         }
         let Some(token) = said["access_token"].as_str().filter(|_| status == 200) else {

@@ -47,7 +47,7 @@ pub fn check(cluster: &Cluster, topic: &str) -> Result<(), SinkError> {
     };
     let value = |name: &str| found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let settings: Vec<String> = SETTINGS.iter().map(|(name, wanted)| format!("{name}={wanted}")).collect();
-    let remedy = format!("kafka-configs.sh --alter --topic {topic} --add-config {}", settings.join(","));
+    let remedy = format!("kafka-configs.sh --bootstrap-server {} --alter --topic {topic} --add-config {}", cluster.brokers, settings.join(","));
     if value("cleanup.policy").contains("compact") {
         return Err(SinkError {
             code: "PROGRESS_COMPACTED",
@@ -160,7 +160,7 @@ pub(super) fn sent(topic: &str, message: &BorrowedMessage<'_>) -> Result<Sent, S
     let progress = Progress::from_bytes(message.payload().unwrap_or_default()).map_err(|why| SinkError {
         code: "PROGRESS_UNREADABLE",
         message: format!("offset {} of topic `{topic}` is no progress record that this version reads: {why}", message.offset()),
-        remedy: "give each deployment its own `name`, and leave its topic alone".into(),
+        remedy: "give each deployment its own `name`, and leave its topic alone; to go on, remove that topic, empty the output topics and start with `tieout run --fresh`".into(),
         retry: false,
     })?;
     Ok(Sent { progress, offset: message.offset(), ms: message.timestamp().to_millis().unwrap_or(0) })

@@ -145,7 +145,7 @@ impl Transactions {
             return Err(SinkError {
                 code: "PROGRESS_PARTITIONS",
                 message: format!("topic `{}` has {partitions} partitions, and its records need an order", opened.progress),
-                remedy: "give the deployment another `name`, or remove that topic and empty the output topics".into(),
+                remedy: "remove that topic, empty the output topics and start with `tieout run --fresh`".into(),
                 retry: false,
             });
         }
@@ -426,7 +426,7 @@ impl Transactions {
             return Err(SinkError {
                 code: "SINK_FENCED",
                 message: format!("another tieout named `{}` writes to the cluster of connection `{}`", self.name, self.cluster.connection),
-                remedy: "give each deployment its own `name`".into(),
+                remedy: "give each deployment its own `name` and output topics, and start one that gets another with `tieout run --fresh`".into(),
                 retry: false,
             });
         }
