@@ -44,6 +44,9 @@ use crate::{
 mod restored;
 mod unsaved;
 
+/// A moment after a source is read to its end all that tells of its time was asked, in milliseconds.
+const ASKED_MS: i64 = 1_000;
+
 /// Counts of differences by kind and state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([[u64; 3]; 4]);
@@ -265,6 +268,10 @@ pub(super) struct LiveComparison {
     resumed: Shown,
     /// A tick has been shown since the run began.
     watches: bool,
+    /// The wall clock (ms) of that tick, until it is known whether the expected and the actual side stood still before it.
+    since_ms: [i64; 2],
+    /// The wall clock (ms) of the tick before this one.
+    before_ms: i64,
     /// Checkpoints are taken.
     keeps: bool,
     /// Keys whose differences are not as the last checkpoint has them; nothing: there are no checkpoints, or the next one gets all.
@@ -296,6 +303,8 @@ impl LiveComparison {
             restored: None,
             resumed: Shown::Never,
             watches: false,
+            since_ms: [i64::MIN; 2],
+            before_ms: i64::MIN,
             keeps: false,
             unsaved: None,
         }
@@ -343,6 +352,8 @@ impl LiveComparison {
     /// Applies a whole tick and returns what it changed of what is shown, in the order of keys.
     pub fn apply(&mut self, plan: &Plan, comparison: &Comparison, changes: Vec<DifferenceChange>, marks: Vec<(Box<[u8]>, Arc<str>)>, now: &Now) -> Vec<Change> {
         let Now { tick, wall_ms, hydrated, .. } = *now;
+        let stood = [0, 1].map(|side| self.stands_still(side, self.before_ms));
+        self.before_ms = wall_ms;
         self.expected.advance(now);
         self.actual.advance(now);
         if now.ended && !self.ended {
@@ -354,10 +365,18 @@ impl LiveComparison {
         let first_shown = hydrated && !self.hydrated;
         self.watches &= !now.first;
         if hydrated && !self.watches {
-            // While a backlog is read, a side that waits for the other is not stale; nor is one that nobody has seen stand still. All of
-            // this is in what ticks say, so those that are made again say the same.
-            self.watches = true;
-            (self.expected.status.moved_ms, self.actual.status.moved_ms) = (wall_ms, wall_ms);
+            // While a first backlog is read, a side that waits for the other is not stale. What stood still does so until it moves.
+            (self.watches, self.since_ms) = (true, stood.map(|stood| if stood { i64::MIN } else { wall_ms }));
+            if self.resumed == Shown::Never && first_shown {
+                (self.expected.status.moved_ms, self.actual.status.moved_ms) = (wall_ms, wall_ms);
+            }
+        }
+        // Whether a side stood still while nobody was there is known when it is read to its end, and what else tells of its time was
+        // asked. All of this is in what ticks say, so those that are made again say the same.
+        for (since_ms, side) in self.since_ms.iter_mut().zip([&self.expected, &self.actual]) {
+            if wall_ms.saturating_sub(*since_ms) >= ASKED_MS && side.sources.iter().all(|source| now.sources[*source].caught_up) {
+                *since_ms = i64::MIN;
+            }
         }
         for change in changes {
             self.change(comparison, change, tick);
@@ -632,8 +651,8 @@ impl LiveComparison {
                 }
             }
         }
-        for (side, clock) in [("expected", &self.expected), ("actual", &self.actual)] {
-            if wall_ms - clock.status.moved_ms > self.stale_after_ms {
+        for (n, (side, clock)) in [("expected", &self.expected), ("actual", &self.actual)].into_iter().enumerate() {
+            if self.stands_still(n, wall_ms) {
                 let name = clock.status.held_by.map_or("no source", |s| &plan.sources[s].name);
                 let stands = if clock.status.time == i64::MIN {
                     "has sent nothing yet".to_string()
@@ -646,6 +665,12 @@ impl LiveComparison {
             }
         }
         None
+    }
+
+    /// Has the expected (0) or the actual (1) side stood still for too long, by this wall clock?
+    fn stands_still(&self, side: usize, wall_ms: i64) -> bool {
+        let moved_ms = [&self.expected, &self.actual][side].status.moved_ms;
+        wall_ms.saturating_sub(moved_ms.max(self.since_ms[side])) > self.stale_after_ms
     }
 
     /// Up to where the expected side must be closed. At the end of all logs nothing is late any more.

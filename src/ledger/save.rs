@@ -69,6 +69,13 @@ pub struct Stands {
     pub stale: bool,
     /// The wall clock (ms) when the time of the expected and of the actual side last moved.
     pub moved_ms: [i64; 2],
+    /// And since when it was watched, where that is not known to have been before.
+    #[serde(default = "long_ago")]
+    pub since_ms: [i64; 2],
+}
+
+fn long_ago() -> [i64; 2] {
+    [i64::MIN; 2]
 }
 
 /// What a checkpoint keeps of a difference; the tables give back the rest.

@@ -255,6 +255,42 @@ fn a_side_that_stands_still_makes_the_comparison_stale_neither_green_nor_red() {
 }
 
 #[test]
+fn a_side_stands_still_over_restarts_and_a_backlog_is_no_stand_still() {
+    let close = |bench: &mut Bench, second: i64, first: bool| {
+        (bench.sealed.wall_ms, bench.sealed.first) = (1_000_000 + second * 1_000, first);
+        bench.close(second as Tick + 1);
+        bench.ledger.read().status(0).state.cause()
+    };
+    let caught_up = |bench: &mut Bench, is: bool| bench.sealed.sources.iter_mut().for_each(|source| source.caught_up = is);
+    let mut bench = Bench::new();
+    caught_up(&mut bench, true);
+    bench.read(CRM, 100).read(ERP, 100);
+    assert_eq!(close(&mut bench, 0, true), None);
+    bench.read(CRM, 150);
+    assert_eq!(close(&mut bench, 50, false), None);
+    // The ERP has shown nothing since second 0, whatever begins again, and is known to as soon as it is read to its end.
+    assert_eq!([55, 58, 60].map(|second| close(&mut bench, second, true)), [None; 3]);
+    assert_eq!(close(&mut bench, 61, false), Some(Cause::Still));
+    caught_up(&mut bench, false);
+    assert_eq!([63, 66].map(|second| close(&mut bench, second, second == 63)), [Some(Cause::Still); 2]);
+    // What did not is asked first, however long nobody was there.
+    bench.read(CRM, 180).read(ERP, 180);
+    assert_eq!(close(&mut bench, 70, false), None);
+    assert_eq!([200, 204].map(|second| close(&mut bench, second, second == 200)), [None; 2]);
+    caught_up(&mut bench, true);
+    assert_eq!(close(&mut bench, 205, false), Some(Cause::Still));
+    bench.read(CRM, 190).read(ERP, 190);
+    assert_eq!(close(&mut bench, 210, false), None);
+    // A backlog that takes long to read, of what came while nobody was there.
+    caught_up(&mut bench, false);
+    assert_eq!(close(&mut bench, 300, true), None);
+    bench.read(CRM, 200).read(ERP, 200);
+    assert_eq!(close(&mut bench, 350, false), None);
+    caught_up(&mut bench, true);
+    assert_eq!([351, 410, 411].map(|second| close(&mut bench, second, false)), [None, None, Some(Cause::Still)]);
+}
+
+#[test]
 fn trouble_of_a_source_makes_the_comparison_stale_at_once() {
     check(
         "1 crm@100 erp@150 1:A/-@100/ => open; 1 missing confirmed 100

@@ -18,7 +18,7 @@ impl LiveComparison {
 
     /// How it stands as a whole.
     pub fn stands(&self) -> Stands {
-        Stands { stale: self.stale.is_some(), moved_ms: [self.expected.status.moved_ms, self.actual.status.moved_ms] }
+        Stands { stale: self.stale.is_some(), moved_ms: [self.expected.status.moved_ms, self.actual.status.moved_ms], since_ms: self.since_ms }
     }
 
     /// The tables have given back what they had: how many differences that stood they did not.
@@ -26,6 +26,7 @@ impl LiveComparison {
         self.touched.clear();
         if let Some(stands) = self.restored.take() {
             [self.expected.status.moved_ms, self.actual.status.moved_ms] = stands.moved_ms;
+            self.since_ms = stands.since_ms;
         }
         for (key, shown) in std::mem::take(&mut self.came_back) {
             // It may be shown as something else now: what made it stale has passed, or the grace is another one.

@@ -110,10 +110,10 @@ fn a_state_that_is_another_one_after_a_restart_is_told() {
     }
 }
 
-/// A run that begins gives each side its time again, which is said in its first tick: so one that is made again says what it said,
-/// whoever makes it.
+/// A run that begins asks first whether a side stood still while nobody was there, and one that did before does so until it moves.
+/// That it begins is said in its first tick: so one that is made again says what it said, whoever makes it.
 #[test]
-fn a_side_stands_still_while_somebody_is_there_and_ticks_that_are_made_again_say_the_same() {
+fn a_side_stands_still_over_a_restart_and_ticks_that_are_made_again_say_the_same() {
     let mut bench = Bench::new();
     say_all(&mut bench, "wall=0 crm@100 erp@150");
     bench.close(1);
@@ -127,7 +127,8 @@ fn a_side_stands_still_while_somebody_is_there_and_ticks_that_are_made_again_say
         ("wall=300 crm@163", true, false),
         ("wall=359 crm@164", false, false),
         ("wall=361 crm@165", false, true),
-        ("wall=400 crm@166", true, false),
+        ("wall=400 crm@166", true, true),
+        ("wall=401 erp@152", false, false),
     ];
     // Made again up to one of them, and live from there on.
     for made_again in 0..=ticks.len() {
