@@ -24,7 +24,7 @@ use crate::{
         chunk::{cut, first},
     },
     format::{
-        Decoder, Message, Times,
+        Batch, Decoder, Message, Op, Times,
         evolution::{Evolution, SchemaChange},
         fields::{Fields, Seen, Viewer},
     },
@@ -37,9 +37,12 @@ pub struct Guard {
     name: String,
     policy: SchemaPolicy,
     columns: Vec<Column>,
+    /// The names of its key.
+    key: Vec<String>,
     viewer: Viewer,
-    /// Tells the source time of messages.
+    /// Tells the source time of messages, and whether they have a row.
     times: Box<dyn Decoder>,
+    decoded: Batch,
     evolution: Arc<Evolution>,
     /// What was accepted last and has the newest declared columns, so that it need not be looked for.
     last: Option<Arc<Seen>>,
@@ -81,10 +84,24 @@ impl Guard {
         let mut evolution = evolution.unwrap_or_default();
         Arc::make_mut(&mut evolution).refused = false;
         let times = crate::format::decoder(source, &vec![false; source.columns.len()]);
+        let key = source.key.iter().map(|column| source.columns[*column].name.clone()).collect();
         let (name, columns, required) = (source.name.clone(), source.columns.clone(), Arc::clone(&source.required));
         let side_by_side = source.format.is_avro();
-        let mut guard =
-            Guard { name, policy, columns, viewer: Viewer::new(source), times, evolution, last: None, aside: None, settled, required, side_by_side };
+        let mut guard = Guard {
+            name,
+            policy,
+            columns,
+            key,
+            viewer: Viewer::new(source),
+            times,
+            decoded: Batch::default(),
+            evolution,
+            last: None,
+            aside: None,
+            settled,
+            required,
+            side_by_side,
+        };
         guard.require();
         Some(guard)
     }
@@ -117,7 +134,7 @@ impl Guard {
         let partition = chunk.partition;
         given.refused = chunk.find(|message| {
             let seen = self.viewer.look(message)?;
-            if is_last(self, &seen) {
+            if is_last(self, &seen) || !(seen.told || self.evolution.knows(&seen.fields) || self.has_row(message, &seen)) {
                 return None;
             }
             let change = self.judge(partition, &message, &seen);
@@ -139,6 +156,16 @@ impl Guard {
             }
         };
         given
+    }
+
+    /// Has a message a row? Names may also be found in one that can't be read to its end, which is no change but a reject.
+    fn has_row(&mut self, message: Message, seen: &Seen) -> bool {
+        self.decoded.clear(self.columns.len());
+        self.times.decode(message, &mut self.decoded);
+        let Batch { records, rejects, .. } = &self.decoded;
+        let has_key = || self.key.iter().all(|name| seen.fields.get(name).is_some());
+        let is_bad = |code: &str| code == "DECODE_FAILED" || (code == "KEY_MISSING" && has_key());
+        records.iter().any(|record| !matches!(record.op, Op::Skip | Op::Truncate)) && !rejects.iter().any(|reject| is_bad(reject.code))
     }
 
     fn is_aside(&self, seen: &Arc<Seen>) -> bool {

@@ -374,3 +374,36 @@ fn ticks_that_are_made_again_lack_what_they_lacked() {
     assert_eq!(required(&again(SchemaPolicy::Evolve, kept(&evolve), vec![(0, 9)]).0), [true; 3]);
     assert_eq!(required(&again(SchemaPolicy::Evolve, kept(&lenient), Vec::new()).0), [true; 3], "nothing is made again");
 }
+
+/// They are rejects, or nothing: what names can be found in them says nothing of the rows.
+#[test]
+fn a_message_without_a_row_is_no_change() {
+    let good = |offset| (offset, Some(r#"{"op":"c","before":null,"after":{"id":1,"q":1,"r":2},"source":{"ts_ms":1}}"#.to_string()));
+    for bad in [
+        r#"{"op":"c","after":{"id":7,"q":1}"#,
+        r#"{"op":"q","after":{"id":2}}"#,
+        r#"{"op":"m","after":{"id":7,"q":1}}"#,
+        r#"{"op":"c","after":{"id":null}}"#,
+        r#"{"after":{"id":1,"q":1},"op":17}"#,
+        r#"{"op":"c","after":{"id":1,"q":1},"sou"#,
+        r#"{"op":"c","after":{"id":1,"q":1}}{"op":"c"}"#,
+    ] {
+        for policy in [SchemaPolicy::Exception, SchemaPolicy::Evolve, SchemaPolicy::Lenient] {
+            let mut guard = guard(policy, "id int, q int, r int");
+            // Also where it is the first that comes.
+            let found = told(&mut guard, &[(0, Some(bad.into())), good(1), (2, Some(bad.into()))]);
+            assert_eq!(found, (vec![0, 1, 2], Vec::new(), None), "{bad}, {policy:?}");
+            assert_eq!(told(&mut guard, &[(3, Some(bad.into()))]), (vec![3], Vec::new(), None), "{bad}, {policy:?}");
+            assert_eq!(told(&mut guard, &[good(4)]), (vec![4], Vec::new(), None), "{bad}, {policy:?}");
+            // A row without the column is one, and so is one whose key has another name.
+            for row in [r#"{"op":"c","after":{"id":7,"q":1}}"#, r#"{"op":"c","after":{"no":7,"q":1,"r":1}}"#] {
+                let accepted = policy == SchemaPolicy::Lenient;
+                let found = told(&mut guard, &[(5, Some(row.into()))]);
+                assert!(found.1.len() == usize::from(accepted) && found.2.is_none() == accepted, "{bad}, {policy:?}, {row}: {found:?}");
+                if !accepted {
+                    break;
+                }
+            }
+        }
+    }
+}
